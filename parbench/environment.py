@@ -1,0 +1,291 @@
+"""Fingerprint of machine and software; no torch import needed."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from parbench import __version__
+from parbench.devices import (
+    allowed_cores,
+    allowed_cpus,
+    cpu_quota,
+    nvml_gpu_uuids,
+    torch_build,
+    visible_gpus,
+)
+
+T = TypeVar("T")
+
+GIB = 2**30
+CPUS = Path("/sys/devices/system/cpu")
+CPUINFO = Path("/proc/cpuinfo")
+
+# Only these variables are ever recorded: an environment also holds secrets.
+SPEED_VARIABLES = (
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "OMP_DYNAMIC", "OMP_SCHEDULE",
+    "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_BLOCKTIME", "KMP_HW_SUBSET", "KMP_LIBRARY",
+    "KMP_TPAUSE", "MKL_NUM_THREADS", "MKL_DYNAMIC", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MALLOC_CONF", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC", "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING",
+    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_DISTRIBUTED_DEBUG",
+    "TORCH_NCCL_AVOID_RECORD_STREAMS", "TORCH_NCCL_BLOCKING_WAIT", "GLOO_SOCKET_IFNAME", "NCCL_ALGO",
+    "NCCL_BUFFSIZE", "NCCL_CROSS_NIC", "NCCL_CUMEM_ENABLE", "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_IB_HCA",
+    "NCCL_LAUNCH_MODE", "NCCL_MAX_CTAS", "NCCL_MAX_NCHANNELS", "NCCL_MIN_CTAS", "NCCL_MIN_NCHANNELS",
+    "NCCL_NET_GDR_LEVEL", "NCCL_NSOCKS_PERTHREAD", "NCCL_NTHREADS", "NCCL_NVLS_ENABLE", "NCCL_P2P_DISABLE",
+    "NCCL_P2P_LEVEL", "NCCL_PROTO", "NCCL_SHM_DISABLE", "NCCL_SOCKET_IFNAME", "NCCL_SOCKET_NTHREADS",
+    "NCCL_TOPO_FILE",
+)  # fmt: skip
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accelerator(_Record):
+    """Equal GPUs: how many there are, and the memory of each in GiB."""
+
+    name: str | None
+    memory_gib: int | None
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.name} ({self.memory_gib} GiB)"
+
+
+class Speed(_Record):
+    """What changes how fast a cell runs. Two environments that agree here may be compared.
+
+    `physical_cores` are those this process may use, `cpu_quota` is in cores. `gpu_links` says for each pair of
+    visible GPUs ('0-1') what joins them: 'NVLink', or a PCIe level in the words of `nvidia-smi topo -m`.
+    """
+
+    cpu_model: str | None
+    physical_cores: int
+    logical_cpus_per_core: int
+    cpu_quota: float | None
+    memory_gib: int | None
+    governor: str | None
+    accelerators: tuple[Accelerator, ...]
+    gpu_links: dict[str, str]
+    driver: str | None
+    torch: str | None
+    cuda: str | None
+    python: str
+    kernel: str | None
+    glibc: str | None
+    variables: dict[str, str]
+
+
+class Context(_Record):
+    """Where and when an environment was captured; not part of its digest.
+
+    `load_average` is over 1, 5 and 15 minutes, `captured_at` is UTC in ISO 8601.
+    """
+
+    host: str
+    parbench: str
+    git_commit: str | None
+    load_average: tuple[float, float, float] | None
+    captured_at: str
+
+
+class Environment(_Record):
+    """The machine and software that a measurement was taken in."""
+
+    speed: Speed
+    context: Context
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are equal for environments of equal `speed`."""
+        canonical = json.dumps(self.speed.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def capture() -> Environment:
+    """The environment of this process, now. What cannot be read here is None."""
+    return Environment(speed=_speed(), context=_context())
+
+
+def differences(a: Environment, b: Environment) -> list[tuple[str, object, object]]:
+    """What differs in speed: each field's name and its value in `a` and in `b`."""
+    ours, theirs = _fields(a.speed), _fields(b.speed)
+    names = dict.fromkeys([*ours, *theirs])
+    return [(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
+
+
+def read(path: Path) -> str | None:
+    """The text of a file of the kernel without surrounding blanks; None where it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        return None
+
+
+def governor() -> str | None:
+    """The frequency governors of the allowed CPUs, most often one; None where the kernel shows none."""
+    found = {read(CPUS / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in allowed_cpus()}
+    return ", ".join(sorted(filter(None, found))) or None
+
+
+def load_average() -> tuple[float, float, float] | None:
+    """The system's load averages over 1, 5 and 15 minutes."""
+    try:
+        return os.getloadavg()
+    except OSError:
+        return None
+
+
+def installed_torch() -> tuple[str | None, str | None]:
+    """The installed torch's version and the CUDA version it was built for; None for what there is not."""
+    try:
+        return torch_build() or (None, None)
+    except (OSError, ImportError):
+        return None, None
+
+
+@contextmanager
+def nvml() -> Iterator[Any]:
+    """NVML, ready for queries while the block lasts; None where there is no NVIDIA driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def answer(query: Callable[..., T], *arguments: object) -> T | None:
+    """What an NVML query returns; None where this driver or GPU does not answer it."""
+    import pynvml
+
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def gpu_handles(driver: Any) -> list[Any]:
+    """NVML's handles of the GPUs that CUDA shows to this process, in CUDA_VISIBLE_DEVICES' order."""
+    uuids = visible_gpus(answer(nvml_gpu_uuids) or [], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    handles = [answer(driver.nvmlDeviceGetHandleByUUID, uuid) for uuid in uuids]
+    return [handle for handle in handles if handle is not None]
+
+
+def _speed() -> Speed:
+    import psutil
+
+    cores = allowed_cores()
+    torch, cuda = installed_torch()
+    driver, accelerators, links = _gpus()
+    kernel = re.match(r"\d+\.\d+", platform.release())
+    return Speed(
+        cpu_model=_cpu_model(),
+        physical_cores=len(cores),
+        logical_cpus_per_core=max(map(len, cores)),
+        cpu_quota=cpu_quota(),
+        memory_gib=round(psutil.virtual_memory().total / GIB),
+        governor=governor(),
+        accelerators=accelerators,
+        gpu_links=links,
+        driver=driver,
+        torch=torch,
+        cuda=cuda,
+        python=platform.python_version(),
+        kernel=kernel and kernel[0],
+        glibc=platform.libc_ver()[1] or None,
+        variables={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+    )
+
+
+def _context() -> Context:
+    return Context(
+        host=platform.node(),
+        parbench=__version__,
+        git_commit=_git_commit(),
+        load_average=load_average(),
+        captured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _fields(speed: Speed) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name, value in speed:
+        fields |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return fields
+
+
+def _cpu_model() -> str | None:
+    lines = (line.partition(":") for line in (read(CPUINFO) or "").splitlines())
+    said = {name.strip(): value.strip() for name, _, value in lines}
+    if "CPU part" in said:  # Arm's kernel knows numbers, not names
+        return f"Arm implementer {said.get('CPU implementer')} part {said['CPU part']}"
+    return said.get("model name") or None
+
+
+def _gpus() -> tuple[str | None, tuple[Accelerator, ...], dict[str, str]]:
+    with nvml() as driver:
+        if driver is None:
+            return None, (), {}
+        handles = gpu_handles(driver)
+        kinds = Counter(_kind(driver, handle) for handle in handles)
+        accelerators = tuple(
+            Accelerator(name=name, memory_gib=memory, count=count) for (name, memory), count in kinds.items()
+        )
+        pairs = combinations(enumerate(handles), 2)
+        links = {f"{i}-{j}": _link(driver, first, second) for (i, first), (j, second) in pairs}
+        return answer(driver.nvmlSystemGetDriverVersion), accelerators, links
+
+
+def _kind(driver: Any, gpu: Any) -> tuple[str | None, int | None]:
+    memory = answer(driver.nvmlDeviceGetMemoryInfo, gpu)
+    return answer(driver.nvmlDeviceGetName, gpu), memory and round(memory.total / GIB)
+
+
+def _link(driver: Any, first: Any, second: Any) -> str:
+    by_nvlink = answer(driver.nvmlDeviceGetP2PStatus, first, second, driver.NVML_P2P_CAPS_INDEX_NVLINK)
+    if by_nvlink == driver.NVML_P2P_STATUS_OK:
+        return "NVLink"
+    levels = {
+        driver.NVML_TOPOLOGY_INTERNAL: "same board",
+        driver.NVML_TOPOLOGY_SINGLE: "PIX",
+        driver.NVML_TOPOLOGY_MULTIPLE: "PXB",
+        driver.NVML_TOPOLOGY_HOSTBRIDGE: "PHB",
+        driver.NVML_TOPOLOGY_NODE: "NODE",
+        driver.NVML_TOPOLOGY_SYSTEM: "SYS",
+    }
+    return levels.get(answer(driver.nvmlDeviceGetTopologyCommonAncestor, first, second), "unknown")
+
+
+def _git_commit() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    try:
+        # No input comes from a user here, and `git` is the one on the PATH.
+        said = subprocess.run(  # noqa: S603
+            [git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip() if said.returncode == 0 else None

@@ -1,0 +1,161 @@
+"""The local launcher: a fresh process for every rank of every trial, forked from a server that has torch imported.
+
+The fork server only imports: it never runs an operator and never touches CUDA, so every rank starts clean. Ranks live
+in sessions of their own, so that ending one also ends what it started, and they end by themselves with their parent.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from multiprocessing import connection, forkserver, get_context, parent_process
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from parbench.launch.base import Launcher, Outcome
+
+HOST = "127.0.0.1"
+VICTIMS_GRACE_S = 1.0
+TERMINATION_GRACE_S = 2.0
+
+
+class LocalLauncher(Launcher):
+    """Starts ranks on this machine, on loopback."""
+
+    def __init__(self) -> None:
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(["parbench.measure.preload"])
+        self._running: list[ForkServerProcess] = []
+
+    def start(self) -> None:
+        """Begins importing torch in the fork server, without waiting for it."""
+        # One thread in the server: forking a process with several is what deadlocks.
+        with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"):
+            forkserver.ensure_running()
+
+    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
+        """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
+        self.start()
+        started = time.monotonic()
+        with socket.create_server((HOST, 0), backlog=processes) as listener:
+            port = listener.getsockname()[1]
+            self._running = [
+                self._context.Process(
+                    target=run_rank, args=(folder, _torchrun_variables(rank, processes, port), None if rank else listener)
+                )
+                for rank in range(processes)
+            ]
+            try:
+                for process in self._running:
+                    process.start()
+                timed_out = not self._wait(started + deadline_s)
+                exit_codes = tuple(process.exitcode for process in self._running)
+            finally:
+                self._end_all()
+        return Outcome(exit_codes=exit_codes, wall_s=time.monotonic() - started, timed_out=timed_out)
+
+    def close(self) -> None:
+        """Ends ranks that still run. The fork server ends with this process."""
+        self._end_all()
+
+    def _wait(self, deadline: float) -> bool:
+        """Waits for all ranks; once one has failed the others, who may wait for it, get a moment. False: too late."""
+        waiting: dict[object, ForkServerProcess] = {process.sentinel: process for process in self._running}
+        until = deadline
+        while waiting:
+            ended = connection.wait([process.sentinel for process in waiting.values()], timeout=max(0.0, until - time.monotonic()))
+            if not ended:
+                return until < deadline
+            for sentinel in ended:
+                process = waiting.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    until = min(until, time.monotonic() + VICTIMS_GRACE_S)
+        return True
+
+    def _end_all(self) -> None:
+        """Asks the ranks that are left for their stacks (they go into their logs), then ends all with their children."""
+        left = [process for process in self._running if process.pid and process.is_alive()]
+        for process in left:
+            _signal_session(process, signal.SIGABRT)
+        if left:
+            connection.wait([process.sentinel for process in left], timeout=TERMINATION_GRACE_S)
+        for process in self._running:
+            if process.pid:
+                _signal_session(process, signal.SIGKILL)
+                process.join()
+                process.close()
+        self._running = []
+
+
+def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> None:
+    """The life of a rank in its new process."""
+    os.setsid()
+    _log_to(folder / f"rank{variables['RANK']}.log")
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
+    os.environ.update(variables)
+
+    from parbench.measure.worker import work
+
+    code = work(folder, listener)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking an interpreter with torch apart costs a tenth of a second, and all is written.
+    os._exit(code)
+
+
+def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": HOST,
+        "MASTER_PORT": str(port),
+        "PARBENCH_LISTENER": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+
+def _log_to(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _end_with_parent() -> None:
+    """Even `kill -9` of parbench closes the pipe that this waits on; a fork server's children have no other tie to it."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def _signal_session(process: ForkServerProcess, number: signal.Signals) -> None:
+    """Signals a rank and what it started; a rank too young to have its session is signalled alone."""
+    pid = process.pid or 0
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            if process.is_alive():
+                os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

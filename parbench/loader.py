@@ -1,0 +1,253 @@
+"""A document into a scenario: every mistake at once, each with its line, its path and what to do about it."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from parbench.document import DataPath, Document
+from parbench.errors import Mistake
+from parbench.matrix import nested_model, variants
+from parbench.scenario import (
+    DevicesSpec,
+    MeasureSpec,
+    ModelSpec,
+    Options,
+    Scaling,
+    Scenario,
+    Spec,
+    StrategySpec,
+    WorkloadSpec,
+    describe_options,
+)
+
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """What can be named in a scenario: model families and strategies' options by name, and what could not be imported."""
+
+    families: Mapping[str, type[ModelSpec]]
+    options: Mapping[str, type[Options]]
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Draft:
+    """A scenario's valid parts, its mistakes, and where each workload and strategy label was written."""
+
+    document: Document
+    mistakes: list[Mistake]
+    origins: dict[str, DataPath] = field(default_factory=dict)
+    scenario: Scenario | None = None
+
+    def mistake(self, path: DataPath, message: str) -> None:
+        """Notes a mistake at `path`."""
+        self.mistakes.append(self.document.mistake(path, message))
+
+
+def draft_scenario(document: Document, catalogue: Catalogue, *, default_name: str) -> Draft:
+    """Reads every section, whatever is wrong with the others; `draft.scenario` holds the parts that are right."""
+    return _Reader(document, catalogue).read(default_name)
+
+
+class _Reader:
+    def __init__(self, document: Document, catalogue: Catalogue) -> None:
+        self.document = document
+        self.catalogue = catalogue
+        self.draft = Draft(document, [])
+
+    def read(self, default_name: str) -> Draft:
+        data = self.document.data
+        for key in data.keys() - Scenario.model_fields.keys():
+            self.draft.mistake((key,), unknown_key(key, Scenario.model_fields))
+        self.draft.scenario = Scenario.model_construct(
+            name=self._text("name", default_name),
+            description=self._text("description", ""),
+            workloads=self._workloads(),
+            strategies=self._strategies(),
+            devices=self._section(DevicesSpec, "devices", single_to_list="counts"),
+            scaling=self._scaling(),
+            measure=self._section(MeasureSpec, "measure"),
+        )
+        return self.draft
+
+    def _text(self, key: str, default: str) -> str:
+        value = self.document.data.get(key, default)
+        if isinstance(value, str) and len(value) <= 10_000:
+            return value
+        self.draft.mistake((key,), f"must be text of at most 10,000 characters; got {shown(value)}")
+        return default
+
+    def _section(self, model: type[S], key: str, single_to_list: str | None = None) -> S:
+        """A section that may be left out; one with mistakes counts as left out while the others are read."""
+        data = self.document.data.get(key)
+        data = {} if data is None else data
+        if isinstance(data, dict) and isinstance(data.get(single_to_list), int):
+            data = {**data, str(single_to_list): [data[single_to_list]]}
+        return self._validated(model, data, (key,)) or model()
+
+    def _scaling(self) -> tuple[Scaling, ...]:
+        value = self.document.data.get("scaling", "strong")
+        kinds = value if isinstance(value, list) else [value]
+        if kinds and all(kind in get_args(Scaling) for kind in kinds) and len(set(kinds)) == len(kinds):
+            return tuple(kinds)
+        self.draft.mistake(("scaling",), f"must be strong, weak or [strong, weak]; got {shown(value)}")
+        return ("strong",)
+
+    def _workloads(self) -> dict[str, WorkloadSpec]:
+        entries = self.document.data.get("workloads")
+        if not isinstance(entries, dict) or not entries:
+            self.draft.mistake(("workloads",), "is required: a mapping from a name to a workload, at least one")
+            return {}
+        found: dict[str, WorkloadSpec] = {}
+        for key, data in entries.items():
+            found.update(self._workload_variants(str(key), data))
+        return found
+
+    def _workload_variants(self, key: str, data: Any) -> dict[str, WorkloadSpec]:
+        path: DataPath = ("workloads", key)
+        if not key or len(key) > 100:
+            self.draft.mistake(path, "a workload's name has 1 to 100 characters")
+        if not isinstance(data, dict):
+            self.draft.mistake(path, f"must be a mapping such as {{model: {{kind: lstm}}}}; got {shown(data)}")
+            return {}
+        found = {}
+        for variant, differences in variants(data, WorkloadSpec):
+            model = self._model(variant.get("model"), (*path, "model"))
+            workload = self._validated(WorkloadSpec, {**variant, "model": model or ModelSpec(kind="")}, path)
+            if workload and model:
+                name = key + describe_options(differences)
+                found[name] = workload
+                self.draft.origins[name] = path
+        return found
+
+    def _model(self, data: Any, path: DataPath) -> ModelSpec | None:
+        if not isinstance(data, dict) or "kind" not in data:
+            kinds = ", ".join(self.catalogue.families)
+            self.draft.mistake(path, f"is required: a mapping with a kind ({kinds}) and its sizes")
+            return None
+        family = self._named(data["kind"], self.catalogue.families, (*path, "kind"), "model family")
+        return self._validated(family, data, path) if family else None
+
+    def _strategies(self) -> tuple[StrategySpec, ...]:
+        entries = self.document.data.get("strategies")
+        if not isinstance(entries, list) or not entries:
+            self.draft.mistake(("strategies",), "is required: a list of at least one strategy")
+            return ()
+        found: list[tuple[str, Options, DataPath]] = []
+        for index, entry in enumerate(entries):
+            for name, options in self._strategy_variants(entry, ("strategies", index)):
+                if any((name, options) == (other, others) for other, others, _ in found):
+                    self.draft.mistake(("strategies", index), f"{name} stands here twice with the same options; keep one")
+                else:
+                    found.append((name, options, ("strategies", index)))
+        return tuple(self._labelled(found))
+
+    def _strategy_variants(self, entry: Any, path: DataPath) -> Iterable[tuple[str, Options]]:
+        name, data = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+        if not isinstance(name, str):
+            self.draft.mistake(path, f"must be a strategy's name, or one name with its options; got {shown(entry)}")
+            return
+        model = self._named(name, self.catalogue.options, path, "strategy")
+        if model is None:
+            return
+        if data is not None and not isinstance(data, dict):
+            self.draft.mistake((*path, name), f"options must be a mapping; got {shown(data)}")
+            return
+        for variant, _ in variants(data or {}, model):
+            options = self._validated(model, variant, (*path, name) if isinstance(entry, dict) else path)
+            if options is not None:
+                yield name, options
+
+    def _labelled(self, found: list[tuple[str, Options, DataPath]]) -> Iterable[StrategySpec]:
+        for name, options, path in found:
+            others = [other for other_name, other, _ in found if other_name == name and other != options]
+            differing = {
+                key: getattr(options, key)
+                for key in type(options).model_fields
+                if key in options.model_fields_set and any(getattr(other, key) != getattr(options, key) for other in others)
+            }
+            label = name + describe_options(differing)
+            self.draft.origins[label] = path
+            yield StrategySpec(name=name, options=options, label=label)
+
+    def _named(self, name: Any, known: Mapping[str, type[S]], path: DataPath, what: str) -> type[S] | None:
+        if isinstance(name, str) and name in known:
+            return known[name]
+        if isinstance(name, str) and name in self.catalogue.broken:
+            self.draft.mistake(path, f"{what} '{name}' could not be imported: {self.catalogue.broken[name]}")
+        else:
+            self.draft.mistake(path, f"there is no {what} {shown(name)}{nearest(str(name), known)}")
+        return None
+
+    def _validated(self, model: type[S], data: Any, path: DataPath) -> S | None:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                written = self._written(path, detail)
+                self.draft.mistake(written, _explained(detail, model, data))
+            return None
+
+    def _written(self, path: DataPath, detail: ErrorDetails) -> DataPath:
+        """The path in the file: pydantic's locations also name the branches of unions, which nobody wrote."""
+        for step in detail["loc"]:
+            longer = (*path, step)
+            if longer in self.document.lines or longer in self.document.overridden:
+                path = longer
+        if detail["type"] in ("missing", "extra_forbidden") and path[-1] != detail["loc"][-1]:
+            path = (*path, detail["loc"][-1])
+        return path
+
+
+def _explained(detail: ErrorDetails, model: type[Spec], data: Any) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return unknown_key(str(detail["loc"][-1]), _fields_at(model, data, detail["loc"][:-1]))
+        case "missing":
+            return "is required"
+        case "union_tag_not_found":
+            return f"needs the key {context['discriminator']}"
+        case "union_tag_invalid":
+            return f"{context['discriminator']} must be one of {context['expected_tags']}; got {shown(context['tag'])}"
+        case "value_error":
+            return str(context["error"])
+        case "model_type" | "model_attributes_type":
+            return f"must be a mapping; got {shown(detail['input'])}"
+        case _:
+            message = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"must be {message}; got {shown(detail['input'])}"
+
+
+def _fields_at(model: type[Spec], data: Any, location: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that are known at `location`."""
+    current: Any = model
+    for step in location:
+        if isinstance(data, dict) and step in data and step in current.model_fields:
+            data = data[step]
+            current = nested_model(current.model_fields[step].annotation, data) or current
+    return list(current.model_fields)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The sentence for a key that nobody knows."""
+    return f"unknown key{nearest(key, known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, or else all there is."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(names) or 'none'}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, and quoted where it is text."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,63 @@
+"""A list where one value is expected makes a matrix: every combination becomes a variant of its own."""
+
+import itertools
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from parbench.document import DataPath
+
+
+def variants(data: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every combination of the lists in `data`, as (data of the variant, what tells it from the others).
+
+    `model` says which fields expect a list of their own; those are left as they are. What tells variants apart is
+    keyed by the last part of the field's path, such as `seq_len`.
+    """
+    axes = list(_axes(data, model, ()))
+    for combination in itertools.product(*(values for _, values in axes)):
+        variant: dict[str, Any] = _copy(data)
+        for (path, _), value in zip(axes, combination, strict=True):
+            _put(variant, path, value)
+        yield variant, {str(path[-1]): value for (path, _), value in zip(axes, combination, strict=True)}
+
+
+def _axes(data: Mapping[str, Any], model: type[BaseModel] | None, path: DataPath) -> Iterator[tuple[DataPath, list[Any]]]:
+    for key, value in data.items():
+        annotation = model.model_fields[key].annotation if model and key in model.model_fields else None
+        if isinstance(value, Mapping):
+            yield from _axes(value, nested_model(annotation, value), (*path, key))
+        elif isinstance(value, list) and value and not expects_list(annotation):
+            yield (*path, key), value
+
+
+def expects_list(annotation: Any) -> bool:
+    """Whether a field of this type takes a list as its one value."""
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return any(expects_list(part) for part in get_args(annotation))
+    return get_origin(annotation) in (list, tuple) or annotation in (list, tuple)
+
+
+def nested_model(annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The model that validates `value`: of several, the one that knows most of its keys."""
+    candidates = list(_models(annotation))
+    return max(candidates, key=lambda model: len(model.model_fields.keys() & value.keys()), default=None)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _copy(data: Any) -> Any:
+    return {key: _copy(value) for key, value in data.items()} if isinstance(data, Mapping) else data
+
+
+def _put(data: dict[str, Any], path: DataPath, value: Any) -> None:
+    for key in path[:-1]:
+        data = data[str(key)]
+    data[str(path[-1])] = value

@@ -1,0 +1,1 @@
+"""What runs inside the ranks: the measuring loop, its clocks and its probes."""

@@ -1,0 +1,44 @@
+"""Clocks for a sequence of steps. Nothing is read back from the device between the first and the last step."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class Timing(NamedTuple):
+    """Seconds from before the first step to after the last, and of each step."""
+
+    total_s: float
+    steps_s: tuple[float, ...]
+
+
+def time_steps(step: Callable[[int], None], steps: range, device: torch.device) -> Timing:
+    """Runs `step(i)` for every i of `steps`; the device is synchronised once before and once after.
+
+    On CUDA the time of each step is between events on the device's current stream; on CPU it is the monotonic clock's.
+    """
+    return _on_cuda(step, steps, device) if device.type == "cuda" else _on_cpu(step, steps)
+
+
+def _on_cpu(step: Callable[[int], None], steps: range) -> Timing:
+    marks = [time.perf_counter_ns()]
+    for index in steps:
+        step(index)
+        marks.append(time.perf_counter_ns())
+    durations = tuple((end - start) / 1e9 for start, end in zip(marks, marks[1:], strict=False))
+    return Timing((marks[-1] - marks[0]) / 1e9, durations)
+
+
+def _on_cuda(step: Callable[[int], None], steps: range, device: torch.device) -> Timing:
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(len(steps) + 1)]
+    torch.cuda.synchronize(device)
+    start = time.perf_counter_ns()
+    events[0].record()
+    for index, event in zip(steps, events[1:], strict=True):
+        step(index)
+        event.record()
+    torch.cuda.synchronize(device)
+    total = (time.perf_counter_ns() - start) / 1e9
+    return Timing(total, tuple(a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)))

@@ -1,0 +1,21 @@
+"""What the fork server imports once, so that no trial pays for it. Imports only: no operator runs here."""
+
+import importlib
+
+import torch._dynamo
+
+import parbench.measure.worker
+from parbench.strategies.base import STRATEGIES
+from parbench.workloads.base import FAMILIES
+
+# A strategy whose modules are missing fails in its own trial, with its own message.
+for strategy in STRATEGIES.classes().values():
+    for module in strategy.imports:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue
+
+FAMILIES.classes()
+
+__all__ = ["parbench", "torch"]

@@ -1,0 +1,74 @@
+"""Finds pluggable classes: every module of a package, and the entry points of other people's packages."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from parbench.errors import PluginError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Classes by name. `group` is both the built-in package and the entry-point group, such as `parbench.strategies`.
+
+    A class adds itself when it is defined. Importing is put off until a name is first asked for.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.broken: dict[str, str] = {}
+        self._classes: dict[str, type[T]] = {}
+        self._discovered = False
+
+    def add(self, name: str, cls: type[T]) -> None:
+        """Registers `cls`; raises `PluginError` if another class has the name already."""
+        known = self._classes.get(name)
+        if known is not None and _location(known) != _location(cls):
+            raise PluginError(f"{self.group}: {_location(cls)} takes the name '{name}' of {_location(known)}; rename one")
+        self._classes[name] = cls
+
+    def names(self) -> list[str]:
+        """Every usable name, sorted."""
+        return sorted(self.classes())
+
+    def classes(self) -> dict[str, type[T]]:
+        """Every usable class by its name. What could not be imported is in `broken`, with its reason."""
+        if not self._discovered:
+            self._discovered = True
+            self._import_built_ins()
+            for entry_point in entry_points(group=self.group):
+                self._import_plugin(entry_point)
+        return self._classes
+
+    def __getitem__(self, name: str) -> type[T]:
+        classes = self.classes()
+        if name in classes:
+            return classes[name]
+        if name in self.broken:
+            raise PluginError(f"{self.group}: '{name}' could not be imported: {self.broken[name]}")
+        raise PluginError(f"{self.group}: there is no '{name}'; known are {', '.join(self.names())}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.classes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def _import_built_ins(self) -> None:
+        package = importlib.import_module(self.group)
+        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self.group}."):
+            importlib.import_module(module.name)
+
+    def _import_plugin(self, entry_point: EntryPoint) -> None:
+        try:
+            entry_point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is shown, never swallowed
+            package = entry_point.dist.name if entry_point.dist else "unknown"
+            self.broken[entry_point.name] = f"{type(error).__name__}: {error} (package {package}, {entry_point.value})"
+
+
+def _location(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,172 @@
+"""The versioned records: what a rank is told to do, what it measured, and the trial made of all ranks."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from parbench.devices import DeviceKind
+from parbench.scenario import Scaling, Spec
+from parbench.workloads.corpus import Corpus
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
+Stage = Literal["start", "join", "setup", "warm-up", "window", "validation", "done"]
+Purpose = Literal["measure", "reference"]
+
+PARITY_STEPS = 5
+
+
+class Assignment(Spec):
+    """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
+
+    `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. A `reference`
+    stops after its first steps, whose losses the parity gate compares with.
+    """
+
+    purpose: Purpose
+    cell: str
+    key: str
+    round: int
+    workload: dict[str, Any]
+    strategy: str
+    options: dict[str, Any]
+    device_kind: DeviceKind
+    devices: int
+    threads: int
+    cores: tuple[tuple[int, ...], ...]
+    corpus: Corpus
+    seed: int
+    warmup: int | Literal["auto"]
+    window_s: float
+    validation_batches: int
+    deadline_s: float
+
+
+class JobRecord(Spec):
+    """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
+
+    `losses` are those of the first steps, `validation_loss` the mean over the validation batches after the window;
+    both are empty where the rank computes no loss. `steady` says whether warm-up ended because step times were.
+    """
+
+    job: int
+    parameters: int
+    warmup_steps: int
+    warmup_s: float
+    steady: bool
+    losses: tuple[float, ...] = ()
+    steps: int = 0
+    window_s: float = 0.0
+    step_times_s: tuple[float, ...] = ()
+    validation_loss: float | None = None
+
+
+class DeviceMemory(Spec):
+    """Memory of one CUDA device, in bytes: torch's peaks, and the whole device's use, which other processes add to.
+
+    `utilization` is the mean share of the window's samples during which a kernel ran, from 0 to 1.
+    """
+
+    allocated_peak: int
+    reserved_peak: int
+    device_used: int | None = None
+    utilization: float | None = None
+
+
+class MemoryRecord(Spec):
+    """Peak memory of a rank, in bytes.
+
+    `resident_growth` is the peak of resident memory less what was resident before the model was built; `devices` has
+    an entry for each CUDA device.
+    """
+
+    resident_growth: int | None = None
+    devices: tuple[DeviceMemory, ...] = ()
+
+
+class Failure(Spec):
+    """Why a rank stopped: the error, its traceback, and when (seconds on the host's monotonic clock)."""
+
+    error: str
+    traceback: str
+    out_of_memory: bool
+    at: float
+
+
+class RankRecord(Spec):
+    """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended."""
+
+    rank: int
+    host: str
+    pid: int
+    lane: int = 0
+    shard: int = 0
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    stage: Stage = "start"
+    jobs: tuple[JobRecord, ...] = ()
+    memory: MemoryRecord = MemoryRecord()
+    failure: Failure | None = None
+
+
+class Trial(Spec):
+    """One launch of one cell: a line of `trials.jsonl`.
+
+    `key` is the hash of all that decides what was measured, `environment` the digest of where; `wall_s` runs from the
+    launch to the end of the last rank.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    purpose: Purpose
+    cell: str
+    key: str
+    round: int
+    environment: str
+    started_at: str
+    wall_s: float
+    status: Status
+    reason: str | None = None
+    log_tail: str = ""
+    ranks: tuple[RankRecord, ...] = ()
+
+
+class CellRecord(Spec):
+    """A cell as the run planned it: one row of the comparison, whether or not it can be measured here.
+
+    `key` finds its trials, `reference` the trial whose losses it must reproduce; `reason` says why it is skipped.
+    """
+
+    id: str
+    key: str
+    reference: str
+    workload: str
+    family: str
+    strategy: str
+    label: str
+    is_reference: bool
+    exact: bool
+    scaling: Scaling
+    device_kind: DeviceKind
+    devices: int
+    models: int
+    global_batch: int
+    seq_len: int
+    precision: str
+    emulated: bool = False
+    oversubscribed: bool = False
+    reason: str | None = None
+
+
+class RunRecord(Spec):
+    """What a run set out to do and where: the content of its folder's `run.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    created_at: str
+    command: tuple[str, ...]
+    scenario: dict[str, Any]
+    rounds: int = Field(ge=1)
+    environment: dict[str, Any]
+    corpora: dict[str, Corpus]
+    cells: tuple[CellRecord, ...]

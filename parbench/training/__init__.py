@@ -1,0 +1,1 @@
+"""The torch side of a workload: its model, its batches, its optimizer, its loss. Runs inside the ranks."""
