@@ -128,7 +128,7 @@ def quota() -> Iterator[Finding]:
 
 def other_work() -> Iterator[Finding]:
     """What do other processes, and other virtual machines, take of the CPU right now?"""
-    others = [process for process in psutil.process_iter(["name"]) if process.pid != os.getpid()]
+    others = [process for process in psutil.process_iter() if process.pid != os.getpid()]
     _cpu_percents(others)
     psutil.cpu_times_percent()
     time.sleep(SAMPLE_S)

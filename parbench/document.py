@@ -67,7 +67,9 @@ def read_document(path: Path) -> Document:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ScenarioError([Mistake(str(path), None, "", f"has {size:,} bytes; a scenario has at most {MAX_BYTES:,}")])
+            raise ScenarioError(
+                [Mistake(str(path), None, "", f"has {size:,} bytes; a scenario has at most {MAX_BYTES:,}")]
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ScenarioError([Mistake(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
@@ -82,7 +84,9 @@ def parse_document(text: str, source: str) -> Document:
     if node is None:
         raise ScenarioError([Mistake(source, 1, "", "is empty; a scenario needs at least workloads and strategies")])
     if not isinstance(node, MappingNode):
-        raise ScenarioError([Mistake(source, _line(node), "", "must be a mapping with keys such as workloads and strategies")])
+        raise ScenarioError(
+            [Mistake(source, _line(node), "", "must be a mapping with keys such as workloads and strategies")]
+        )
     lines: dict[DataPath, int] = {}
     mistakes: list[Mistake] = []
     for path, line, problem in _walk(node, ()):
@@ -90,7 +94,9 @@ def parse_document(text: str, source: str) -> Document:
         if problem:
             mistakes.append(Mistake(source, line, ".".join(map(str, path)), problem))
         if len(lines) > MAX_NODES:
-            raise ScenarioError([Mistake(source, line, "", f"has more than {MAX_NODES:,} values once aliases are expanded")])
+            raise ScenarioError(
+                [Mistake(source, line, "", f"has more than {MAX_NODES:,} values once aliases are expanded")]
+            )
     if mistakes:
         raise ScenarioError(mistakes)
     return Document(_load(text), source, lines)
@@ -121,7 +127,11 @@ def _refuse_bombs(text: str, source: str) -> None:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         aliases += isinstance(event, AliasEvent)
         if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-            what = f"is nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"has more than {MAX_ALIASES} aliases"
+            what = (
+                f"is nested deeper than {MAX_DEPTH} levels"
+                if depth > MAX_DEPTH
+                else f"has more than {MAX_ALIASES} aliases"
+            )
             raise ScenarioError([Mistake(source, event.start_mark.line + 1, "", what)])
 
 

@@ -18,14 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from parbench import __version__
-from parbench.devices import (
-    allowed_cores,
-    allowed_cpus,
-    cpu_quota,
-    nvml_gpu_uuids,
-    torch_build,
-    visible_gpus,
-)
+from parbench.devices import allowed_cores, allowed_cpus, cpu_quota, nvml_gpu_uuids, torch_build, visible_gpus
 
 T = TypeVar("T")
 

@@ -143,7 +143,9 @@ class _Reader:
         for index, entry in enumerate(entries):
             for name, options in self._strategy_variants(entry, ("strategies", index)):
                 if any((name, options) == (other, others) for other, others, _ in found):
-                    self.draft.mistake(("strategies", index), f"{name} stands here twice with the same options; keep one")
+                    self.draft.mistake(
+                        ("strategies", index), f"{name} stands here twice with the same options; keep one"
+                    )
                 else:
                     found.append((name, options, ("strategies", index)))
         return tuple(self._labelled(found))
@@ -170,7 +172,8 @@ class _Reader:
             differing = {
                 key: getattr(options, key)
                 for key in type(options).model_fields
-                if key in options.model_fields_set and any(getattr(other, key) != getattr(options, key) for other in others)
+                if key in options.model_fields_set
+                and any(getattr(other, key) != getattr(options, key) for other in others)
             }
             label = name + describe_options(differing)
             self.draft.origins[label] = path

@@ -24,7 +24,9 @@ def variants(data: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator
         yield variant, {str(path[-1]): value for (path, _), value in zip(axes, combination, strict=True)}
 
 
-def _axes(data: Mapping[str, Any], model: type[BaseModel] | None, path: DataPath) -> Iterator[tuple[DataPath, list[Any]]]:
+def _axes(
+    data: Mapping[str, Any], model: type[BaseModel] | None, path: DataPath
+) -> Iterator[tuple[DataPath, list[Any]]]:
     for key, value in data.items():
         annotation = model.model_fields[key].annotation if model and key in model.model_fields else None
         if isinstance(value, Mapping):

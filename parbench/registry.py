@@ -27,7 +27,9 @@ class Registry(Generic[T]):
         """Registers `cls`; raises `PluginError` if another class has the name already."""
         known = self._classes.get(name)
         if known is not None and _location(known) != _location(cls):
-            raise PluginError(f"{self.group}: {_location(cls)} takes the name '{name}' of {_location(known)}; rename one")
+            raise PluginError(
+                f"{self.group}: {_location(cls)} takes the name '{name}' of {_location(known)}; rename one"
+            )
         self._classes[name] = cls
 
     def names(self) -> list[str]:

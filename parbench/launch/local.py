@@ -45,7 +45,8 @@ class LocalLauncher(Launcher):
             port = listener.getsockname()[1]
             self._running = [
                 self._context.Process(
-                    target=run_rank, args=(folder, _torchrun_variables(rank, processes, port), None if rank else listener)
+                    target=run_rank,
+                    args=(folder, _torchrun_variables(rank, processes, port), None if rank else listener),
                 )
                 for rank in range(processes)
             ]
@@ -67,7 +68,9 @@ class LocalLauncher(Launcher):
         waiting: dict[object, ForkServerProcess] = {process.sentinel: process for process in self._running}
         until = deadline
         while waiting:
-            ended = connection.wait([process.sentinel for process in waiting.values()], timeout=max(0.0, until - time.monotonic()))
+            ended = connection.wait(
+                [process.sentinel for process in waiting.values()], timeout=max(0.0, until - time.monotonic())
+            )
             if not ended:
                 return until < deadline
             for sentinel in ended:

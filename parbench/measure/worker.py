@@ -123,9 +123,7 @@ class Worker:
             self.journal.write(jobs=tuple(jobs), memory=self.memory.read())
         self.journal.stage("done")
 
-    def _measure(
-        self, strategy: Strategy[Options], workload: Workload, job: int, before: list[JobRecord]
-    ) -> JobRecord:
+    def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, before: list[JobRecord]) -> JobRecord:
         batches = workload.batches(job)
         losses: list[torch.Tensor] = []
         latest: torch.Tensor | None = None

@@ -49,7 +49,7 @@ class ModelParallel(Strategy[ModelParallelOptions]):
         """A process a stage. Every rank sees the whole batch; raises `Unsupported` where blocks or batch run out."""
         blocks = getattr(workload.model, "n_blocks", 0)
         if blocks < devices.count:
-            raise Unsupported(f"{blocks} blocks are too few for {devices.count} stages", field="model")
+            raise Unsupported(f"{blocks} blocks are too few for {devices.count} stages")
         require_equal_parts(workload, options.parts(), "micro-batches")
         if options.schedule == "1f1b" and options.parts() < devices.count:
             raise Unsupported(

@@ -15,5 +15,5 @@ class TaskPool(Strategy[Options]):
     def layout(cls, options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
         """A process and a lane for each device; raises `Unsupported` where there are fewer models than devices."""
         if workload.models != "auto" and workload.models < devices.count:
-            raise Unsupported(f"a pool of {devices.count} devices needs at least {devices.count} models", field="models")
+            raise Unsupported(f"a pool of {devices.count} devices needs at least {devices.count} models")
         return Layout(processes=devices.count, lanes=devices.count)

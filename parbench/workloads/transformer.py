@@ -25,7 +25,9 @@ class Transformer(Family):
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
         if self.d_model % self.heads:
-            raise ValueError(f"d_model {self.d_model} does not divide into {self.heads} heads; choose heads that divide it")
+            raise ValueError(
+                f"d_model {self.d_model} does not divide into {self.heads} heads; choose heads that divide it"
+            )
         return self
 
     @property

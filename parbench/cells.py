@@ -1,0 +1,178 @@
+"""A scenario on a machine into cells: what is measured, and what is skipped for which reason. Starts nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parbench.devices import DeviceKind, Devices, Machine
+from parbench.document import DataPath, read_document
+from parbench.errors import ScenarioError, Unsupported
+from parbench.loader import Catalogue, Draft, draft_scenario
+from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
+from parbench.scenario import Scaling, Scenario, StrategySpec, WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Layout
+from parbench.workloads.base import FAMILIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Workload × strategy × devices, with every `auto` resolved; `layout` is None where it is skipped."""
+
+    record: CellRecord
+    workload: WorkloadSpec
+    strategy: StrategySpec
+    devices: Devices
+    layout: Layout | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A scenario's cells on a machine."""
+
+    scenario: Scenario
+    machine: Machine
+    folder: Path
+    cells: tuple[Cell, ...]
+
+    @property
+    def runnable(self) -> list[Cell]:
+        """The cells to measure, each measurement once: at one device, weak and strong scaling are the same one."""
+        return list({cell.record.key: cell for cell in self.cells if cell.layout}.values())
+
+
+def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Plan:
+    """The plan of the scenario at `path`. Raises `ScenarioError` with every mistake, also those that only show here."""
+    document = read_document(path).override(overrides)
+    draft = draft_scenario(document, catalogue(), default_name=path.stem)
+    scenario = draft.scenario
+    cells = tuple(_cells(scenario, machine, draft)) if scenario else ()
+    if draft.mistakes or scenario is None:
+        raise ScenarioError(draft.mistakes)
+    return Plan(scenario=scenario, machine=machine, folder=path.parent, cells=cells)
+
+
+def catalogue() -> Catalogue:
+    """All that can be named in a scenario here."""
+    strategies = {name: strategy.options_type for name, strategy in sorted(STRATEGIES.classes().items())}
+    families = dict(sorted(FAMILIES.classes().items()))
+    return Catalogue(families=families, options=strategies, broken={**FAMILIES.broken, **STRATEGIES.broken})
+
+
+def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]:
+    kind, counts = _devices(scenario, machine, draft)
+    for name, workload in scenario.workloads.items():
+        for scaling in scenario.scaling:
+            for strategy in scenario.strategies:
+                cells = [
+                    _cell(scenario, machine, name, workload, scaling, strategy, Devices(kind=kind, count=count))
+                    for count in counts
+                    if count == 1 or STRATEGIES[strategy.name].scales
+                ]
+                _note_mistakes([refusal for _, refusal in cells], name, strategy, draft)
+                yield from (cell for cell, _ in cells)
+
+
+def _devices(scenario: Scenario, machine: Machine, draft: Draft) -> tuple[DeviceKind, list[int]]:
+    """The kind and the counts of devices; asking for what is not there is a mistake, and counts as left out."""
+    spec = scenario.devices
+    kind = machine.preferred_kind if spec.kind == "auto" else spec.kind
+    available = machine.available(kind, spec.cores_per_device)
+    if available == 0:
+        if kind == "cuda":
+            draft.mistake(
+                ("devices", "kind"), "there is no CUDA device that the installed torch can use; use cpu or auto"
+            )
+        else:
+            cores = len(machine.cores)
+            draft.mistake(("devices", "cores_per_device"), f"there are {cores} cores here; use at most {cores}")
+    if spec.counts == "auto":
+        return kind, [2**power for power in range(max(1, available).bit_length())]
+    for index, count in enumerate(spec.counts):
+        if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
+            hint = "; or set oversubscribe: true" if kind == "cpu" else ""
+            draft.mistake(
+                ("devices", "counts", index), f"{count} devices, but there are {available} here; use at most that{hint}"
+            )
+    return kind, sorted(set(spec.counts))
+
+
+def _cell(
+    scenario: Scenario,
+    machine: Machine,
+    name: str,
+    workload: WorkloadSpec,
+    scaling: Scaling,
+    strategy: StrategySpec,
+    devices: Devices,
+) -> tuple[Cell, Unsupported | None]:
+    cls = STRATEGIES[strategy.name]
+    if scaling == "weak":
+        workload = workload.model_copy(update={"global_batch": workload.global_batch * devices.count})
+    layout: Layout | None = None
+    refusal: Unsupported | None = None
+    try:
+        layout = cls.layout(strategy.options, workload, devices)
+    except Unsupported as error:
+        refusal = error
+    if workload.models == "auto":
+        workload = workload.model_copy(update={"models": layout.lanes if layout else 1})
+    record = CellRecord(
+        id="/".join([name, strategy.label, str(devices.count)] + ["weak"] * (scaling == "weak")),
+        key=_key(
+            scenario, workload, devices.kind, strategy=strategy.name, options=strategy.options, count=devices.count
+        ),
+        reference=_key(scenario, workload.model_copy(update={"models": 0}), devices.kind),
+        workload=name,
+        family=workload.model.kind,
+        strategy=strategy.name,
+        label=strategy.label,
+        is_reference=cls.reference,
+        exact=cls.exact,
+        scaling=scaling,
+        device_kind=devices.kind,
+        devices=devices.count,
+        models=workload.models if isinstance(workload.models, int) else 1,
+        global_batch=workload.global_batch,
+        seq_len=workload.seq_len,
+        precision=workload.precision,
+        emulated=layout.emulated if layout else False,
+        oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
+        reason=str(refusal) if refusal else None,
+    )
+    return Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout), refusal
+
+
+def _key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **what: Any) -> str:
+    """The hash of all in the scenario that decides what is measured; how often, and how long one waits, do not."""
+    measure = scenario.measure.model_dump(mode="json", exclude={"rounds", "deadline_s"})
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "parity_steps": PARITY_STEPS,
+        "workload": workload.model_dump(mode="json"),
+        "device_kind": kind,
+        "cores_per_device": scenario.devices.cores_per_device,
+        "measure": measure,
+        **{
+            key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for key, value in what.items()
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _note_mistakes(refusals: Sequence[Unsupported | None], name: str, strategy: StrategySpec, draft: Draft) -> None:
+    """A field that stands in the way at counts the user wrote, or at every count, is a mistake and not a skip."""
+    scenario = draft.scenario
+    explicit = scenario is not None and scenario.devices.counts != "auto"
+    for refusal in refusals:
+        if refusal and refusal.field and (explicit or all(each and each.field for each in refusals)):
+            draft.mistake(_field_path(refusal.field, name, strategy, draft), f"{strategy.label}: {refusal}")
+
+
+def _field_path(field: str, name: str, strategy: StrategySpec, draft: Draft) -> DataPath:
+    option = field.removeprefix("options.")
+    if option != field:
+        return (*draft.origins[strategy.label], strategy.name, option)
+    return (*draft.origins[name], field)

@@ -1,0 +1,133 @@
+"""The table of cells in every format. Whatever a scenario or a strategy named is inert in all of them."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from parbench.errors import UsageError
+from parbench.results.figures import FIGURES
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object) -> str:
+    """Text without control characters: no escape sequence reaches a terminal, no direction is overridden."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\n", " ").replace("\t", " "))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Comma-separated values. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+
+    def harmless(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return f"'{plain(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else plain(value)
+
+    return table.map(harmless).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """A list of rows; unknown figures are null."""
+    rows = [{key: _json_value(value) for key, value in row.items()} for row in table.to_dict(orient="records")]
+    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """The columns of the terminal's table as a GitHub table."""
+    rows = [[_markdown_cell(column(row)) for column in TERMINAL.values()] for row in table.to_dict(orient="records")]
+    header = f"| {' | '.join(TERMINAL)} |\n|{' --- |' * len(TERMINAL)}\n"
+    return header + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """Parquet, for reading back with its types. Raises `UsageError` where pyarrow is not installed."""
+    buffer = BytesIO()
+    try:
+        table.to_parquet(buffer, index=False)
+    except ImportError:
+        raise UsageError("parquet needs pyarrow: pip install 'parbench[parquet]'") from None
+    return buffer.getvalue()
+
+
+def print_table(table: pd.DataFrame, console: Console) -> None:
+    """The table for people: one line a cell, and below it the reasons of those that were not measured well."""
+    for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
+        first = rows.iloc[0]
+        size = f"global batch {first['global_batch']}{' per device' if scaling == 'weak' else ''} × {first['seq_len']} tokens"
+        view = Table(
+            title=Text(f"{plain(workload)}: {scaling} scaling, {size}"), title_justify="left", header_style="bold"
+        )
+        for index, title in enumerate(TERMINAL):
+            view.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
+        for row in rows.to_dict(orient="records"):
+            style = "" if row["status"] == "ok" and row["parity"] != "failed" else "dim"
+            view.add_row(*(Text(plain(column(row))) for column in TERMINAL.values()), style=style)
+        console.print(view)
+    for row in table.to_dict(orient="records"):
+        if isinstance(row["reason"], str):
+            console.print(
+                Text(f"{_name(row)} on {row['devices']}: {row['status']}: {plain(row['reason'])}"), soft_wrap=True
+            )
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    notes = [note for note in ("emulated", "oversubscribed") if row[note] is True]
+    return plain(row["label"]) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _figure(name: str, scale: float, digits: int, suffix: str = "") -> Callable[[Mapping[Any, Any]], str]:
+    def shown(row: Mapping[Any, Any]) -> str:
+        value = row[name]
+        return f"{value * scale:,.{digits}f}{suffix}" if _known(value) else "–"
+
+    return shown
+
+
+def _with_interval(name: str, digits: int, suffix: str = "") -> Callable[[Mapping[Any, Any]], str]:
+    def shown(row: Mapping[Any, Any]) -> str:
+        value, low, high = row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"]
+        if not _known(value):
+            return "–"
+        interval = f" [{low:,.{digits}f}, {high:,.{digits}f}]" if _known(low) and low != high else ""
+        return f"{value:,.{digits}f}{suffix}{interval}"
+
+    return shown
+
+
+TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
+    "strategy": _name,
+    "devices": lambda row: str(row["devices"]),
+    "models": lambda row: str(row["models"]),
+    FIGURES["tokens_per_s"].title: _with_interval("tokens_per_s", 0),
+    FIGURES["speedup"].title: _with_interval("speedup", 2, "×"),
+    FIGURES["scaling_efficiency"].title: _figure("scaling_efficiency", 100, 0, " %"),
+    FIGURES["step_time_s"].title: _figure("step_time_s", 1000, 1, " ms"),
+    FIGURES["peak_memory_bytes"].title: _figure("peak_memory_bytes", 1 / 2**20, 0, " MiB"),
+    FIGURES["validation_perplexity"].title: _figure("validation_perplexity", 1, 2),
+    "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
+    "status": lambda row: str(row["status"]),
+}
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+def _json_value(value: object) -> object:
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _markdown_cell(text: str) -> str:
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", plain(text))

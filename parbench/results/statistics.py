@@ -1,0 +1,32 @@
+"""Summaries over rounds: every interval is scipy's, on the log scale, because speeds and ratios are multiplicative."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+CONFIDENCE = 0.95
+
+
+class Summary(NamedTuple):
+    """A geometric mean and its confidence interval; the interval is None where one value says nothing about spread."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:
+    """The geometric mean of positive `values` with Student's t interval of their logarithms.
+
+    Raises `ValueError` where there is no value, or one that is not positive.
+    """
+    if not values or min(values) <= 0:
+        raise ValueError(f"a geometric mean needs positive values, not {list(values)}")
+    logs = [math.log(value) for value in values]
+    mean = math.exp(math.fsum(logs) / len(logs))
+    if len(set(logs)) == 1:
+        return Summary(mean, *((mean, mean) if len(logs) > 1 else (None, None)))
+    from scipy.stats import ttest_1samp
+
+    interval = ttest_1samp(logs, 0.0).confidence_interval(confidence)
+    return Summary(mean, math.exp(interval.low), math.exp(interval.high))

@@ -1,0 +1,172 @@
+"""A run's folder: `run.json` says what was planned, `trials.jsonl` grows by a line a trial and never changes."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from parbench.errors import ResultsError
+from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
+
+RUN_FILE = "run.json"
+TRIALS_FILE = "trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read back: its plan, its good trials, and what was wrong with the rest."""
+
+    folder: Path
+    record: RunRecord
+    trials: tuple[Trial, ...]
+    problems: tuple[str, ...]
+
+
+class Store:
+    """Writes a run's folder. One process at a time: a second one is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextlib.contextmanager
+    def locked(cls, folder: Path) -> Iterator["Store"]:
+        """The store of `folder`, made if need be and held until the end. Raises `ResultsError`."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / "lock").open("a+")
+        except OSError as error:
+            raise ResultsError(
+                f"results cannot be kept in {folder}: {error.strerror}; choose another with --out"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                raise ResultsError(f"{folder} is in use by process {lock.read().strip() or 'unknown'}") from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield cls(folder)
+
+    def begin(self, record: RunRecord) -> None:
+        """Writes `run.json` whole or not at all."""
+        temporary = self.folder / f"{RUN_FILE}.tmp"
+        with _clear_errors(self.folder):
+            with temporary.open("w") as file:
+                file.write(record.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / RUN_FILE)
+
+    def append(self, trial: Trial) -> None:
+        """Adds a line and waits until it is on the disk; of a line that does not fit, nothing stays."""
+        path = self.folder / TRIALS_FILE
+        line = f"{trial.model_dump_json()}\n".encode()
+        with _clear_errors(self.folder), path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            # What a power cut left of a line becomes a bad line of its own, instead of spoiling this one.
+            line = line if _ends_whole(file, size) else b"\n" + line
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(path, size)
+                raise
+
+
+def read_run(folder: Path) -> Run:
+    """The run in `folder`. Bad lines are reported in `problems`; raises `ResultsError` where there is no run to read."""
+    try:
+        record = RunRecord.model_validate_json(_checked_version((folder / RUN_FILE).read_text(), folder / RUN_FILE))
+    except FileNotFoundError:
+        raise ResultsError(f"{folder} holds no run: it has no {RUN_FILE}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{folder / RUN_FILE} cannot be read: {error}") from None
+    except ValidationError as error:
+        raise ResultsError(f"{folder / RUN_FILE} is damaged: {_first_problem(error)}") from None
+    trials, problems = _read_trials(folder / TRIALS_FILE)
+    return Run(folder, record, tuple(trials), tuple(problems))
+
+
+def find_run(selector: str, results: Path) -> Path:
+    """The folder that `selector` means: a folder, a run's id below `results`, or `latest`. Raises `ResultsError`."""
+    if selector == "latest":
+        runs = list_runs(results)
+        if not runs:
+            raise ResultsError(f"there is no run in {results} yet; start one with: parbench run SCENARIO")
+        return runs[-1]
+    folder = Path(selector)
+    if (folder / RUN_FILE).is_file():
+        return folder
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", selector) and (results / selector / RUN_FILE).is_file():
+        return results / selector
+    raise ResultsError(f"there is no run '{selector}': it is neither a run's folder nor an id in {results}")
+
+
+def list_runs(results: Path) -> list[Path]:
+    """The folders of all runs directly below `results`, the oldest first."""
+    return sorted(
+        (path.parent for path in results.glob(f"*/{RUN_FILE}") if not path.parent.is_symlink()),
+        key=lambda folder: ((folder / RUN_FILE).stat().st_mtime_ns, folder.name),
+    )
+
+
+def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
+    trials: list[Trial] = []
+    problems: list[str] = []
+    if not path.is_file():
+        return trials, problems
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                trials.append(Trial.model_validate_json(_checked_version(line.decode(), path)))
+            except (ValidationError, UnicodeDecodeError) as error:
+                problem = _first_problem(error) if isinstance(error, ValidationError) else "not UTF-8"
+                problems.append(f"{path.name}, line {number} is left out: {problem}")
+    return trials, problems
+
+
+def _checked_version(text: str, path: Path) -> str:
+    """Raises `ResultsError` for a record of another version, rather than guess what its fields mean."""
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        return text
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path} has records of schema version {version}; this parbench reads version {SCHEMA_VERSION}: "
+            "use the parbench that wrote it"
+        )
+    return text
+
+
+def _first_problem(error: ValidationError) -> str:
+    detail = error.errors(include_url=False)[0]
+    place = ".".join(map(str, detail["loc"]))
+    return f"{place}: {detail['msg']}" if place else detail["msg"]
+
+
+def _ends_whole(file: BinaryIO, size: int) -> bool:
+    if size == 0:
+        return True
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(f"results cannot be written to {folder}: {error.strerror}") from None

@@ -1,0 +1,153 @@
+"""Trials into pandas tables: a row a cell, whatever became of it. The one place where rounds are summarised."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from parbench.results import figures
+from parbench.results.statistics import Summary, summarise
+from parbench.results.store import Run
+from parbench.results.trial import CellRecord, Status, Trial
+
+COLUMNS = (
+    "workload",
+    "scaling",
+    "strategy",
+    "label",
+    "device_kind",
+    "devices",
+    "models",
+    "global_batch",
+    "seq_len",
+    "precision",
+    "status",
+    "parity",
+    "reason",
+    "rounds",
+    "tokens_per_s",
+    "tokens_per_s_ci_low",
+    "tokens_per_s_ci_high",
+    "speedup",
+    "speedup_ci_low",
+    "speedup_ci_high",
+    "scaling_efficiency",
+    "peak_memory_bytes",
+    "step_time_s",
+    "validation_perplexity",
+    "parity_deviation",
+    "emulated",
+    "oversubscribed",
+    "steady",
+)
+
+_SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed")
+
+
+def cells_table(run: Run) -> pd.DataFrame:
+    """A row for every cell of the run, with the columns of `COLUMNS`; figures that are unknown are NaN.
+
+    Speedups are formed within a round, against the reference strategy on one device with the same workload and
+    scaling. A cell that failed in any round, or whose losses are not the reference's, has no speedup.
+    """
+    trials = _by_key(run.trials, "measure")
+    references = {key: found[-1] for key, found in _by_key(run.trials, "reference").items() if found[-1].status == "ok"}
+    bases = {
+        (cell.workload, cell.scaling): _speeds(cell, trials[cell.key])
+        for cell in run.record.cells
+        if cell.is_reference and cell.devices == 1 and _status(cell, trials[cell.key], run.record.rounds)[0] == "ok"
+    }
+    rows = [
+        _row(cell, trials[cell.key], references.get(cell.reference), bases.get((cell.workload, cell.scaling), {}), run)
+        for cell in run.record.cells
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(
+    cell: CellRecord, trials: Sequence[Trial], reference: Trial | None, base: Mapping[int, float], run: Run
+) -> dict[str, Any]:
+    status, reason = _status(cell, trials, run.record.rounds)
+    good = [trial for trial in trials if trial.status == "ok"]
+    parity, deviation, mismatch = _parity(cell, good, reference)
+    speeds = _speeds(cell, good)
+    comparable = status == "ok" and parity != "failed"
+    ratios = [speed / base[number] for number, speed in speeds.items() if comparable and number in base]
+    tokens, speedup = _summary(speeds.values()), _summary(ratios)
+    return {
+        **cell.model_dump(include=set(COLUMNS) - {"reason"}),
+        "status": status,
+        "parity": parity,
+        "reason": reason or mismatch,
+        "rounds": len(good),
+        "tokens_per_s": tokens.mean,
+        "tokens_per_s_ci_low": tokens.low,
+        "tokens_per_s_ci_high": tokens.high,
+        "speedup": speedup.mean,
+        "speedup_ci_low": speedup.low,
+        "speedup_ci_high": speedup.high,
+        "scaling_efficiency": speedup.mean / cell.devices,
+        "peak_memory_bytes": _median(map(figures.peak_memory_bytes, good)),
+        "step_time_s": _median(map(figures.step_time_s, good)),
+        "validation_perplexity": _median(map(figures.validation_perplexity, good)),
+        "parity_deviation": deviation,
+        "steady": all(job.steady for trial in good for rank in trial.ranks for job in rank.jobs) if good else None,
+    }
+
+
+def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Status, str | None]:
+    """The worst that befell the cell in any round, and its reason."""
+    if cell.reason is not None:
+        return "skipped", cell.reason
+    for status in _SEVERITY:
+        bad = [trial for trial in trials if trial.status == status]
+        if bad:
+            times = "" if len(bad) == len(trials) == rounds else f" ({len(bad)} of {rounds} rounds)"
+            return status, f"{bad[0].reason or 'no reason was recorded'}{times}"
+    if not trials:
+        return "skipped", "not measured: the run was interrupted before it"
+    return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
+
+
+def _parity(cell: CellRecord, trials: Sequence[Trial], reference: Trial | None) -> tuple[str | None, float, str | None]:
+    """The gate's word, the largest deviation in nats per token, and a sentence where the gate is shut."""
+    if not trials:
+        return None, math.nan, None
+    if reference is None:
+        return None, math.nan, "parity was not checked: the reference losses could not be computed"
+    deviation = max(figures.parity_deviation(trial, reference) for trial in trials)
+    if not cell.exact:
+        return "inexact", deviation, None
+    tolerance = figures.PARITY_TOLERANCE[cell.precision]
+    if deviation > tolerance:
+        return (
+            "failed",
+            deviation,
+            f"not comparable: losses differ from the reference by {deviation:.2g} nats per token",
+        )
+    return "reference" if cell.is_reference else "ok", deviation, None
+
+
+def _by_key(trials: Iterable[Trial], purpose: str) -> defaultdict[str, list[Trial]]:
+    found: defaultdict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.purpose == purpose:
+            found[trial.key].append(trial)
+    return found
+
+
+def _speeds(cell: CellRecord, trials: Sequence[Trial]) -> dict[int, float]:
+    return {trial.round: figures.tokens_per_s(trial, cell) for trial in trials if trial.status == "ok"}
+
+
+def _summary(values: Iterable[float]) -> Summary:
+    found = list(values)
+    return summarise(found) if found else Summary(math.nan, None, None)
+
+
+def _median(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else math.nan
