@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from parbench.devices import DeviceKind, Devices, Machine
 from parbench.document import DataPath, read_document
-from parbench.errors import ScenarioError, Unsupported
+from parbench.errors import ScenarioError, Unsupported, UsageError
 from parbench.loader import Catalogue, Draft, draft_scenario
 from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
 from parbench.scenario import Scaling, Scenario, StrategySpec, WorkloadSpec
@@ -41,6 +42,14 @@ class Plan:
     def runnable(self) -> list[Cell]:
         """The cells to measure, each measurement once: at one device, weak and strong scaling are the same one."""
         return list({cell.record.key: cell for cell in self.cells if cell.layout}.values())
+
+    def only(self, glob: str) -> "Plan":
+        """The part of the plan whose cells' ids match `glob`, as in a shell. Raises `UsageError` where none does."""
+        chosen = tuple(cell for cell in self.cells if fnmatchcase(cell.record.id, glob))
+        if not chosen:
+            known = ", ".join(cell.record.id for cell in self.cells)
+            raise UsageError(f"--only {glob}: no cell's id matches; the cells are {known}")
+        return replace(self, cells=chosen)
 
 
 def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Plan:

@@ -1,1 +1,1 @@
-"""A cell into fresh processes, and their records into a trial. A launcher only starts the worker on the right devices."""
+"""A cell into fresh processes, and their records into a trial. A launcher only starts the worker on its devices."""

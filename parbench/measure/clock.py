@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ def _on_cpu(step: Callable[[int], None], steps: range) -> Timing:
     for index in steps:
         step(index)
         marks.append(time.perf_counter_ns())
-    durations = tuple((end - start) / 1e9 for start, end in zip(marks, marks[1:], strict=False))
+    durations = tuple((end - start) / 1e9 for start, end in pairwise(marks))
     return Timing((marks[-1] - marks[0]) / 1e9, durations)
 
 
@@ -41,4 +42,4 @@ def _on_cuda(step: Callable[[int], None], steps: range, device: torch.device) ->
         event.record()
     torch.cuda.synchronize(device)
     total = (time.perf_counter_ns() - start) / 1e9
-    return Timing(total, tuple(a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)))
+    return Timing(total, tuple(a.elapsed_time(b) / 1e3 for a, b in pairwise(events)))

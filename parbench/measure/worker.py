@@ -1,6 +1,6 @@
 """The only measuring loop. Every launcher starts it in every rank, under torchrun's environment variables.
 
-By hand: `RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python -m parbench.measure.worker FOLDER`.
+By hand, in a trial's folder: `torchrun --nproc-per-node N -m parbench.measure.worker .`
 """
 
 import faulthandler

@@ -128,7 +128,7 @@ def job_losses(trial: Trial) -> dict[int, list[float]]:
 
 
 def parity_deviation(trial: Trial, reference: Trial) -> float:
-    """The largest absolute difference between the losses of two trials, in nats per token; infinite if one lacks a loss."""
+    """The largest absolute difference between two trials' losses, in nats per token; infinite if one lacks a loss."""
     expected = job_losses(reference)
     deviation = 0.0
     for job, losses in (found := job_losses(trial)).items():

@@ -121,6 +121,14 @@ def list_runs(results: Path) -> list[Path]:
     )
 
 
+def latest_of(scenario: str, results: Path) -> Path | None:
+    """The folder of the newest run of a scenario, if there is one."""
+    mine = (
+        folder for folder in reversed(list_runs(results)) if read_run(folder).record.scenario.get("name") == scenario
+    )
+    return next(mine, None)
+
+
 def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
     trials: list[Trial] = []
     problems: list[str] = []

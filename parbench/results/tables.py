@@ -11,7 +11,7 @@ import pandas as pd
 from parbench.results import figures
 from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run
-from parbench.results.trial import CellRecord, Status, Trial
+from parbench.results.trial import CellRecord, Purpose, Status, Trial
 
 COLUMNS = (
     "workload",
@@ -53,8 +53,8 @@ def cells_table(run: Run) -> pd.DataFrame:
     Speedups are formed within a round, against the reference strategy on one device with the same workload and
     scaling. A cell that failed in any round, or whose losses are not the reference's, has no speedup.
     """
-    trials = _by_key(run.trials, "measure")
-    references = {key: found[-1] for key, found in _by_key(run.trials, "reference").items() if found[-1].status == "ok"}
+    trials = _by_key(run, "measure")
+    references = {key: found[-1] for key, found in _by_key(run, "reference").items() if found[-1].status == "ok"}
     bases = {
         (cell.workload, cell.scaling): _speeds(cell, trials[cell.key])
         for cell in run.record.cells
@@ -131,10 +131,11 @@ def _parity(cell: CellRecord, trials: Sequence[Trial], reference: Trial | None) 
     return "reference" if cell.is_reference else "ok", deviation, None
 
 
-def _by_key(trials: Iterable[Trial], purpose: str) -> defaultdict[str, list[Trial]]:
+def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:
+    """The trials that count: those taken in the environment that the run was last started in."""
     found: defaultdict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        if trial.purpose == purpose:
+    for trial in run.trials:
+        if trial.purpose == purpose and trial.environment == run.record.environment_digest:
             found[trial.key].append(trial)
     return found
 

@@ -159,7 +159,10 @@ class CellRecord(Spec):
 
 
 class RunRecord(Spec):
-    """What a run set out to do and where: the content of its folder's `run.json`."""
+    """What a run set out to do and where: the content of its folder's `run.json`.
+
+    `environment_digest` is what trials must carry to count: a resumed run may hold some from another environment.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -168,5 +171,6 @@ class RunRecord(Spec):
     scenario: dict[str, Any]
     rounds: int = Field(ge=1)
     environment: dict[str, Any]
+    environment_digest: str
     corpora: dict[str, Corpus]
     cells: tuple[CellRecord, ...]

@@ -1,7 +1,7 @@
 """DataParallel: one process drives a replica on each device, with threads.
 
-On CUDA it is `torch.nn.DataParallel`. On CPU that class silently runs the bare module, so the same algorithm is carried
-out over core shares and labelled `emulated`: scatter, replicate, parallel apply, gather, gradients reduced to the first.
+On CUDA it is `torch.nn.DataParallel`. On CPU that class silently runs the bare module, so the same algorithm is
+carried out over core shares and labelled `emulated`: scatter, replicate, parallel apply, gather, reduce to the first.
 """
 
 import copy
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class DataParallel(Strategy[Options]):
-    """The batch is scattered from the first device; outputs and gradients come back to it; it alone holds the optimizer."""
+    """The first device scatters the batch, gathers outputs and gradients, and alone holds the optimizer."""
 
     name = "data_parallel"
     threads: "DeviceThreads | None" = None
@@ -51,7 +51,7 @@ class DataParallel(Strategy[Options]):
 
 
 def keep_rnn_weights_flat(model: "nn.Module") -> None:
-    """cuDNN wants an RNN's weights in one piece; a replica gets copies, so without this it gathers them at every call."""
+    """cuDNN wants an RNN's weights in one piece; a replica gets copies, and would gather them at every call."""
     from torch import nn
 
     def flatten(module: nn.Module, _: Any) -> None:

@@ -27,7 +27,7 @@ class Workload:
     @property
     def family(self) -> Family:
         """The model family with its sizes."""
-        return cast(Family, self.spec.model)
+        return cast("Family", self.spec.model)
 
     def model(self, job: int, blocks: range | None = None) -> LanguageModel:
         """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks`."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LSTM(Family):
-    """`layers` blocks `x + lstm(norm(x))` of width `d_model` (Hochreiter & Schmidhuber 1997, with pre-norm residuals)."""
+    """`layers` blocks `x + lstm(norm(x))` of width `d_model` (Hochreiter & Schmidhuber 1997, pre-norm residuals)."""
 
     kind: Literal["lstm"] = "lstm"
     layers: Annotated[int, Field(ge=1, le=1000)] = 4

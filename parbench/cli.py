@@ -1,0 +1,245 @@
+"""The command line: thin commands, imports put off until one is called. Data goes to stdout, all else to stderr."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from parbench import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parbench.cells import Plan
+    from parbench.results.store import Run
+
+EXIT_BAD_USAGE = 2
+EXIT_CELL_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+RESULTS = Path("results")
+
+_scenario = click.argument("scenario", type=click.Path(path_type=Path))
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a field, such as workloads.lstm.seq_len=128.",
+)
+_results = click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where runs are kept."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="parbench")
+def cli() -> None:
+    """Measure which way of spreading a language model over your devices is fastest, and what it costs.
+
+    \b
+    parbench run scenarios/lstm_scaling.yaml    measure
+    parbench table                              the latest run's table again
+    parbench doctor                             what would disturb a measurement here
+    """
+
+
+@cli.command()
+@click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
+@_set
+@click.option("--only", metavar="GLOB", help="Measure only the cells whose id matches, such as 'lstm/ddp/*'.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a new one below --results if left out.")
+@_results
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+def run(
+    scenarios: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    only: str | None,
+    rounds: int | None,
+    out: Path | None,
+    results: Path,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Measure every cell of SCENARIO and print the table."""
+    from parbench.launch.local import LocalLauncher
+    from parbench.progress import progress_on
+    from parbench.run import run_campaign
+    from parbench.results.store import RUN_FILE
+
+    if rounds is not None:
+        overrides = (*overrides, f"measure.rounds={rounds}")
+    plans = [_read_plan(path, overrides, only) for path in scenarios]
+    if dry_run:
+        for plan in plans:
+            _print_plan(plan)
+        return
+    failed = False
+    console = _console(stderr=True)
+    launcher = LocalLauncher()
+    for path, plan in zip(scenarios, plans, strict=True):
+        folder = _run_folder(out, results, plan, resume, several=len(plans) > 1)
+        console.print(
+            f"Measuring {_plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
+        )
+        try:
+            launcher.start()
+            measured = run_campaign(plan, folder, launcher, progress_on(console), command=sys.argv, resume=resume)
+        except KeyboardInterrupt:
+            again = f"parbench run {path} --resume --out {folder}"
+            kept = (
+                f"what was measured is kept; go on with: {again}"
+                if (folder / RUN_FILE).exists()
+                else "nothing was measured"
+            )
+            click.echo(f"\nInterrupted; {kept}", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        finally:
+            launcher.close()
+        failed |= not _show(measured, "text")
+        click.echo(f"Results are in {folder}", err=True)
+    if failed:
+        sys.exit(EXIT_CELL_FAILED)
+
+
+@cli.command()
+@_scenario
+@_set
+def plan(scenario: Path, overrides: tuple[str, ...]) -> None:
+    """Show the cells of SCENARIO, their layout, and what is skipped and why. Starts nothing."""
+    _print_plan(_read_plan(scenario, overrides, None))
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["strategies", "workloads", "scenarios", "runs"]), default="strategies")
+@_results
+def list_(what: str, results: Path) -> None:
+    """List what can be named in a scenario, or what is stored."""
+    from parbench import listing
+
+    for line in listing.lines(what, results):
+        click.echo(_plain(line))
+
+
+@cli.command()
+@click.argument("run", default="latest")
+@_results
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json", "markdown", "parquet"]),
+    default="text",
+    show_default=True,
+)
+def table(run: str, results: Path, form: str) -> None:
+    """Print the table of RUN: a run's folder, its id, or latest."""
+    from parbench.results.store import find_run, read_run
+
+    _show(read_run(find_run(run, results)), form)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a scenario, for editors."""
+    import json
+
+    from parbench.cells import catalogue
+    from parbench.schema import scenario_schema
+
+    click.echo(json.dumps(scenario_schema(catalogue()), indent=2))
+
+
+@cli.command()
+def doctor() -> None:
+    """Tell what this machine is, and what would disturb a measurement on it."""
+    from parbench.doctor import examine, render
+    from parbench.strategies.base import STRATEGIES
+    from parbench.workloads.base import FAMILIES
+
+    STRATEGIES.classes(), FAMILIES.classes()
+    render(examine({**STRATEGIES.broken, **FAMILIES.broken}), _console())
+
+
+def main() -> None:
+    """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback."""
+    with _errors_as_sentences():
+        cli(prog_name="parbench")
+
+
+@contextlib.contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        from parbench.errors import ParbenchError
+
+        if not isinstance(error, ParbenchError):
+            raise
+        click.echo("\n".join(_plain(line) for line in str(error).splitlines()), err=True)
+        sys.exit(EXIT_BAD_USAGE)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    """A console as wide as what is printed where there is no terminal: a piped table is not to be cut."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 200, highlight=False, emoji=False)
+
+
+def _plain(text: str) -> str:
+    from parbench.results.export import plain
+
+    return plain(text)
+
+
+def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None) -> "Plan":
+    from parbench.cells import read_plan
+    from parbench.devices import detect
+
+    found = read_plan(path, detect(), overrides)
+    return found if only is None else found.only(only)
+
+
+def _run_folder(out: Path | None, results: Path, plan: "Plan", resume: bool, *, several: bool) -> Path:
+    from parbench.results.store import latest_of
+    from parbench.run import new_folder
+
+    if out is not None:
+        return out / new_folder(out, plan.scenario.name).name.partition("-")[2] if several else out
+    unfinished = latest_of(plan.scenario.name, results) if resume else None
+    return unfinished or new_folder(results, plan.scenario.name)
+
+
+def _print_plan(plan: "Plan") -> None:
+    from parbench.listing import plan_table
+
+    _console().print(plan_table(plan))
+
+
+def _show(run: "Run", form: str) -> bool:
+    """Prints the run's table to stdout; whether every cell that could run here did, and something was measured."""
+    from parbench.results import export
+    from parbench.results.tables import cells_table
+
+    for problem in run.problems:
+        click.echo(_plain(problem), err=True)
+    cells = cells_table(run)
+    match form:
+        case "csv":
+            click.echo(export.to_csv(cells), nl=False)
+        case "json":
+            click.echo(export.to_json(cells), nl=False)
+        case "markdown":
+            click.echo(export.to_markdown(cells), nl=False)
+        case "parquet":
+            click.get_binary_stream("stdout").write(export.to_parquet(cells))
+        case _:
+            export.print_table(cells, _console())
+    statuses = set(cells["status"])
+    return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in set(cells["parity"])

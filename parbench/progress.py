@@ -1,0 +1,137 @@
+"""What a campaign is doing: live in a terminal, plain lines elsewhere. Nothing is drawn while a trial is measured."""
+
+import contextlib
+import statistics
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from parbench.results.export import plain
+from parbench.results.figures import tokens_per_s
+from parbench.results.trial import CellRecord, Purpose, Trial
+
+
+class Progress(ABC):
+    """Hears of every trial's start and end."""
+
+    @contextlib.contextmanager
+    def campaign(self, trials: int, already: int) -> Iterator[None]:
+        """Lasts as long as the campaign of `trials` launches; `already` trials were measured before."""
+        self.total, self.finished, self.wall_s = trials, 0, list[float]()
+        self.introduce(already)
+        yield
+
+    def introduce(self, already: int) -> None:
+        """Says what is ahead."""
+
+    @abstractmethod
+    def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
+        """A trial of round `number` is about to start."""
+
+    def ends(self, cell: CellRecord, trial: Trial) -> None:
+        """A trial has ended and is kept."""
+        self.finished += 1
+        self.wall_s.append(trial.wall_s)
+        self.show(cell, trial)
+
+    @abstractmethod
+    def show(self, cell: CellRecord, trial: Trial) -> None:
+        """Shows the trial that has just ended."""
+
+    def time_left(self) -> str:
+        """How long the rest takes if it goes on as so far."""
+        if not self.wall_s:
+            return "time left unknown"
+        seconds = statistics.fmean(self.wall_s[-20:]) * (self.total - self.finished)
+        minutes, seconds = divmod(round(seconds), 60)
+        return f"about {minutes} min {seconds:02d} s left" if minutes else f"about {seconds} s left"
+
+
+class PlainProgress(Progress):
+    """A line for each trial, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def introduce(self, already: int) -> None:
+        """Says how many trials are ahead."""
+        kept = f"; {already} measured before are kept" if already else ""
+        self._line(f"{self.total} trials to launch{kept}")
+
+    def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
+        """Says nothing: the line comes when there is something to tell."""
+
+    def show(self, cell: CellRecord, trial: Trial) -> None:
+        """What was measured, and what is left."""
+        self._line(f"[{self.finished}/{self.total}] {describe(cell, trial)}, {self.time_left()}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=True)
+
+
+class LiveProgress(Progress):
+    """A table of cells that fills up, for terminals."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.speeds: dict[str, list[float]] = {}
+        self.current = "starting: torch is imported once"
+
+    @contextlib.contextmanager
+    def campaign(self, trials: int, already: int) -> Iterator[None]:
+        """Draws only at the start and the end of trials: a display that redraws itself would take a rank's core."""
+        started = time.monotonic()
+        with Live(console=self.console, auto_refresh=False, transient=True) as self.live:
+            with super().campaign(trials, already):
+                self._draw()
+                yield
+        self.console.print(Text(f"{self.finished} trials in {time.monotonic() - started:.0f} s"))
+
+    def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
+        """Shows what runs now."""
+        what = "reference losses" if purpose == "reference" else f"round {number + 1}"
+        self.current = f"{what}: {plain(cell.id)}"
+        self._draw()
+
+    def show(self, cell: CellRecord, trial: Trial) -> None:
+        """Adds the trial to its cell's line; a trial that failed is said at once, above the table."""
+        if trial.status != "ok":
+            self.live.console.print(Text(describe(cell, trial), style="red"), soft_wrap=True)
+        elif trial.purpose == "measure":
+            self.speeds.setdefault(cell.id, []).append(tokens_per_s(trial, cell))
+        self._draw()
+
+    def _draw(self) -> None:
+        self.live.update(self._view(), refresh=True)
+
+    def _view(self) -> RenderableType:
+        table = Table("cell", box=None, pad_edge=False)
+        table.add_column("rounds", justify="right")
+        table.add_column("tokens/s so far", justify="right")
+        for cell, speeds in self.speeds.items():
+            table.add_row(Text(plain(cell)), str(len(speeds)), f"{statistics.geometric_mean(speeds):,.0f}")
+        bar = ProgressBar(total=max(1, self.total), completed=self.finished, width=40)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(bar, Text(f"{self.finished}/{self.total}  {self.time_left()}  {self.current}"))
+        return Group(table, line)
+
+
+def describe(cell: CellRecord, trial: Trial) -> str:
+    """A trial in a line."""
+    name = plain(cell.id)
+    if trial.status != "ok":
+        return f"{name}: {trial.status}: {plain(trial.reason)}"
+    if trial.purpose == "reference":
+        return f"reference losses of {plain(cell.workload)} (global batch {cell.global_batch})"
+    return f"round {trial.round + 1}, {name}: {tokens_per_s(trial, cell):,.0f} tokens/s"
+
+
+def progress_on(console: Console) -> Progress:
+    """Live where there is a terminal, plain elsewhere."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)

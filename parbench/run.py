@@ -1,0 +1,183 @@
+"""The campaign: rounds of fresh trials in shuffled order, each kept as soon as it has ended. Reads like the plot."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from parbench.cells import Cell, Plan
+from parbench.environment import Environment, capture
+from parbench.errors import ResultsError
+from parbench.launch.base import Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.progress import Progress
+from parbench.results.store import RUN_FILE, Run, Store, read_run
+from parbench.results.trial import Assignment, Purpose, RunRecord, Trial
+from parbench.strategies.base import STRATEGIES
+from parbench.workloads.corpus import Corpus, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One launch that a campaign has to make."""
+
+    purpose: Purpose
+    cell: Cell
+    key: str
+    round: int
+    models: int
+
+    @property
+    def folder_name(self) -> str:
+        """Where the trial's files lie in the run's folder; made of numbers and hashes only."""
+        return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"reference-{self.key}"
+
+
+def run_campaign(
+    plan: Plan, folder: Path, launcher: Launcher, progress: Progress, *, command: Sequence[str], resume: bool = False
+) -> Run:
+    """Measures every cell of `plan` in every round and returns the run as it stands in `folder`.
+
+    Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
+    passes through; every trial that ended before it is kept, and `resume` goes on from there.
+    """
+    environment = capture()
+    seed = plan.scenario.measure.seed
+    corpora = {
+        name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
+        for name, spec in plan.scenario.workloads.items()
+    }
+    with Store.locked(folder) as store:
+        done = _already_done(folder, environment, corpora, resume)
+        store.begin(_record(plan, folder, environment, corpora, command))
+        tasks = [task for task in schedule(plan) if (task.purpose, task.key, task.round) not in done]
+        with progress.campaign(len(tasks), already=len(done)):
+            for task in tasks:
+                progress.starts(task.cell.record, task.purpose, task.round)
+                corpus = corpora[task.cell.record.workload]
+                trial = measure(plan, task, corpus, folder / "trials" / task.folder_name, launcher, environment.digest)
+                store.append(trial)
+                progress.ends(task.cell.record, trial)
+    return read_run(folder)
+
+
+def schedule(plan: Plan) -> list[Task]:
+    """The references first, then round after round, each with all cells in an order of its own."""
+    order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
+    tasks = _references(plan)
+    for number in range(plan.scenario.measure.rounds):
+        cells = plan.runnable
+        order.shuffle(cells)
+        tasks += [
+            Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
+            for cell in cells
+        ]
+    return tasks
+
+
+def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, environment_digest: str) -> Trial:
+    """Launches one task and makes a trial of what it left."""
+    assignment = assign(plan, task, corpus)
+    processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    prepare_folder(folder, assignment)
+    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s)
+    ranks = read_ranks(folder, processes)
+    status, reason = verdict(outcome, ranks)
+    return Trial(
+        purpose=task.purpose,
+        cell=task.cell.record.id,
+        key=task.key,
+        round=task.round,
+        environment=environment_digest,
+        started_at=started_at,
+        wall_s=outcome.wall_s,
+        status=status,
+        reason=reason,
+        log_tail="" if status == "ok" else log_tail(folder, processes),
+        ranks=ranks,
+    )
+
+
+def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
+    """What the ranks of a task are told; a reference is the reference strategy on one device."""
+    cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
+    reference = task.purpose == "reference"
+    count = 1 if reference else cell.devices.count
+    on_cpu = cell.devices.kind == "cpu"
+    options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
+    return Assignment(
+        purpose=task.purpose,
+        cell=cell.record.id,
+        key=task.key,
+        round=task.round,
+        workload=cell.workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
+        strategy=_reference_strategy() if reference else cell.strategy.name,
+        options=options,
+        device_kind=cell.devices.kind,
+        devices=count,
+        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // count),
+        cores=tuple(plan.machine.share(index, devices_spec.cores_per_device) for index in range(count * on_cpu)),
+        corpus=corpus,
+        seed=measure_spec.seed,
+        warmup=measure_spec.warmup,
+        window_s=measure_spec.window_s,
+        validation_batches=measure_spec.validation_batches,
+        deadline_s=measure_spec.deadline_s,
+    )
+
+
+def new_folder(results: Path, name: str) -> Path:
+    """A folder for a new run below `results`, named after the time and the scenario."""
+    safe = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)[:40]
+    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{safe.strip('-') or 'scenario'}"
+    taken = (results / stem, *(results / f"{stem}-{number}" for number in range(2, 1000)))
+    return next(folder for folder in taken if not folder.exists())
+
+
+def _references(plan: Plan) -> list[Task]:
+    """One for each workload and global batch, with as many models as any cell of it trains."""
+    tasks: dict[str, Task] = {}
+    for cell in plan.runnable:
+        key, known = cell.record.reference, tasks.get(cell.record.reference)
+        models = max(cell.record.models, known.models if known else 0)
+        tasks[key] = Task(purpose="reference", cell=cell, key=key, round=0, models=models)
+    return list(tasks.values())
+
+
+def _reference_strategy() -> str:
+    return next(name for name, strategy in STRATEGIES.classes().items() if strategy.reference)
+
+
+def _already_done(
+    folder: Path, environment: Environment, corpora: dict[str, Corpus], resume: bool
+) -> set[tuple[Purpose, str, int]]:
+    """What need not be launched again: the trials of this very environment, whatever became of them."""
+    if not (folder / RUN_FILE).exists():
+        return set()
+    if not resume:
+        raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
+    run = read_run(folder)
+    changed = [name for name, corpus in corpora.items() if run.record.corpora.get(name, corpus).sha256 != corpus.sha256]
+    if changed:
+        raise ResultsError(
+            f"the data of {', '.join(changed)} is not what {folder} was measured with; start a new run with --out"
+        )
+    return {(t.purpose, t.key, t.round) for t in run.trials if t.environment == environment.digest}
+
+
+def _record(
+    plan: Plan, folder: Path, environment: Environment, corpora: dict[str, Corpus], command: Sequence[str]
+) -> RunRecord:
+    return RunRecord(
+        id=folder.resolve().name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=tuple(command),
+        scenario=plan.scenario.model_dump(mode="json"),
+        rounds=plan.scenario.measure.rounds,
+        environment=environment.model_dump(mode="json"),
+        environment_digest=environment.digest,
+        corpora=corpora,
+        cells=tuple(cell.record for cell in plan.cells),
+    )
