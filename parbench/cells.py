@@ -77,8 +77,7 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
             for strategy in scenario.strategies:
                 cells = [
                     _cell(scenario, machine, name, workload, scaling, strategy, Devices(kind=kind, count=count))
-                    for count in counts
-                    if count == 1 or STRATEGIES[strategy.name].scales
+                    for count in (counts if STRATEGIES[strategy.name].scales else [1])
                 ]
                 _note_mistakes([refusal for _, refusal in cells], name, strategy, draft)
                 yield from (cell for cell, _ in cells)
@@ -118,11 +117,12 @@ def _cell(
     devices: Devices,
 ) -> tuple[Cell, Unsupported | None]:
     cls = STRATEGIES[strategy.name]
-    if scaling == "weak":
-        workload = workload.model_copy(update={"global_batch": workload.global_batch * devices.count})
-    layout: Layout | None = None
-    refusal: Unsupported | None = None
+    base, layout, refusal = workload, None, None
     try:
+        if scaling == "weak":
+            workload = _grown(base, devices.count)
+            lanes = cls.layout(strategy.options, workload, devices).lanes
+            workload = _grown(base, devices.count // lanes)
         layout = cls.layout(strategy.options, workload, devices)
     except Unsupported as error:
         refusal = error
@@ -154,6 +154,11 @@ def _cell(
     return Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout), refusal
 
 
+def _grown(workload: WorkloadSpec, devices: int) -> WorkloadSpec:
+    """Weak scaling: the batch of a model grows with the devices that work on that model."""
+    return workload.model_copy(update={"global_batch": workload.global_batch * devices})
+
+
 def _key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **what: Any) -> str:
     """The hash of all in the scenario that decides what is measured; how often, and how long one waits, do not."""
     measure = scenario.measure.model_dump(mode="json", exclude={"rounds", "deadline_s"})
@@ -183,5 +188,5 @@ def _note_mistakes(refusals: Sequence[Unsupported | None], name: str, strategy: 
 def _field_path(field: str, name: str, strategy: StrategySpec, draft: Draft) -> DataPath:
     option = field.removeprefix("options.")
     if option != field:
-        return (*draft.origins[strategy.label], strategy.name, option)
-    return (*draft.origins[name], field)
+        return (*draft.strategy_paths[strategy.label], strategy.name, option)
+    return (*draft.workload_paths[name], field)

@@ -69,8 +69,8 @@ def run(
     """Measure every cell of SCENARIO and print the table."""
     from parbench.launch.local import LocalLauncher
     from parbench.progress import progress_on
-    from parbench.run import run_campaign
     from parbench.results.store import RUN_FILE
+    from parbench.run import run_campaign
 
     if rounds is not None:
         overrides = (*overrides, f"measure.rounds={rounds}")
@@ -161,7 +161,8 @@ def doctor() -> None:
     from parbench.strategies.base import STRATEGIES
     from parbench.workloads.base import FAMILIES
 
-    STRATEGIES.classes(), FAMILIES.classes()
+    for registry in (STRATEGIES, FAMILIES):
+        registry.names()
     render(examine({**STRATEGIES.broken, **FAMILIES.broken}), _console())
 
 
@@ -241,5 +242,5 @@ def _show(run: "Run", form: str) -> bool:
             click.get_binary_stream("stdout").write(export.to_parquet(cells))
         case _:
             export.print_table(cells, _console())
-    statuses = set(cells["status"])
-    return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in set(cells["parity"])
+    statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
+    return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities

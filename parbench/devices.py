@@ -153,6 +153,9 @@ def visible_gpus(uuids: Sequence[str], selection: str | None) -> list[str]:
         return list(uuids)
     visible: list[str] = []
     for entry in map(str.strip, selection.split(",")):
+        if entry.startswith("MIG-"):
+            # CUDA shows one process at most one slice of a GPU.
+            return [*visible, entry]
         matches = [uuids[int(entry)]] if entry.isdecimal() and int(entry) < len(uuids) else []
         matches = matches or [uuid for uuid in uuids if entry.startswith("GPU-") and uuid.startswith(entry)]
         if len(matches) != 1:

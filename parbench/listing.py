@@ -75,6 +75,6 @@ def _classes(classes: Mapping[str, type], broken: Mapping[str, str], what: str) 
         options: type[BaseModel] = getattr(cls, "options_type", cls)
         fields = [field for field in options.model_fields if field != "kind"]
         takes = f"  [{', '.join(fields)}]" if fields else ""
-        yield f"{name:{width}}  {(inspect.getdoc(cls) or '').partition('. ')[0].replace(chr(10), ' ')}{takes}"
+        yield f"{name:{width}}  {(inspect.getdoc(cls) or '').partition(chr(10))[0]}{takes}"
     for name, reason in sorted(broken.items()):
         yield f"{name:{width}}  this {what} could not be imported: {reason}"

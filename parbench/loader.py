@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from parbench.document import DataPath, Document
 from parbench.errors import Mistake
-from parbench.matrix import nested_model, variants
+from parbench.matrix import Variant, nested_model, variant_count, variants
 from parbench.scenario import (
     DevicesSpec,
     MeasureSpec,
@@ -26,10 +26,14 @@ from parbench.scenario import (
 
 S = TypeVar("S", bound=Spec)
 
+MAX_NAME = 100
+MAX_TEXT = 10_000
+MAX_VARIANTS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What can be named in a scenario: model families and strategies' options by name, and what could not be imported."""
+    """What a scenario can name: model families and strategies' options, and what of them could not be imported."""
 
     families: Mapping[str, type[ModelSpec]]
     options: Mapping[str, type[Options]]
@@ -38,11 +42,12 @@ class Catalogue:
 
 @dataclass
 class Draft:
-    """A scenario's valid parts, its mistakes, and where each workload and strategy label was written."""
+    """A scenario's valid parts, its mistakes, and where each workload and each strategy's label was written."""
 
     document: Document
     mistakes: list[Mistake]
-    origins: dict[str, DataPath] = field(default_factory=dict)
+    workload_paths: dict[str, DataPath] = field(default_factory=dict)
+    strategy_paths: dict[str, DataPath] = field(default_factory=dict)
     scenario: Scenario | None = None
 
     def mistake(self, path: DataPath, message: str) -> None:
@@ -78,9 +83,9 @@ class _Reader:
 
     def _text(self, key: str, default: str) -> str:
         value = self.document.data.get(key, default)
-        if isinstance(value, str) and len(value) <= 10_000:
+        if isinstance(value, str) and len(value) <= MAX_TEXT:
             return value
-        self.draft.mistake((key,), f"must be text of at most 10,000 characters; got {shown(value)}")
+        self.draft.mistake((key,), f"must be text of at most {MAX_TEXT:,} characters; got {shown(value)}")
         return default
 
     def _section(self, model: type[S], key: str, single_to_list: str | None = None) -> S:
@@ -106,25 +111,25 @@ class _Reader:
             return {}
         found: dict[str, WorkloadSpec] = {}
         for key, data in entries.items():
-            found.update(self._workload_variants(str(key), data))
+            for name, workload in self._workload_variants(str(key), data):
+                if name in found:
+                    self.draft.mistake(("workloads", key), f"the variant {name} stands here twice; keep one")
+                found[name] = workload
+                self.draft.workload_paths[name] = ("workloads", key)
         return found
 
-    def _workload_variants(self, key: str, data: Any) -> dict[str, WorkloadSpec]:
+    def _workload_variants(self, key: str, data: Any) -> Iterable[tuple[str, WorkloadSpec]]:
         path: DataPath = ("workloads", key)
-        if not key or len(key) > 100:
-            self.draft.mistake(path, "a workload's name has 1 to 100 characters")
+        if not key or len(key) > MAX_NAME:
+            self.draft.mistake(path, f"a workload's name has 1 to {MAX_NAME} characters")
         if not isinstance(data, dict):
             self.draft.mistake(path, f"must be a mapping such as {{model: {{kind: lstm}}}}; got {shown(data)}")
-            return {}
-        found = {}
-        for variant, differences in variants(data, WorkloadSpec):
+            return
+        for variant, differences in self._variants(data, WorkloadSpec, path):
             model = self._model(variant.get("model"), (*path, "model"))
             workload = self._validated(WorkloadSpec, {**variant, "model": model or ModelSpec(kind="")}, path)
             if workload and model:
-                name = key + describe_options(differences)
-                found[name] = workload
-                self.draft.origins[name] = path
-        return found
+                yield key + describe_options(differences), workload
 
     def _model(self, data: Any, path: DataPath) -> ModelSpec | None:
         if not isinstance(data, dict) or "kind" not in data:
@@ -161,10 +166,17 @@ class _Reader:
         if data is not None and not isinstance(data, dict):
             self.draft.mistake((*path, name), f"options must be a mapping; got {shown(data)}")
             return
-        for variant, _ in variants(data or {}, model):
+        for variant, _ in self._variants(data or {}, model, path):
             options = self._validated(model, variant, (*path, name) if isinstance(entry, dict) else path)
             if options is not None:
                 yield name, options
+
+    def _variants(self, data: dict[str, Any], model: type[Spec], path: DataPath) -> Iterable[Variant]:
+        """The variants of a matrix; too many of them are a mistake, and a few lists are enough for that."""
+        if variant_count(data, model) > MAX_VARIANTS:
+            self.draft.mistake(path, f"its lists make more than {MAX_VARIANTS:,} variants; split it or leave some out")
+            return ()
+        return variants(data, model)
 
     def _labelled(self, found: list[tuple[str, Options, DataPath]]) -> Iterable[StrategySpec]:
         for name, options, path in found:
@@ -176,7 +188,7 @@ class _Reader:
                 and any(getattr(other, key) != getattr(options, key) for other in others)
             }
             label = name + describe_options(differing)
-            self.draft.origins[label] = path
+            self.draft.strategy_paths[label] = path
             yield StrategySpec(name=name, options=options, label=label)
 
     def _named(self, name: Any, known: Mapping[str, type[S]], path: DataPath, what: str) -> type[S] | None:
@@ -223,9 +235,13 @@ def _explained(detail: ErrorDetails, model: type[Spec], data: Any) -> str:
             return str(context["error"])
         case "model_type" | "model_attributes_type":
             return f"must be a mapping; got {shown(detail['input'])}"
+        case "tuple_type":
+            return f"must be a list; got {shown(detail['input'])}"
         case _:
-            message = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"must be {message}; got {shown(detail['input'])}"
+            # pydantic's sentences read "Input should be …", "String should match …", "Tuple should have …".
+            subject, should, expectation = detail["msg"].partition(" should ")
+            sentence = f"must {expectation.replace('be a valid ', 'be ', 1)}" if should else subject
+            return f"{sentence}; got {shown(detail['input'])}"
 
 
 def _fields_at(model: type[Spec], data: Any, location: tuple[int | str, ...]) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """A list where one value is expected makes a matrix: every combination becomes a variant of its own."""
 
 import itertools
+import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -9,8 +10,15 @@ from pydantic import BaseModel
 
 from parbench.document import DataPath
 
+Variant = tuple[dict[str, Any], dict[str, Any]]
 
-def variants(data: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+
+def variant_count(data: Mapping[str, Any], model: type[BaseModel] | None) -> int:
+    """How many variants there are, without making them."""
+    return math.prod(len(values) for _, values in _axes(data, model, ()))
+
+
+def variants(data: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator[Variant]:
     """Every combination of the lists in `data`, as (data of the variant, what tells it from the others).
 
     `model` says which fields expect a list of their own; those are left as they are. What tells variants apart is
@@ -43,9 +51,13 @@ def expects_list(annotation: Any) -> bool:
 
 
 def nested_model(annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model that validates `value`: of several, the one that knows most of its keys."""
-    candidates = list(_models(annotation))
-    return max(candidates, key=lambda model: len(model.model_fields.keys() & value.keys()), default=None)
+    """The model that validates `value`: of several, the one whose literals it has, or that knows most of its keys."""
+
+    def fit(model: type[BaseModel]) -> tuple[int, int]:
+        known = model.model_fields.keys() & value.keys()
+        return sum(value[key] in get_args(model.model_fields[key].annotation) for key in known), len(known)
+
+    return max(_models(annotation), key=fit, default=None)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -27,6 +27,7 @@ class Progress(ABC):
         self.introduce(already)
         yield
 
+    @abstractmethod
     def introduce(self, already: int) -> None:
         """Says what is ahead."""
 
@@ -87,11 +88,17 @@ class LiveProgress(Progress):
     def campaign(self, trials: int, already: int) -> Iterator[None]:
         """Draws only at the start and the end of trials: a display that redraws itself would take a rank's core."""
         started = time.monotonic()
-        with Live(console=self.console, auto_refresh=False, transient=True) as self.live:
-            with super().campaign(trials, already):
-                self._draw()
-                yield
+        with (
+            Live(console=self.console, auto_refresh=False, transient=True) as self.live,
+            super().campaign(trials, already),
+        ):
+            yield
         self.console.print(Text(f"{self.finished} trials in {time.monotonic() - started:.0f} s"))
+
+    def introduce(self, already: int) -> None:
+        """Shows how many trials are ahead; those measured before are done."""
+        self.total, self.finished = self.total + already, already
+        self._draw()
 
     def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
         """Shows what runs now."""

@@ -29,6 +29,11 @@ class Task:
     models: int
 
     @property
+    def name(self) -> str:
+        """The cell's id; a reference belongs to all cells of its workload."""
+        return self.cell.record.id if self.purpose == "measure" else f"{self.cell.record.workload}/reference"
+
+    @property
     def folder_name(self) -> str:
         """Where the trial's files lie in the run's folder; made of numbers and hashes only."""
         return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"reference-{self.key}"
@@ -87,7 +92,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     status, reason = verdict(outcome, ranks)
     return Trial(
         purpose=task.purpose,
-        cell=task.cell.record.id,
+        cell=task.name,
         key=task.key,
         round=task.round,
         environment=environment_digest,
@@ -109,7 +114,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
         purpose=task.purpose,
-        cell=cell.record.id,
+        cell=task.name,
         key=task.key,
         round=task.round,
         workload=cell.workload.model_copy(update={"models": task.models}).model_dump(mode="json"),

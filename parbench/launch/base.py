@@ -2,13 +2,14 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
-from parbench.results.trial import Assignment, Failure, RankRecord, Status
+from parbench.results.trial import Assignment, RankRecord, Stage, Status
 
 LOG_TAIL_CHARACTERS = 4000
 
@@ -58,26 +59,37 @@ def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
 
 
 def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str | None]:
-    """The status of a trial and its reason. Of several failures the earliest is the cause; the rest are its victims."""
-    failures = sorted(((record.failure, record) for record in ranks if record.failure), key=lambda pair: pair[0].at)
-    signals = [(rank, -code) for rank, code in enumerate(outcome.exit_codes) if code is not None and code < 0]
-    if signals and not outcome.timed_out:
-        rank, number = signals[0]
-        return "killed", f"rank {rank} was ended by {_signal_name(number)}{_stage_of(rank, ranks)}"
-    if failures:
-        failure, record = failures[0]
-        return _failed_status(failure), f"rank {record.rank} failed in {record.stage}: {_first_line(failure.error)}"
+    """The status of a trial and its reason: of all that went wrong the cause, not the ranks that it took along.
+
+    A signal comes before a rank that went without a word, that before the earliest error on record: the ranks that
+    waited for the first two report errors of their own.
+    """
+    known = {record.rank: record for record in ranks}
     if outcome.timed_out:
-        behind = min(ranks, key=lambda record: len(record.jobs), default=None)
-        stage = f"; rank {behind.rank} was in {behind.stage}" if behind else "; no rank had started"
-        return "timed_out", f"still running after {outcome.wall_s:.1f} s{stage}"
+        laggard = _laggard(len(outcome.exit_codes), known)
+        return "timed_out", f"still running after {outcome.wall_s:.1f} s; {laggard}"
     for rank, code in enumerate(outcome.exit_codes):
-        if code != 0:
-            return "failed", f"rank {rank} ended with exit code {code}{_stage_of(rank, ranks)}"
-    unfinished = [record for record in ranks if record.stage != "done"]
-    if unfinished or len(ranks) < len(outcome.exit_codes):
-        return "failed", "a rank ended without a complete record"
+        record = known.get(rank)
+        # A rank that has told its error may still crash on its way out, and NCCL's watchdog aborts those that wait
+        # for one that has: the error is the cause.
+        told = record and record.failure
+        if code is not None and code < 0 and not (told or (code == -signal.SIGABRT and _any_failure(ranks))):
+            return "killed", f"rank {rank} was ended by {_signal_name(-code)}{_stage_of(record)}"
+    for rank, code in enumerate(outcome.exit_codes):
+        record = known.get(rank)
+        if code is not None and (record is None or (record.stage != "done" and record.failure is None)):
+            return "failed", f"rank {rank} ended with exit code {code}{_stage_of(record)}, without a word"
+    failures = sorted(((record.failure, record) for record in ranks if record.failure), key=lambda pair: pair[0].at)
+    for failure, record in failures:
+        status: Status = "out_of_memory" if failure.out_of_memory else "failed"
+        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(failure.error)}"
+    if any(outcome.exit_codes) or None in outcome.exit_codes:
+        return "failed", f"the ranks ended with exit codes {', '.join(map(str, outcome.exit_codes))}"
     return "ok", None
+
+
+def _any_failure(ranks: Sequence[RankRecord]) -> bool:
+    return any(record.failure for record in ranks)
 
 
 def log_tail(folder: Path, ranks: int) -> str:
@@ -91,8 +103,17 @@ def log_tail(folder: Path, ranks: int) -> str:
     return "\n".join(parts)
 
 
-def _failed_status(failure: Failure) -> Status:
-    return "out_of_memory" if failure.out_of_memory else "failed"
+def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
+    """Which rank the others waited for: the one that came least far, of those that had not given up waiting."""
+    absent = [rank for rank in range(processes) if rank not in known]
+    if absent:
+        return f"rank {absent[0]} had not started" if known else "no rank had started"
+    stages = get_args(Stage)
+    behind = min(
+        known.values(),
+        key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),
+    )
+    return f"rank {behind.rank} was in {behind.stage}"
 
 
 def _first_line(text: str) -> str:
@@ -106,5 +127,5 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _stage_of(rank: int, ranks: Sequence[RankRecord]) -> str:
-    return next((f" in {record.stage}" for record in ranks if record.rank == rank), " before it started")
+def _stage_of(record: RankRecord | None) -> str:
+    return f" in {record.stage}" if record else " before it started"

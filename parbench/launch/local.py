@@ -6,6 +6,7 @@ in sessions of their own, so that ending one also ends what it started, and they
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,8 +34,8 @@ class LocalLauncher(Launcher):
 
     def start(self) -> None:
         """Begins importing torch in the fork server, without waiting for it."""
-        # One thread in the server: forking a process with several is what deadlocks.
-        with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"):
+        # One thread in the server: forking a process with several is what deadlocks. GPUs are numbered as NVML does.
+        with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", CUDA_DEVICE_ORDER="PCI_BUS_ID"):
             forkserver.ensure_running()
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
@@ -81,7 +82,7 @@ class LocalLauncher(Launcher):
         return True
 
     def _end_all(self) -> None:
-        """Asks the ranks that are left for their stacks (they go into their logs), then ends all with their children."""
+        """Has the ranks that are left write their stacks into their logs, then ends all with their children."""
         left = [process for process in self._running if process.pid and process.is_alive()]
         for process in left:
             _signal_session(process, signal.SIGABRT)
@@ -98,6 +99,8 @@ class LocalLauncher(Launcher):
 def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> None:
     """The life of a rank in its new process."""
     os.setsid()
+    # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _log_to(folder / f"rank{variables['RANK']}.log")
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     os.environ.update(variables)
@@ -132,7 +135,7 @@ def _log_to(path: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """Even `kill -9` of parbench closes the pipe that this waits on; a fork server's children have no other tie to it."""
+    """Even `kill -9` of parbench closes the pipe that this waits on; nothing else ties a rank to it."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -16,14 +16,18 @@ class MemoryProbe:
 
     def __init__(self, devices: tuple[torch.device, ...]) -> None:
         self._devices = [device for device in devices if device.type == "cuda"]
-        self._window_us = _now_us()
+        self._windows_us: list[tuple[int, int]] = []
         for device in self._devices:
             torch.cuda.reset_peak_memory_stats(device)
         self._baseline = _restart_peak()
 
     def window_starts(self) -> None:
         """From here on utilisation counts."""
-        self._window_us = _now_us()
+        self._window_started_us = _now_us()
+
+    def window_ends(self) -> None:
+        """Up to here it did."""
+        self._windows_us.append((self._window_started_us, _now_us()))
 
     def read(self) -> MemoryRecord:
         """The peaks since the start, in bytes; None for what this system does not tell."""
@@ -32,7 +36,7 @@ class MemoryProbe:
         return MemoryRecord(resident_growth=growth, devices=tuple(self._device(device) for device in self._devices))
 
     def _device(self, device: torch.device) -> DeviceMemory:
-        used, utilization = _device_level(device, self._window_us)
+        used, utilization = _device_level(device, self._windows_us)
         return DeviceMemory(
             allocated_peak=torch.cuda.max_memory_allocated(device),
             reserved_peak=torch.cuda.max_memory_reserved(device),
@@ -67,8 +71,8 @@ def _resident_peak() -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _device_level(device: torch.device, since_us: int) -> tuple[int | None, float | None]:
-    """Memory in use on the whole device (bytes) and its mean utilisation since then (0 to 1), from NVML.
+def _device_level(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple[int | None, float | None]:
+    """Memory in use on the whole device (bytes) and its mean utilisation in the windows (0 to 1), from NVML.
 
     The driver samples utilisation by itself and keeps the samples, so nothing has to run beside the steps.
     """
@@ -81,8 +85,12 @@ def _device_level(device: torch.device, since_us: int) -> tuple[int | None, floa
     except pynvml.NVMLError:
         return None, None
     try:
-        _, samples = pynvml.nvmlDeviceGetSamples(handle, pynvml.NVML_GPU_UTILIZATION_SAMPLES, since_us)
+        _, samples = pynvml.nvmlDeviceGetSamples(handle, pynvml.NVML_GPU_UTILIZATION_SAMPLES, 0)
     except pynvml.NVMLError:
         return used, None
-    busy = [sample.sampleValue.uiVal / 100 for sample in samples if sample.timeStamp >= since_us]
+    busy = [
+        sample.sampleValue.uiVal / 100
+        for sample in samples
+        if any(start <= sample.timeStamp <= end for start, end in windows_us)
+    ]
     return used, sum(busy) / len(busy) if busy else None

@@ -4,6 +4,7 @@ By hand, in a trial's folder: `torchrun --nproc-per-node N -m parbench.measure.w
 """
 
 import faulthandler
+import gc
 import math
 import os
 import socket
@@ -28,6 +29,7 @@ from parbench.training.workload import Workload
 from parbench.workloads.base import FAMILIES
 
 MIN_WINDOW_STEPS = 3
+OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
 
 class Journal:
@@ -81,6 +83,9 @@ class Worker:
         torch.set_num_threads(self.assignment.threads)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
+            # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self.journal.write(lane=self.lane, shard=self.shard, threads=self.assignment.threads, cores=cores)
 
     def join(self, listener: socket.socket | None) -> None:
@@ -121,6 +126,9 @@ class Worker:
             jobs.append(self._measure(strategy, workload, job, jobs))
             strategy.close()
             self.journal.write(jobs=tuple(jobs), memory=self.memory.read())
+            # A wrapped model may hold itself in a cycle; the next one is not to be measured on top of it.
+            del strategy
+            gc.collect()
         self.journal.stage("done")
 
     def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, before: list[JobRecord]) -> JobRecord:
@@ -152,9 +160,10 @@ class Worker:
         self.journal.stage("window")
         # Every model takes as many steps as the first, or tokens per second could not be formed of them all.
         steps = before[0].steps if before else self._window_steps(warm.step_s)
-        self.memory.window_starts()
         team.meet()
+        self.memory.window_starts()
         timing = time_steps(step, range(warm.steps, warm.steps + steps), self.device)
+        self.memory.window_ends()
         self.journal.stage("validation")
         if latest is not None:
             finite(latest, f"the loss of step {warm.steps + steps - 1}")
@@ -234,9 +243,9 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The record of an error; torch reports lack of CPU memory as a RuntimeError of its allocator."""
+    """The record of an error; outside its CUDA allocator, torch reports lack of memory as a plain RuntimeError."""
     lacks_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
     )
     return Failure(
         error=f"{type(error).__name__}: {error}",

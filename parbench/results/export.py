@@ -37,7 +37,8 @@ def to_csv(table: pd.DataFrame) -> str:
 def to_json(table: pd.DataFrame) -> str:
     """A list of rows; unknown figures are null."""
     rows = [{key: _json_value(value) for key, value in row.items()} for row in table.to_dict(orient="records")]
-    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -61,7 +62,10 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
     """The table for people: one line a cell, and below it the reasons of those that were not measured well."""
     for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
         first = rows.iloc[0]
-        size = f"global batch {first['global_batch']}{' per device' if scaling == 'weak' else ''} × {first['seq_len']} tokens"
+        batch = (
+            f"{first['global_batch'] // first['devices']} per device" if scaling == "weak" else first["global_batch"]
+        )
+        size = f"global batch {batch} × {first['seq_len']} tokens"
         view = Table(
             title=Text(f"{plain(workload)}: {scaling} scaling, {size}"), title_justify="left", header_style="bold"
         )

@@ -110,7 +110,10 @@ def peak_memory_bytes(trial: Trial) -> int | None:
 def validation_perplexity(trial: Trial) -> float | None:
     """exp of the mean validation loss over models; shards are equally large, so theirs are averaged."""
     losses = [job.validation_loss for job in _jobs(trial) if job.validation_loss is not None]
-    return math.exp(statistics.fmean(losses)) if losses else None
+    try:
+        return math.exp(statistics.fmean(losses)) if losses else None
+    except OverflowError:
+        return math.inf
 
 
 def measured_s(trial: Trial) -> float:
@@ -129,13 +132,11 @@ def job_losses(trial: Trial) -> dict[int, list[float]]:
 
 def parity_deviation(trial: Trial, reference: Trial) -> float:
     """The largest absolute difference between two trials' losses, in nats per token; infinite if one lacks a loss."""
-    expected = job_losses(reference)
-    deviation = 0.0
-    for job, losses in (found := job_losses(trial)).items():
-        if len(losses) != len(expected.get(job, [])):
-            return math.inf
-        deviation = max(deviation, *(abs(a - b) for a, b in zip(losses, expected[job], strict=True)))
-    return deviation if found else math.inf
+    found, expected = job_losses(trial), job_losses(reference)
+    pairs = [(found.get(job, []), expected.get(job, [])) for job in {job.job for job in _jobs(trial)}]
+    if not pairs or any(not losses or len(losses) != len(wanted) for losses, wanted in pairs):
+        return math.inf
+    return max(abs(a - b) for losses, wanted in pairs for a, b in zip(losses, wanted, strict=True))
 
 
 def _jobs(trial: Trial) -> Iterator[JobRecord]:

@@ -23,10 +23,11 @@ def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
     if not values or min(values) <= 0:
         raise ValueError(f"a geometric mean needs positive values, not {list(values)}")
     logs = [math.log(value) for value in values]
-    mean = math.exp(math.fsum(logs) / len(logs))
+    center = math.fsum(logs) / len(logs)
+    mean = math.exp(center)
     if len(set(logs)) == 1:
         return Summary(mean, *((mean, mean) if len(logs) > 1 else (None, None)))
-    from scipy.stats import ttest_1samp
+    from scipy.stats import sem, t
 
-    interval = ttest_1samp(logs, 0.0).confidence_interval(confidence)
-    return Summary(mean, math.exp(interval.low), math.exp(interval.high))
+    low, high = t.interval(confidence, len(logs) - 1, loc=center, scale=sem(logs))
+    return Summary(mean, math.exp(low), math.exp(high))

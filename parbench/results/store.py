@@ -41,7 +41,7 @@ class Store:
         """The store of `folder`, made if need be and held until the end. Raises `ResultsError`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / "lock").open("a+")
+            lock = (folder / "lock").open("ab+", buffering=0)
         except OSError as error:
             raise ResultsError(
                 f"results cannot be kept in {folder}: {error.strerror}; choose another with --out"
@@ -51,33 +51,38 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
-                raise ResultsError(f"{folder} is in use by process {lock.read().strip() or 'unknown'}") from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+                holder = lock.read().decode(errors="replace").strip() or "unknown"
+                raise ResultsError(f"{folder} is in use by process {holder}") from None
+            with _clear_errors(folder):
+                lock.truncate(0)
+                lock.write(str(os.getpid()).encode())
             yield cls(folder)
 
     def begin(self, record: RunRecord) -> None:
         """Writes `run.json` whole or not at all."""
         temporary = self.folder / f"{RUN_FILE}.tmp"
         with _clear_errors(self.folder):
-            with temporary.open("w") as file:
-                file.write(record.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / RUN_FILE)
+            try:
+                with temporary.open("w") as file:
+                    file.write(record.model_dump_json(indent=1))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self.folder / RUN_FILE)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def append(self, trial: Trial) -> None:
         """Adds a line and waits until it is on the disk; of a line that does not fit, nothing stays."""
         path = self.folder / TRIALS_FILE
         line = f"{trial.model_dump_json()}\n".encode()
-        with _clear_errors(self.folder), path.open("ab+") as file:
+        # Unbuffered: a buffer would write what is left of the line when the file is closed, after it was cut.
+        with _clear_errors(self.folder), path.open("ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             # What a power cut left of a line becomes a bad line of its own, instead of spoiling this one.
             line = line if _ends_whole(file, size) else b"\n" + line
             try:
-                file.write(line)
-                file.flush()
+                while line:
+                    line = line[file.write(line) :]
                 os.fsync(file.fileno())
             except OSError:
                 os.truncate(path, size)
@@ -85,7 +90,7 @@ class Store:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in `folder`. Bad lines are reported in `problems`; raises `ResultsError` where there is no run to read."""
+    """The run in `folder`, bad lines reported in `problems`. Raises `ResultsError` where there is no run to read."""
     try:
         record = RunRecord.model_validate_json(_checked_version((folder / RUN_FILE).read_text(), folder / RUN_FILE))
     except FileNotFoundError:
@@ -106,17 +111,18 @@ def find_run(selector: str, results: Path) -> Path:
             raise ResultsError(f"there is no run in {results} yet; start one with: parbench run SCENARIO")
         return runs[-1]
     folder = Path(selector)
-    if (folder / RUN_FILE).is_file():
+    if _holds_run(folder):
         return folder
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", selector) and (results / selector / RUN_FILE).is_file():
-        return results / selector
+    below = results / selector
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", selector) and _holds_run(below) and not below.is_symlink():
+        return below
     raise ResultsError(f"there is no run '{selector}': it is neither a run's folder nor an id in {results}")
 
 
 def list_runs(results: Path) -> list[Path]:
     """The folders of all runs directly below `results`, the oldest first."""
     return sorted(
-        (path.parent for path in results.glob(f"*/{RUN_FILE}") if not path.parent.is_symlink()),
+        (path.parent for path in results.glob(f"*/{RUN_FILE}") if path.is_file() and not path.parent.is_symlink()),
         key=lambda folder: ((folder / RUN_FILE).stat().st_mtime_ns, folder.name),
     )
 
@@ -127,6 +133,13 @@ def latest_of(scenario: str, results: Path) -> Path | None:
         folder for folder in reversed(list_runs(results)) if read_run(folder).record.scenario.get("name") == scenario
     )
     return next(mine, None)
+
+
+def _holds_run(folder: Path) -> bool:
+    try:
+        return (folder / RUN_FILE).is_file()
+    except OSError:  # a name that is too long, or a folder that may not be searched
+        return False
 
 
 def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
@@ -150,7 +163,9 @@ def _checked_version(text: str, path: Path) -> str:
         content: Any = json.loads(text)
     except ValueError:
         return text
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        return text
+    version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ResultsError(
             f"{path} has records of schema version {version}; this parbench reads version {SCHEMA_VERSION}: "

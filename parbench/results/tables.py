@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -51,37 +52,61 @@ def cells_table(run: Run) -> pd.DataFrame:
     """A row for every cell of the run, with the columns of `COLUMNS`; figures that are unknown are NaN.
 
     Speedups are formed within a round, against the reference strategy on one device with the same workload and
-    scaling. A cell that failed in any round, or whose losses are not the reference's, has no speedup.
+    scaling. A cell that failed in any round, or whose losses are not known to be the reference's, has no speedup.
     """
     trials = _by_key(run, "measure")
     references = {key: found[-1] for key, found in _by_key(run, "reference").items() if found[-1].status == "ok"}
-    bases = {
-        (cell.workload, cell.scaling): _speeds(cell, trials[cell.key])
-        for cell in run.record.cells
-        if cell.is_reference and cell.devices == 1 and _status(cell, trials[cell.key], run.record.rounds)[0] == "ok"
-    }
-    rows = [
-        _row(cell, trials[cell.key], references.get(cell.reference), bases.get((cell.workload, cell.scaling), {}), run)
+    judged = [
+        _Judged.of(cell, trials[cell.key], references.get(cell.reference), run.record.rounds)
         for cell in run.record.cells
     ]
+    bases = {
+        (each.cell.workload, each.cell.scaling): each.speeds
+        for each in judged
+        if each.cell.is_reference and each.cell.devices == 1 and each.comparable
+    }
+    rows = [_row(each, bases.get((each.cell.workload, each.cell.scaling), {})) for each in judged]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(
-    cell: CellRecord, trials: Sequence[Trial], reference: Trial | None, base: Mapping[int, float], run: Run
-) -> dict[str, Any]:
-    status, reason = _status(cell, trials, run.record.rounds)
-    good = [trial for trial in trials if trial.status == "ok"]
-    parity, deviation, mismatch = _parity(cell, good, reference)
-    speeds = _speeds(cell, good)
-    comparable = status == "ok" and parity != "failed"
-    ratios = [speed / base[number] for number, speed in speeds.items() if comparable and number in base]
+@dataclass(frozen=True)
+class _Judged:
+    """A cell, its good trials, and what the status and the parity gate say of them."""
+
+    cell: CellRecord
+    good: list[Trial]
+    status: Status
+    parity: str | None
+    deviation: float
+    reason: str | None
+
+    @classmethod
+    def of(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial | None, rounds: int) -> "_Judged":
+        status, reason = _status(cell, trials, rounds)
+        good = [trial for trial in trials if trial.status == "ok"]
+        parity, deviation, mismatch = _parity(cell, good, reference)
+        return cls(cell, good, status, parity, deviation, "; ".join(filter(None, (reason, mismatch))) or None)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it was measured in every round, and is known to compute what the reference computes."""
+        return self.status == "ok" and self.parity in ("reference", "ok", "inexact")
+
+    @property
+    def speeds(self) -> dict[int, float]:
+        """Tokens/s by round."""
+        return {trial.round: figures.tokens_per_s(trial, self.cell) for trial in self.good}
+
+
+def _row(judged: _Judged, base: Mapping[int, float]) -> dict[str, Any]:
+    cell, good, speeds = judged.cell, judged.good, judged.speeds
+    ratios = [speed / base[number] for number, speed in speeds.items() if judged.comparable and number in base]
     tokens, speedup = _summary(speeds.values()), _summary(ratios)
     return {
         **cell.model_dump(include=set(COLUMNS) - {"reason"}),
-        "status": status,
-        "parity": parity,
-        "reason": reason or mismatch,
+        "status": judged.status,
+        "parity": judged.parity,
+        "reason": judged.reason,
         "rounds": len(good),
         "tokens_per_s": tokens.mean,
         "tokens_per_s_ci_low": tokens.low,
@@ -93,7 +118,7 @@ def _row(
         "peak_memory_bytes": _median(map(figures.peak_memory_bytes, good)),
         "step_time_s": _median(map(figures.step_time_s, good)),
         "validation_perplexity": _median(map(figures.validation_perplexity, good)),
-        "parity_deviation": deviation,
+        "parity_deviation": judged.deviation,
         "steady": all(job.steady for trial in good for rank in trial.ranks for job in rank.jobs) if good else None,
     }
 
@@ -138,10 +163,6 @@ def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:
         if trial.purpose == purpose and trial.environment == run.record.environment_digest:
             found[trial.key].append(trial)
     return found
-
-
-def _speeds(cell: CellRecord, trials: Sequence[Trial]) -> dict[int, float]:
-    return {trial.round: figures.tokens_per_s(trial, cell) for trial in trials if trial.status == "ok"}
 
 
 def _summary(values: Iterable[float]) -> Summary:

@@ -15,7 +15,7 @@ from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -39,7 +39,6 @@ class DataParallel(Strategy[Options]):
         if len(context.devices) == 1:
             return model
         if context.devices[0].type == "cuda":
-            keep_rnn_weights_flat(model)
             return nn.DataParallel(model, device_ids=list(context.devices))
         self.threads = DeviceThreads(context)
         return threaded_replicas(model, self.threads)
@@ -48,19 +47,6 @@ class DataParallel(Strategy[Options]):
         """Ends the threads."""
         if self.threads is not None:
             self.threads.close()
-
-
-def keep_rnn_weights_flat(model: "nn.Module") -> None:
-    """cuDNN wants an RNN's weights in one piece; a replica gets copies, and would gather them at every call."""
-    from torch import nn
-
-    def flatten(module: nn.Module, _: Any) -> None:
-        if isinstance(module, nn.RNNBase) and getattr(module, "_is_replica", False):
-            module.flatten_parameters()
-
-    for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.register_forward_pre_hook(flatten)
 
 
 class DeviceThreads:
@@ -93,40 +79,59 @@ def _become_device(cores: tuple[int, ...], threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+class Replicas:
+    """A model's replicas, one a device; the first is the model itself, and the others follow its parameters."""
+
+    def __init__(self, root: "nn.Module", threads: DeviceThreads) -> None:
+        # Each replica has a module of its own: threads that share one module would see each other's parameters.
+        self.modules = [root, *(copy.deepcopy(root) for _ in threads.pools[1:])]
+        self.parameters = [list(module.parameters()) for module in self.modules]
+        self.threads = threads
+
+    def forward(self, inputs: "Tensor", with_gradients: bool) -> "list[Tensor]":
+        """Replicates the parameters, scatters the inputs (batch, …), and applies the replicas at the same time."""
+        for copies in self.parameters[1:]:
+            for target, source in zip(copies, self.parameters[0], strict=True):
+                target.data.copy_(source.data)
+        count = len(self.modules)
+        return self.threads.map(_apply, self.modules, inputs.chunk(count), [with_gradients] * count)
+
+    def backward(self, outputs: "list[Tensor]", gradient: "Tensor") -> "list[Tensor]":
+        """Scatters the gradient of the gathered outputs; the parameters' gradients, reduced to the first device."""
+        import torch
+
+        shares = gradient.chunk(len(self.modules))
+        reduced, *others = self.threads.map(torch.autograd.grad, outputs, self.parameters, shares)
+        for gradients in others:
+            for total, part in zip(reduced, gradients, strict=True):
+                total.add_(part)
+        return list(reduced)
+
+
+def _apply(module: "nn.Module", inputs: "Tensor", with_gradients: bool) -> "Tensor":
+    import torch
+
+    with torch.set_grad_enabled(with_gradients):
+        output: Tensor = module(inputs)
+        return output
+
+
 def threaded_replicas(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
     """A module that computes what `root` computes, over one replica a device. Only `root` has parameters to train."""
     import torch
     from torch import Tensor, nn
 
-    # Each replica has a module of its own: threads that share one module would see each other's parameters.
-    replicas = [root, *(copy.deepcopy(root) for _ in threads.pools[1:])]
-    parameters = [list(replica.parameters()) for replica in replicas]
-
-    def replicate() -> None:
-        for copies in parameters[1:]:
-            for target, source in zip(copies, parameters[0], strict=True):
-                target.data.copy_(source.data)
-
-    def apply(replica: nn.Module, inputs: Tensor, with_gradients: bool) -> Tensor:
-        with torch.set_grad_enabled(with_gradients):
-            output: Tensor = replica(inputs)
-            return output
+    replicas = Replicas(root, threads)
 
     class ScatterApplyGather(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, with_gradients: bool, inputs: Tensor, *_: Tensor) -> Tensor:
-            replicate()
-            shares = inputs.chunk(len(replicas))
-            ctx.outputs = threads.map(apply, replicas, shares, [with_gradients] * len(replicas))
+            ctx.outputs = replicas.forward(inputs, with_gradients)
             return torch.cat([output.detach() for output in ctx.outputs])
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Any:
-            shares = gradient.chunk(len(replicas))
-            reduced, *others = threads.map(torch.autograd.grad, ctx.outputs, parameters, shares)
-            for gradients in others:
-                for total, part in zip(reduced, gradients, strict=True):
-                    total.add_(part)
+            reduced = replicas.backward(ctx.outputs, gradient)
             ctx.outputs = None
             return None, None, *reduced
 
@@ -136,7 +141,8 @@ def threaded_replicas(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
             self.module = root
 
         def forward(self, inputs: Tensor) -> Tensor:
-            output: Tensor = ScatterApplyGather.apply(torch.is_grad_enabled(), inputs, *parameters[0])  # type: ignore[no-untyped-call]
+            with_gradients, parameters = torch.is_grad_enabled(), replicas.parameters[0]
+            output: Tensor = ScatterApplyGather.apply(with_gradients, inputs, *parameters)  # type: ignore[no-untyped-call]
             return output
 
     return ThreadedReplicas()

@@ -7,7 +7,7 @@ from parbench.strategies.base import Layout, Strategy
 
 
 class TaskPool(Strategy[Options]):
-    """A lane for each device. A lane trains whole models, one after another."""
+    """A lane for each device; a lane trains whole models, one after another."""
 
     name = "task_pool"
 

@@ -66,11 +66,12 @@ def standard_library_files() -> Iterator[Path]:
 def _text(data: StandardLibraryText | TextFile, folder: Path) -> bytes:
     if isinstance(data, StandardLibraryText):
         return b"".join(path.read_bytes() for path in standard_library_files())
-    path = folder / data.resolved
     try:
-        return path.read_bytes()
+        return (folder / data.resolved).read_bytes()
     except OSError as error:
-        raise UsageError(f"data.path: {path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"data.path: {error.filename} cannot be read: {error.strerror}") from None
+    except RuntimeError as error:  # of `~somebody`, who has no home here
+        raise UsageError(f"data.path: {data.path} cannot be read: {error}") from None
 
 
 def _synthetic(data: SyntheticTokens, seed: int) -> bytes:
@@ -82,14 +83,15 @@ def _synthetic(data: SyntheticTokens, seed: int) -> bytes:
 def _cached(content: bytes, sha256: str) -> Path:
     path = cache_folder() / "corpora" / f"{sha256}.tokens"
     try:
-        if path.is_file() and path.stat().st_size == len(content):
+        if path.is_file() and path.read_bytes() == content:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            whole = Path(scratch) / path.name
+            whole.write_bytes(content)
+            whole.replace(path)
     except OSError as error:
         raise ResultsError(
-            f"the token file cannot be kept in {path.parent}: {error.strerror}; set PARBENCH_CACHE to a folder that can be"
+            f"the token file cannot be kept in {path.parent}: {error.strerror}; set PARBENCH_CACHE to another folder"
         ) from None
     return path

@@ -1,0 +1,5 @@
+"""`python -m parbench` is `parbench`."""
+
+from parbench.cli import main
+
+main()

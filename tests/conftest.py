@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from parbench.launch.local import LocalLauncher
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Token files of the tests stay out of the user's cache."""
+    before = os.environ.get("PARBENCH_CACHE")
+    os.environ["PARBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("PARBENCH_CACHE")
+    if before is not None:
+        os.environ["PARBENCH_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[LocalLauncher]:
+    """One fork server for all tests in this process; every trial still gets fresh ranks."""
+    local = LocalLauncher()
+    local.start()
+    yield local
+    local.close()
+
+
+@pytest.fixture(scope="session")
+def foreign_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a user's package with entry points is installed in, by pip."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for file in (TESTS / "foreign_package").iterdir():
+        if file.is_file():
+            (source / file.name).write_bytes(file.read_bytes())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*pip, str(target), str(source)], check=True, capture_output=True)
+    return target
+
+
+class CommandLine:
+    """parbench from outside, as a process."""
+
+    def __init__(self, folder: Path, *, packages: Path | None = None) -> None:
+        self.folder = folder
+        self.environment = dict(os.environ)
+        if packages is not None:
+            self.environment["PYTHONPATH"] = str(packages)
+
+    def command(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", "parbench", *map(str, arguments)]
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+@pytest.fixture
+def parbench(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def parbench_with_plugins(tmp_path: Path, foreign_package: Path) -> CommandLine:
+    return CommandLine(tmp_path, packages=foreign_package)

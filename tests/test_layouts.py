@@ -1,0 +1,163 @@
+from collections import Counter, defaultdict
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parbench.devices import Devices
+from parbench.errors import Unsupported
+from parbench.scenario import WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Layout
+from parbench.strategies.model_parallel import ModelParallelOptions, stage_blocks
+from parbench.workloads.lstm import LSTM
+
+SMALL = st.integers(1, 6)
+
+
+def workload(*, layers=4, batch=32, models="auto"):
+    return WorkloadSpec(model=LSTM(layers=layers, d_model=8), global_batch=batch, models=models)
+
+
+def layout(name: str, count: int, *, kind="cpu", spec=None, **options) -> Layout:
+    strategy = STRATEGIES[name]
+    return strategy.layout(strategy.options_type(**options), spec or workload(), Devices(kind=kind, count=count))
+
+
+def assert_shards_are_disjoint_and_complete(layout: Layout) -> None:
+    """Every lane has every shard, held by equally many consecutive ranks; every rank is at one place."""
+    places = [layout.coordinate(rank) for rank in range(layout.processes)]
+    assert places == sorted(places)
+    shards = defaultdict(Counter)
+    for lane, shard in places:
+        shards[lane][shard] += 1
+    assert set(shards) == set(range(layout.lanes))
+    for held in shards.values():
+        assert set(held) == set(range(layout.data_shards))
+        assert set(held.values()) == {layout.processes // layout.lanes // layout.data_shards}
+
+
+@given(lanes=SMALL, shards=SMALL, parts=SMALL)
+def test_every_rank_has_a_place_in_any_layout(lanes, shards, parts):
+    made = Layout(processes=lanes * shards * parts, lanes=lanes, data_shards=shards)
+    assert made.ranks_per_lane == shards * parts
+    assert_shards_are_disjoint_and_complete(made)
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+@given(
+    count=st.integers(1, 16), layers=st.integers(1, 16), batch=st.integers(1, 96), kind=st.sampled_from(["cpu", "cuda"])
+)
+def test_every_strategy_lays_a_batch_out_whole_over_all_devices(name, count, layers, batch, kind):
+    with suppress(Unsupported):
+        made = layout(name, count, kind=kind, spec=workload(layers=layers, batch=batch))
+        assert made.processes * made.devices_per_process == count
+        assert batch % made.data_shards == 0
+        assert_shards_are_disjoint_and_complete(made)
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_every_strategy_runs_on_one_device(name):
+    assert layout(name, 1).processes == 1
+
+
+def test_ranks_of_one_shard_are_neighbours():
+    made = Layout(processes=8, lanes=2, data_shards=2)
+    assert [made.coordinate(rank) for rank in range(8)] == [
+        *[(0, 0), (0, 0), (0, 1), (0, 1)],
+        *[(1, 0), (1, 0), (1, 1), (1, 1)],
+    ]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"processes": 0},
+        {"processes": 1, "devices_per_process": 0},
+        {"processes": 2, "data_shards": 0},
+        {"processes": 2, "lanes": 0},
+        {"processes": 4, "data_shards": 3},
+        {"processes": 4, "lanes": 3},
+        {"processes": 4, "lanes": 4, "data_shards": 4},
+    ],
+)
+def test_a_layout_that_does_not_come_out_even_cannot_be_made(numbers):
+    with pytest.raises(ValueError, match="of a layout"):
+        Layout(**numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("data_parallel", "cpu", Layout(processes=1, devices_per_process=4, emulated=True)),
+        ("data_parallel", "cuda", Layout(processes=1, devices_per_process=4)),
+        ("ddp", "cpu", Layout(processes=4, data_shards=4)),
+        ("model_parallel", "cpu", Layout(processes=4)),
+        ("task_pool", "cpu", Layout(processes=4, lanes=4)),
+    ],
+)
+def test_four_devices_under_each_strategy(name, kind, expected):
+    assert layout(name, 4, kind=kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "spec", "field", "reason"),
+    [
+        ("single", {}, workload(), None, "runs on one device only"),
+        ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
+        ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
+        ("model_parallel", {}, workload(layers=3), None, "3 blocks are too few for 4 stages"),
+        ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
+        (
+            *("model_parallel", {"schedule": "gpipe", "micro_batches": 5}, workload()),
+            *("global_batch", "32 does not divide into 5 equal micro-batches"),
+        ),
+        (
+            *("model_parallel", {"schedule": "1f1b", "micro_batches": 2}, workload()),
+            *("options.micro_batches", r"at least as many micro-batches \(2\) as stages \(4\)"),
+        ),
+        ("task_pool", {}, workload(models=3), None, "needs at least 4 models"),
+    ],
+)
+def test_what_cannot_be_laid_out_over_four_devices_says_why(name, options, spec, field, reason):
+    with pytest.raises(Unsupported, match=reason) as caught:
+        layout(name, 4, spec=spec, **options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("schedule", ["naive", "gpipe"])
+def test_fewer_micro_batches_than_stages_are_fine_where_the_schedule_allows_it(schedule):
+    parts = {} if schedule == "naive" else {"micro_batches": 2}
+    assert layout("model_parallel", 4, schedule=schedule, **parts).processes == 4
+
+
+def test_a_pool_with_more_models_than_devices_has_a_lane_a_device():
+    assert layout("task_pool", 4, spec=workload(models=7)).lanes == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({}, 4),
+        ({"schedule": "naive"}, 1),
+        ({"schedule": "naive", "micro_batches": 1}, 1),
+        ({"schedule": "gpipe", "micro_batches": 7}, 7),
+    ],
+)
+def test_how_many_micro_batches_there_are(options, parts):
+    assert ModelParallelOptions(**options).parts() == parts
+
+
+def test_the_naive_schedule_has_one_micro_batch():
+    with pytest.raises(ValueError, match="schedule naive has one micro-batch"):
+        ModelParallelOptions(schedule="naive", micro_batches=2)
+
+
+@given(stages=st.integers(1, 20), more=st.integers(0, 40))
+def test_stages_share_the_blocks_in_order_and_evenly(stages, more):
+    blocks = stages + more
+    parts = [stage_blocks(blocks, stage, stages) for stage in range(stages)]
+    assert [block for part in parts for block in part] == list(range(blocks))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes == sorted(sizes, reverse=True)

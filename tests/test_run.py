@@ -1,0 +1,165 @@
+from collections import Counter
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from parbench.cells import Plan, read_plan
+from parbench.devices import Machine
+from parbench.errors import ResultsError, UsageError
+from parbench.progress import LiveProgress, PlainProgress
+from parbench.results.store import Run, read_run
+from parbench.results.tables import cells_table
+from parbench.run import assign, new_folder, run_campaign, schedule
+from parbench.workloads.corpus import prepare
+from tests.fake_launcher import FakeLauncher
+
+SCENARIO = """
+name: campaign
+workloads:
+  lstm:
+    model: {kind: lstm, layers: 2, d_model: 8}
+    data: {source: synthetic, vocab_size: 16, tokens: 1000}
+    seq_len: 4
+    global_batch: 8
+strategies: [single, ddp, data_parallel, task_pool]
+devices: {kind: cpu, counts: [1, 2]}
+scaling: [strong, weak]
+measure: {rounds: 3}
+"""
+MACHINE = Machine(cores=((0,), (1,), (2, 3)))
+
+
+def planned(folder: Path, *overrides: str) -> Plan:
+    (folder / "campaign.yaml").write_text(SCENARIO)
+    return read_plan(folder / "campaign.yaml", MACHINE, overrides)
+
+
+def campaign(plan: Plan, folder: Path, launcher: FakeLauncher, *, resume: bool = False) -> Run:
+    progress = PlainProgress(Console(file=StringIO()))
+    return run_campaign(plan, folder, launcher, progress, command=["test"], resume=resume)
+
+
+def test_every_round_launches_every_measurement_once_after_the_references(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    tasks = schedule(plan)
+    references = [task for task in tasks if task.purpose == "reference"]
+    assert tasks[: len(references)] == references
+    assert {task.key for task in references} == {cell.record.reference for cell in plan.runnable}
+    rounds = [[task.key for task in tasks if (task.purpose, task.round) == ("measure", n)] for n in range(3)]
+    assert all(Counter(keys) == Counter(cell.record.key for cell in plan.runnable) for keys in rounds)
+    assert len({tuple(keys) for keys in rounds}) > 1, "rounds are shuffled"
+    assert [task.key for task in schedule(plan)] == [task.key for task in tasks], "but the same for the same seed"
+
+
+def test_a_reference_trains_as_many_models_as_any_cell_that_it_serves(tmp_path: Path) -> None:
+    models = {task.key: task.models for task in schedule(planned(tmp_path)) if task.purpose == "reference"}
+    assert sorted(models.values()) == [1, 2], "a pool of two trains two; the weak batch of two devices, one"
+
+
+def test_ranks_get_disjoint_cores_and_as_many_threads(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    spec = plan.scenario.workloads["lstm"]
+    corpus = prepare(spec.data, seq_len=4, seed=0, folder=tmp_path)
+    task = next(task for task in schedule(plan) if task.cell.record.id == "lstm/ddp/2")
+    assignment = assign(plan, task, corpus)
+    assert assignment.cores == ((0,), (1,))
+    assert assignment.threads == 1
+    wide = planned(tmp_path, "devices.cores_per_device=3", "devices.counts=1")
+    assignment = assign(wide, schedule(wide)[-1], corpus)
+    assert assignment.cores == ((0, 1, 2, 3),)
+    assert assignment.threads == 3, "hardware threads are no cores"
+
+
+def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_in_both(tmp_path: Path) -> None:
+    launcher = FakeLauncher()
+    run = campaign(planned(tmp_path), tmp_path / "out", launcher)
+    table = cells_table(run)
+    assert len(table) == 2 * 7
+    assert set(table["status"]) == {"ok"}
+    assert list(table["rounds"]) == [3] * 14
+    single = table[table["strategy"] == "single"]
+    assert list(single["tokens_per_s"]) == [pytest.approx(10 * 8 * 4)] * 2
+    assert len([a for a in launcher.launched if a.strategy == "single" and a.purpose == "measure"]) == 3
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(0, 8), max_size=4))
+def test_resuming_measures_everything_and_nothing_twice(
+    stops: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("resume")
+    plan, launched = planned(folder), []
+    for stop in stops:
+        launcher = FakeLauncher(interrupt_at=stop)
+        with pytest.raises(KeyboardInterrupt):
+            campaign(plan, folder / "out", launcher, resume=True)
+        launched += launcher.launched
+        assert len(read_run(folder / "out").trials) == len(launched)
+        if len(launched) + max(stops, default=0) >= len(schedule(plan)):
+            break
+    last = FakeLauncher()
+    campaign(plan, folder / "out", last, resume=True)
+    launched += last.launched
+    wanted = [(task.purpose, task.key, task.round) for task in schedule(plan)]
+    assert Counter((a.purpose, a.key, a.round) for a in launched) == Counter(wanted)
+
+
+def test_a_changed_scenario_measures_what_changed_and_keeps_the_rest(tmp_path: Path) -> None:
+    campaign(planned(tmp_path), tmp_path / "out", FakeLauncher())
+    launcher = FakeLauncher()
+    run = campaign(planned(tmp_path, "measure.rounds=4"), tmp_path / "out", launcher, resume=True)
+    assert {assignment.round for assignment in launcher.launched} == {3}
+    assert set(cells_table(run)["rounds"]) == {4}
+    changed = FakeLauncher()
+    campaign(planned(tmp_path, "workloads.lstm.seq_len=5"), tmp_path / "out", changed, resume=True)
+    assert len(changed.launched) == len(schedule(planned(tmp_path)))
+
+
+def test_a_folder_with_a_run_is_not_written_into_by_accident(tmp_path: Path) -> None:
+    campaign(planned(tmp_path), tmp_path / "out", FakeLauncher())
+    with pytest.raises(ResultsError, match="--resume"):
+        campaign(planned(tmp_path), tmp_path / "out", FakeLauncher())
+
+
+def test_changed_data_cannot_be_resumed(tmp_path: Path) -> None:
+    text = 'workloads.lstm.data={source: text, path: "words.txt"}'
+    (tmp_path / "words.txt").write_text("to be or not to be" * 10)
+    campaign(planned(tmp_path, text), tmp_path / "out", FakeLauncher())
+    (tmp_path / "words.txt").write_text("that is the question" * 10)
+    with pytest.raises(ResultsError, match="the data of lstm is not what"):
+        campaign(planned(tmp_path, text), tmp_path / "out", FakeLauncher(), resume=True)
+
+
+def test_missing_data_is_said_before_anything_starts(tmp_path: Path) -> None:
+    launcher = FakeLauncher()
+    plan = planned(tmp_path, 'workloads.lstm.data={source: text, path: "absent.txt"}')
+    with pytest.raises(UsageError, match=r"absent\.txt cannot be read"):
+        campaign(plan, tmp_path / "out", launcher)
+    assert launcher.launched == []
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "a\0b", "n" * 300, "…", "</script>"])
+def test_a_name_never_leads_out_of_the_results_folder(name: str, tmp_path: Path) -> None:
+    folder = new_folder(tmp_path, name)
+    assert folder.parent == tmp_path
+    assert len(folder.name) < 70
+    assert folder.resolve().is_relative_to(tmp_path.resolve())
+
+
+def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    first = new_folder(tmp_path, "x")
+    first.mkdir()
+    assert new_folder(tmp_path, "x") != first
+
+
+def test_live_progress_shows_failures_and_speeds_and_draws_nothing_by_itself(tmp_path: Path) -> None:
+    stream = StringIO()
+    progress = LiveProgress(Console(file=stream, force_terminal=True, width=120))
+    run_campaign(planned(tmp_path), tmp_path / "out", FakeLauncher(), progress, command=["test"])
+    assert "tokens/s so far" in stream.getvalue()
+    assert "320" in stream.getvalue()
+    assert not progress.live.auto_refresh
