@@ -239,7 +239,7 @@ def _show(run: "Run", form: str) -> bool:
         case "markdown":
             click.echo(export.to_markdown(cells), nl=False)
         case "parquet":
-            click.get_binary_stream("stdout").write(export.to_parquet(cells))
+            sys.stdout.buffer.write(export.to_parquet(cells))
         case _:
             export.print_table(cells, _console())
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
