@@ -1,5 +1,6 @@
 """What the fork server imports once, so that no trial pays for it. Imports only: no operator runs here."""
 
+import gc
 import importlib
 
 import torch._dynamo
@@ -17,5 +18,8 @@ for strategy in STRATEGIES.classes().values():
             continue
 
 FAMILIES.classes()
+
+# What is imported here lives as long as any rank: no rank's collector has to walk, and thereby copy, all of it.
+gc.freeze()
 
 __all__ = ["parbench", "torch"]

@@ -16,7 +16,7 @@ from parbench.results.statistics import summarise
 from parbench.run import Task, measure
 from parbench.workloads.corpus import prepare
 
-ROUNDS = 12
+ROUNDS = 10
 BARE = Path(__file__).parent / "bare.py"
 SCENARIO = """
 workloads:
