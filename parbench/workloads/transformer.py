@@ -73,8 +73,8 @@ class Transformer(Family):
 
             def attention(self, hidden: "Tensor") -> "Tensor":
                 batch, length, width = hidden.shape
-                projected = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
-                query, key, value = projected.permute(2, 0, 3, 1, 4)
+                projected = self.query_key_value(hidden).split(width, dim=-1)
+                query, key, value = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in projected)
                 mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
                 output: Tensor = self.attention_output(mixed.transpose(1, 2).reshape(batch, length, width))
                 return output
