@@ -89,7 +89,9 @@ def run(
         )
         try:
             launcher.start()
-            measured = run_campaign(plan, folder, launcher, progress_on(console), command=sys.argv, resume=resume)
+            measured = run_campaign(
+                plan, folder, launcher, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
+            )
         except KeyboardInterrupt:
             again = f"parbench run {path} --resume --out {folder}"
             kept = (

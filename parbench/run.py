@@ -183,6 +183,7 @@ def _record(
         rounds=plan.scenario.measure.rounds,
         environment=environment.model_dump(mode="json"),
         environment_digest=environment.digest,
-        corpora=corpora,
+        # The cache is this machine's own affair; the hash in the name finds the file in any.
+        corpora={name: c.model_copy(update={"path": Path(c.path).name}) for name, c in corpora.items()},
         cells=tuple(cell.record for cell in plan.cells),
     )
