@@ -5,8 +5,10 @@ in sessions of their own, so that ending one also ends what it started, and they
 """
 
 import contextlib
+import mmap
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -104,10 +106,12 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
     _log_to(folder / f"rank{variables['RANK']}.log")
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     os.environ.update(variables)
+    layout = _random_memory_layout()
 
     from parbench.measure.worker import work
 
     code = work(folder, listener)
+    del layout
     sys.stdout.flush()
     sys.stderr.flush()
     # Taking an interpreter with torch apart costs a tenth of a second, and all is written.
@@ -125,6 +129,18 @@ def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
         "PARBENCH_LISTENER": "1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
+
+
+def _random_memory_layout() -> tuple[mmap.mmap, bytearray]:
+    """Gaps of random size, never touched, that move all that a rank allocates afterwards.
+
+    Forked ranks share the server's addresses, so a cell would meet the same alignment in every round: with identical
+    code, cells then differ by several per cent, round after round. A layout of its own makes that luck show as the
+    spread between launches that it is (Mytkowicz et al. 2009, "Producing Wrong Data Without Doing Anything Obviously
+    Wrong!").
+    """
+    pages = 1 + secrets.randbelow(4096)
+    return mmap.mmap(-1, pages * mmap.PAGESIZE), bytearray(16 * secrets.randbelow(4096))
 
 
 def _log_to(path: Path) -> None:

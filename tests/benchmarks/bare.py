@@ -102,4 +102,5 @@ def main(strategy, family):
         distributed.destroy_process_group()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

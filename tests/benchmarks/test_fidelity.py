@@ -18,6 +18,7 @@ from parbench.workloads.corpus import prepare
 
 ROUNDS = 10
 BARE = Path(__file__).parent / "bare.py"
+REPOSITORY = Path(__file__).parents[2]
 SCENARIO = """
 workloads:
   w:
@@ -62,3 +63,15 @@ def test_reported_over_bare_throughput(
     benchmark.extra_info["ratio"] = summary._asdict()
     print(f"\n{strategy} {family}: parbench ÷ bare = {summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}]")
     print(f"median of {len(ratios)} rounds {statistics.median(ratios):.3f}")
+
+
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_step_by_step_in_one_process(family: str, benchmark: BenchmarkFixture) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.steps", family]
+
+    def ratio() -> float:
+        return float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)
+
+    ratios: list[float] = []
+    benchmark.pedantic(lambda: ratios.append(ratio()), rounds=3)
+    print(f"\nsingle {family}, steps in turn: parbench ÷ bare = {', '.join(f'{each:.3f}' for each in ratios)}")
