@@ -1,6 +1,7 @@
 """The command line: thin commands, imports put off until one is called. Data goes to stdout, all else to stderr."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,13 +94,9 @@ def run(
                 plan, folder, launcher, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
             )
         except KeyboardInterrupt:
-            again = f"parbench run {path} --resume --out {folder}"
-            kept = (
-                f"what was measured is kept; go on with: {again}"
-                if (folder / RUN_FILE).exists()
-                else "nothing was measured"
-            )
-            click.echo(f"\nInterrupted; {kept}", err=True)
+            started = (folder / RUN_FILE).exists()
+            again = f"what was measured is kept; go on with: {_resume_command(path, folder, overrides, only)}"
+            click.echo(f"\nInterrupted; {again if started else 'nothing was measured'}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         finally:
             launcher.close()
@@ -217,6 +214,13 @@ def _run_folder(out: Path | None, results: Path, plan: "Plan", resume: bool, *, 
         return out / new_folder(out, plan.scenario.name).name.partition("-")[2] if several else out
     unfinished = latest_of(plan.scenario.name, results) if resume else None
     return unfinished or new_folder(results, plan.scenario.name)
+
+
+def _resume_command(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> str:
+    """What to type to go on with the very same cells."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    chosen = ["--only", only] if only is not None else []
+    return shlex.join(["parbench", "run", str(path), "--resume", "--out", str(folder), *sets, *chosen])
 
 
 def _print_plan(plan: "Plan") -> None:

@@ -116,7 +116,7 @@ def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on_and_resume_measures_
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "--resume --out out" in errors
+    assert "parbench run faults.yaml --resume --out out --set measure.seed=0" in errors
     assert "Traceback" not in errors
     assert not any(rank.is_running() for rank in ranks)
 
