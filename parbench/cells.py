@@ -11,11 +11,12 @@ from typing import Any
 from parbench.devices import DeviceKind, Devices, Machine
 from parbench.document import DataPath, read_document
 from parbench.errors import ScenarioError, Unsupported, UsageError
+from parbench.exclude import FIELDS, is_excluded
 from parbench.loader import Catalogue, Draft, draft_scenario
 from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
-from parbench.scenario import Scaling, Scenario, StrategySpec, WorkloadSpec
-from parbench.strategies.base import STRATEGIES, Layout
-from parbench.workloads.base import FAMILIES
+from parbench.scenario import Scaling, Scenario, StrategySpec, WorkloadSpec, relabelled
+from parbench.strategies.base import STRATEGIES, Layout, Strategy
+from parbench.workloads.base import FAMILIES, Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,39 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
         for scaling in scenario.scaling:
             for strategy in scenario.strategies:
                 cells = [
-                    _cell(scenario, machine, name, workload, scaling, strategy, Devices(kind=kind, count=count))
+                    cell
                     for count in (counts if STRATEGIES[strategy.name].scales else [1])
+                    for cell in _variants(
+                        scenario, machine, name, workload, scaling, strategy, Devices(kind=kind, count=count)
+                    )
                 ]
-                _note_mistakes([refusal for _, refusal in cells], name, strategy, draft)
-                yield from (cell for cell, _ in cells)
+                kept = [(cell, refusal) for cell, refusal in cells if not is_excluded(_fields(cell), scenario.exclude)]
+                _note_mistakes([refusal for _, refusal in kept], name, strategy, draft)
+                yield from (cell for cell, _ in kept)
+
+
+def _fields(cell: Cell) -> dict[str, Any]:
+    """What rules can name of a cell."""
+    values = {**cell.workload.model_dump(include=set(FIELDS)), **cell.record.model_dump(include=set(FIELDS))}
+    return {field: values[field] for field in FIELDS}
+
+
+def _variants(
+    scenario: Scenario,
+    machine: Machine,
+    name: str,
+    workload: WorkloadSpec,
+    scaling: Scaling,
+    strategy: StrategySpec,
+    devices: Devices,
+) -> Iterator[tuple[Cell, Unsupported | None]]:
+    """A cell for each way in which the strategy can decide what its options leave open."""
+    for options in STRATEGIES[strategy.name].variants(strategy.options, workload, devices):
+        decided = {
+            key: value for key, value in options if value != getattr(strategy.options, key) and value is not None
+        }
+        variant = strategy.model_copy(update={"options": options, "label": relabelled(strategy.label, decided)})
+        yield _cell(scenario, machine, name, workload, scaling, variant, devices)
 
 
 def _devices(scenario: Scenario, machine: Machine, draft: Draft) -> tuple[DeviceKind, list[int]]:
@@ -119,6 +148,7 @@ def _cell(
     cls = STRATEGIES[strategy.name]
     base, layout, refusal = workload, None, None
     try:
+        _require_possible(cls, workload, devices, machine)
         if scaling == "weak":
             workload = _grown(base, devices.count)
             lanes = cls.layout(strategy.options, workload, devices).lanes
@@ -127,19 +157,19 @@ def _cell(
     except Unsupported as error:
         refusal = error
     if workload.models == "auto":
-        workload = workload.model_copy(update={"models": layout.lanes if layout else 1})
+        workload = workload.model_copy(update={"models": layout.lanes * layout.stacked if layout else 1})
     record = CellRecord(
         id="/".join([name, strategy.label, str(devices.count)] + ["weak"] * (scaling == "weak")),
         key=_key(
             scenario, workload, devices.kind, strategy=strategy.name, options=strategy.options, count=devices.count
         ),
-        reference=_key(scenario, workload.model_copy(update={"models": 0}), devices.kind),
+        reference=_key(scenario, plainly(workload).model_copy(update={"models": 0}), devices.kind),
         workload=name,
         family=workload.model.kind,
         strategy=strategy.name,
         label=strategy.label,
         is_reference=cls.reference,
-        exact=cls.exact,
+        exact=cls.is_exact(strategy.options),
         scaling=scaling,
         device_kind=devices.kind,
         devices=devices.count,
@@ -147,11 +177,47 @@ def _cell(
         global_batch=workload.global_batch,
         seq_len=workload.seq_len,
         precision=workload.precision,
+        phase=workload.phase,
+        new_tokens=workload.generated if workload.phase == "generate" else None,
+        flops_per_token=_flops_per_token(workload),
+        ideal_bubble=layout.bubble if layout else None,
+        layout=describe_layout(layout) if layout else "",
         emulated=layout.emulated if layout else False,
         oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
         reason=str(refusal) if refusal else None,
     )
     return Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout), refusal
+
+
+def _require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: Devices, machine: Machine) -> None:
+    """Raises `Unsupported` for what no strategy can change: phase, kind of device, precision, and the model itself."""
+    if workload.phase not in cls.phases:
+        raise Unsupported(f"is for {' and '.join(cls.phases)}, not for phase {workload.phase}")
+    if devices.kind not in cls.device_kinds:
+        raise Unsupported(f"runs on {' and '.join(cls.device_kinds)}, not on {devices.kind}")
+    family = workload.model
+    if not isinstance(family, Family):
+        return
+    if workload.phase == "generate" and not family.generates:
+        raise Unsupported(f"models of family {family.kind} cannot go on after a prompt: their blocks take no cache")
+    reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
+    if reason:
+        raise Unsupported(reason)
+
+
+def plainly(workload: WorkloadSpec) -> WorkloadSpec:
+    """The workload without what must not change its losses: what those are compared with is computed without it."""
+    return workload.model_copy(update={"compile": False, "activation_checkpointing": False, "gradient_accumulation": 1})
+
+
+def _flops_per_token(workload: WorkloadSpec) -> float | None:
+    """Of a step, as counted by the family; a backward pass costs two forward passes."""
+    family = workload.model
+    work = family.work(workload.vocab_size, workload.seq_len) if isinstance(family, Family) else None
+    if work is None:
+        return None
+    forward = work.embed + family.n_blocks * work.block + work.head
+    return forward * (3 if workload.phase == "train" else 1)
 
 
 def _grown(workload: WorkloadSpec, devices: int) -> WorkloadSpec:
@@ -174,6 +240,18 @@ def _key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **what: A
         },
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_layout(layout: Layout) -> str:
+    """A layout in words, such as `2 processes, 2 data shards`."""
+    parts = [(layout.processes, "process", "processes")]
+    parts += [(layout.devices_per_process, "device each", "devices each")] * (layout.devices_per_process > 1)
+    parts += [(layout.processes_per_device, "", "on each device")] * (layout.processes_per_device > 1)
+    parts += [(layout.data_shards, "data shard", "data shards")] * (layout.data_shards > 1)
+    parts += [(layout.lanes, "lane", "lanes")] * (layout.lanes > 1)
+    parts += [(layout.stacked, "model stacked", "models stacked")] * (layout.stacked > 1)
+    words = [f"{count} {singular if count == 1 else plural}" for count, singular, plural in parts]
+    return ", ".join(words + [layout.note] * bool(layout.note))
 
 
 def _note_mistakes(refusals: Sequence[Unsupported | None], name: str, strategy: StrategySpec, draft: Draft) -> None:

@@ -25,11 +25,13 @@ class Machine:
     """What parbench may use here.
 
     `cores` are the allowed physical cores, each with the numbers of its allowed logical CPUs.
-    `gpus` is the number of accelerators that the installed torch can use.
+    `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
+    as CUDA numbers it.
     """
 
     cores: tuple[tuple[int, ...], ...]
     gpus: int = 0
+    compute_capability: tuple[int, int] | None = None
 
     @property
     def preferred_kind(self) -> DeviceKind:
@@ -40,6 +42,19 @@ class Machine:
         """How many disjoint devices of a kind there are; on CPU a device is `cores_per_device` physical cores."""
         return self.gpus if kind == "cuda" else len(self.cores) // cores_per_device
 
+    def refusal(self, precision: str, kind: DeviceKind) -> str | None:
+        """Why a device of this kind cannot compute in `precision`; None where it can.
+
+        TF32 and bf16 came with compute capability 8.0 (CUDA C++ Programming Guide, table of arithmetic instructions).
+        """
+        if precision == "tf32" and kind == "cpu":
+            return "tf32 is a format of NVIDIA GPUs; on CPU use fp32 or bf16"
+        old = kind == "cuda" and self.compute_capability is not None and self.compute_capability < (8, 0)
+        if precision in ("tf32", "bf16") and old:
+            major, minor = self.compute_capability or (0, 0)
+            return f"{precision} needs a GPU of compute capability 8.0; the oldest here has {major}.{minor}"
+        return None
+
     def share(self, device: int, cores_per_device: int = 1) -> tuple[int, ...]:
         """The logical CPUs of CPU device number `device`. Beyond the last share they are handed out again."""
         shares = max(1, len(self.cores) // cores_per_device)
@@ -49,7 +64,8 @@ class Machine:
 
 def detect() -> Machine:
     """The cores and accelerators that this process may use, read from the kernel and from NVML."""
-    return Machine(cores=allowed_cores(), gpus=_usable_gpus())
+    gpus = _usable_gpus()
+    return Machine(cores=allowed_cores(), gpus=len(gpus), compute_capability=_lowest_capability(gpus))
 
 
 def allowed_cores() -> tuple[tuple[int, ...], ...]:
@@ -122,11 +138,26 @@ def _version_module(path: Path) -> ModuleType:
     return module
 
 
-def _usable_gpus() -> int:
+def _usable_gpus() -> list[str]:
     build = torch_build()
     if build is None or build[1] is None:
-        return 0
-    return len(visible_gpus(nvml_gpu_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES")))
+        return []
+    return visible_gpus(nvml_gpu_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _lowest_capability(uuids: Sequence[str]) -> tuple[int, int] | None:
+    import pynvml
+
+    if not uuids:
+        return None
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()) for uuid in uuids]
+        return min(tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)) for handle in handles)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def nvml_gpu_uuids() -> list[str]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from rich.table import Table
 from rich.text import Text
 
-from parbench.cells import Cell, Plan
+from parbench.cells import Plan
 from parbench.results.export import plain
 from parbench.results.store import list_runs, read_run
 from parbench.strategies.base import STRATEGIES
@@ -41,7 +41,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(column)
     for cell in plan.cells:
         record = cell.record
-        layout = describe_layout(cell)
+        layout = record.layout or "–"
         notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
         values = (
             record.workload,
@@ -55,18 +55,6 @@ def plan_table(plan: Plan) -> Table:
         )
         table.add_row(*(Text(plain(value)) for value in values), style="dim" if record.reason else "")
     return table
-
-
-def describe_layout(cell: Cell) -> str:
-    """A layout in words, such as `2 processes, 2 data shards`."""
-    if cell.layout is None:
-        return "–"
-    layout = cell.layout
-    parts = [(layout.processes, "process", "processes")]
-    parts += [(layout.devices_per_process, "device each", "devices each")] * (layout.devices_per_process > 1)
-    parts += [(layout.data_shards, "data shard", "data shards")] * (layout.data_shards > 1)
-    parts += [(layout.lanes, "lane", "lanes")] * (layout.lanes > 1)
-    return ", ".join(f"{count} {singular if count == 1 else plural}" for count, singular, plural in parts)
 
 
 def _classes(classes: Mapping[str, type], broken: Mapping[str, str], what: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from parbench.document import DataPath, Document
 from parbench.errors import Mistake
+from parbench.exclude import FIELDS
 from parbench.matrix import Variant, nested_model, variant_count, variants
 from parbench.scenario import (
     DevicesSpec,
@@ -77,6 +78,7 @@ class _Reader:
             strategies=self._strategies(),
             devices=self._section(DevicesSpec, "devices", single_to_list="counts"),
             scaling=self._scaling(),
+            exclude=self._exclude(),
             measure=self._section(MeasureSpec, "measure"),
         )
         return self.draft
@@ -103,6 +105,33 @@ class _Reader:
             return tuple(kinds)
         self.draft.mistake(("scaling",), f"must be strong, weak or [strong, weak]; got {shown(value)}")
         return ("strong",)
+
+    def _exclude(self) -> tuple[dict[str, tuple[Any, ...]], ...]:
+        rules = self.document.data.get("exclude")
+        if rules is None:
+            return ()
+        if not isinstance(rules, list):
+            self.draft.mistake(
+                ("exclude",), f"must be a list of rules such as {{strategy: ddp, devices: 4}}; got {shown(rules)}"
+            )
+            return ()
+        read = [self._rule(rule, ("exclude", index)) for index, rule in enumerate(rules)]
+        return tuple(rule for rule in read if rule)
+
+    def _rule(self, rule: Any, path: DataPath) -> dict[str, tuple[Any, ...]]:
+        if not isinstance(rule, dict) or not rule:
+            self.draft.mistake(path, f"must be a mapping such as {{strategy: ddp, devices: 4}}; got {shown(rule)}")
+            return {}
+        found: dict[str, tuple[Any, ...]] = {}
+        for field, value in rule.items():
+            choices = tuple(value) if isinstance(value, list) else (value,)
+            if field not in FIELDS:
+                self.draft.mistake((*path, field), unknown_key(field, FIELDS))
+            elif not all(type(choice) is FIELDS[field] for choice in choices):
+                self.draft.mistake((*path, field), f"must be {FIELDS[field].__name__} or a list; got {shown(value)}")
+            else:
+                found[field] = choices
+        return found
 
     def _workloads(self) -> dict[str, WorkloadSpec]:
         entries = self.document.data.get("workloads")

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 Scaling = Literal["strong", "weak"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Phase = Literal["train", "score", "generate"]
 
 
 class Spec(BaseModel):
@@ -15,26 +17,52 @@ class Spec(BaseModel):
 
 
 class ModelSpec(Spec):
-    """A model family and its sizes. Families subclass it, each with its own `kind`."""
+    """A model family and its sizes. Families subclass it, each with its own `kind`.
+
+    `vocab_size` is for a vocabulary larger than the data's, such as that of a published model.
+    """
 
     kind: str
+    vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] | None = None
 
 
 class Options(Spec):
     """A strategy's options. Strategies subclass it."""
 
 
+BYTES = 256
+
+
+class BytePairs(Spec):
+    """A byte-level BPE vocabulary of exactly `vocab_size` tokens, trained on the data itself (extra `tokenizers`)."""
+
+    vocab_size: Annotated[int, Field(ge=BYTES, le=1_000_000)] = 4096
+
+
 class StandardLibraryText(Spec):
-    """The source files of the running Python's standard library, as bytes."""
+    """The source files of the running Python's standard library, as bytes or in a vocabulary trained on them."""
 
     source: Literal["python-stdlib"] = "python-stdlib"
+    bpe: BytePairs | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Bytes, or the trained vocabulary."""
+        return self.bpe.vocab_size if self.bpe else BYTES
 
 
 class TextFile(Spec):
-    """Any file, as bytes."""
+    """Any file, or all files below a folder that match `files`; as bytes or in a vocabulary trained on them."""
 
     source: Literal["text"] = "text"
     path: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+    files: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] = "**/*.txt"
+    bpe: BytePairs | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Bytes, or the trained vocabulary."""
+        return self.bpe.vocab_size if self.bpe else BYTES
 
     @property
     def resolved(self) -> Path:
@@ -74,23 +102,72 @@ class OptimizerSpec(Spec):
 
 
 class WorkloadSpec(Spec):
-    """What is trained. Sizes are in tokens (`seq_len`) and sequences (`global_batch`)."""
+    """What is trained or run. Sizes are in tokens (`seq_len`) and sequences (`global_batch`).
+
+    `precision` below fp32 is mixed: parameters and their updates stay in fp32, matrix products do not. In phase
+    `generate` a sequence is a prompt and `new_tokens` (half of `seq_len` if left out) that are decoded greedily.
+    `length_per_model` makes some of several models train longer than others: relative numbers of steps.
+    """
 
     model: SerializeAsAny[ModelSpec]
     data: DataSpec = StandardLibraryText()
     seq_len: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     global_batch: Annotated[int, Field(ge=1, le=10_000_000)] = 32
     models: PositiveInt | Literal["auto"] = "auto"
+    length_per_model: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] | None = None
     optimizer: OptimizerSpec = OptimizerSpec()
-    precision: Literal["fp32"] = "fp32"
-    phase: Literal["train"] = "train"
+    precision: Precision = "fp32"
+    phase: Phase = "train"
+    new_tokens: PositiveInt | None = None
+    compile: bool = False
+    activation_checkpointing: bool = False
+    gradient_accumulation: PositiveInt = 1
 
     @model_validator(mode="after")
-    def _one_learning_rate_a_model(self) -> Self:
-        rates = self.optimizer.lr_per_model
-        if rates is not None and len(rates) != self.models:
-            raise ValueError(f"optimizer.lr_per_model has {len(rates)} values, so models must be {len(rates)}")
+    def _one_value_a_model(self) -> Self:
+        for name, values in (
+            ("optimizer.lr_per_model", self.optimizer.lr_per_model),
+            ("length_per_model", self.length_per_model),
+        ):
+            if values is not None and len(values) != self.models:
+                raise ValueError(f"{name} has {len(values)} values, so models must be {len(values)}")
         return self
+
+    @model_validator(mode="after")
+    def _only_training_has_a_backward_pass(self) -> Self:
+        if self.phase != "train" and (self.activation_checkpointing or self.gradient_accumulation > 1):
+            raise ValueError(
+                f"activation_checkpointing and gradient_accumulation are for phase train, not {self.phase}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_sequence_is_prompt_and_new_tokens(self) -> Self:
+        if self.phase != "generate":
+            if self.new_tokens is not None:
+                raise ValueError(f"new_tokens is for phase generate, not {self.phase}")
+        elif self.seq_len < 2 or self.new_tokens is not None and self.new_tokens >= self.seq_len:
+            raise ValueError(f"seq_len {self.seq_len} must be longer than new_tokens: a prompt comes first")
+        elif self.compile:
+            raise ValueError("compile is for phases train and score: a cache grows with every token that is generated")
+        return self
+
+    @model_validator(mode="after")
+    def _the_model_knows_every_token(self) -> Self:
+        known = self.model.vocab_size
+        if known is not None and known < self.data.vocab_size:
+            raise ValueError(f"model.vocab_size {known} is less than the data's {self.data.vocab_size:,} tokens")
+        return self
+
+    @property
+    def generated(self) -> int:
+        """How many tokens follow a prompt in phase `generate`."""
+        return self.new_tokens or self.seq_len // 2
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of different tokens that the model knows: its own, or else the data's."""
+        return self.model.vocab_size or self.data.vocab_size
 
 
 class StrategySpec(Spec):
@@ -131,7 +208,10 @@ class MeasureSpec(Spec):
 
 
 class Scenario(Spec):
-    """Workloads × strategies × device counts, and how to measure them."""
+    """Workloads × strategies × device counts, and how to measure them.
+
+    Each rule of `exclude` leaves out the cells that have, in every field that it names, one of the values it lists.
+    """
 
     name: str
     description: str = ""
@@ -139,9 +219,18 @@ class Scenario(Spec):
     strategies: tuple[StrategySpec, ...]
     devices: DevicesSpec = DevicesSpec()
     scaling: tuple[Scaling, ...] = ("strong",)
+    exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
     measure: MeasureSpec = MeasureSpec()
 
 
 def describe_options(values: dict[str, Any]) -> str:
     """`{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; nothing as nothing."""
     return f"({', '.join(f'{key}={value}' for key, value in values.items())})" if values else ""
+
+
+def relabelled(label: str, values: dict[str, Any]) -> str:
+    """A label with more values: `hybrid(data_parallel=fsdp)` and `{"data": 2}` as `hybrid(data_parallel=fsdp, data=2)`."""
+    if not values:
+        return label
+    more = describe_options(values)
+    return f"{label[:-1]}, {more[1:]}" if label.endswith(")") else label + more

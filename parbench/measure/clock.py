@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,3 +43,27 @@ def _on_cuda(step: Callable[[int], None], steps: range, device: torch.device) ->
     torch.cuda.synchronize(device)
     total = (time.perf_counter_ns() - start) / 1e9
     return Timing(total, tuple(a.elapsed_time(b) / 1e3 for a, b in pairwise(events)))
+
+
+class Marks:
+    """Moments of one step, to be told apart in seconds once the device has got there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_cuda = device.type == "cuda"
+        self._marks: list[Any] = []
+        self.mark()
+
+    def mark(self) -> None:
+        """Now, on CPU; on CUDA when the stream gets here."""
+        if self._on_cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def intervals(self) -> tuple[float, ...]:
+        """Seconds from each mark to the next. On CUDA the device must have been synchronised."""
+        if self._on_cuda:
+            return tuple(a.elapsed_time(b) / 1e3 for a, b in pairwise(self._marks))
+        return tuple(b - a for a, b in pairwise(self._marks))

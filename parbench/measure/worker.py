@@ -18,17 +18,21 @@ import torch
 from torch import distributed
 
 from parbench.devices import Devices
+from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
+from parbench.measure.compiling import compile_seconds
 from parbench.measure.memory import MemoryProbe
+from parbench.measure.phases import STEPS, Steps
+from parbench.measure.queue import Queue
 from parbench.measure.team import Team
-from parbench.measure.warmup import warm_up
+from parbench.measure.warmup import WarmUp, warm_up
 from parbench.results.trial import PARITY_STEPS, Assignment, Failure, JobRecord, RankRecord, Stage
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
+from parbench.training.batches import Batches, StackedBatches
 from parbench.training.workload import Workload
 from parbench.workloads.base import FAMILIES
 
-MIN_WINDOW_STEPS = 3
 OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
 
@@ -67,11 +71,10 @@ class Worker:
             self.options, self.spec, Devices(kind=assignment.device_kind, count=assignment.devices)
         )
         self.lane, self.shard = self.layout.coordinate(rank)
-        mine = slice(local_rank * self.layout.devices_per_process, (local_rank + 1) * self.layout.devices_per_process)
-        self.cores = assignment.cores[mine]
+        mine = self.layout.devices_of(local_rank)
+        self.cores = assignment.cores[mine.start : mine.stop]
         self.devices = tuple(
-            torch.device("cuda", index) if assignment.device_kind == "cuda" else torch.device("cpu")
-            for index in range(mine.start, mine.stop)
+            torch.device("cuda", index) if assignment.device_kind == "cuda" else torch.device("cpu") for index in mine
         )
         self.device = self.devices[0]
 
@@ -84,17 +87,20 @@ class Worker:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = self.spec.precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = self.spec.precision == "tf32"
         self.journal.write(lane=self.lane, shard=self.shard, threads=self.assignment.threads, cores=cores)
 
     def join(self, listener: socket.socket | None) -> None:
         """Meets the other ranks, and finds the group of this rank's lane."""
         self.journal.stage("join")
-        join_process_group(self.device, timedelta(seconds=self.assignment.deadline_s), listener)
-        self.world = Team(distributed.group.WORLD, self.device)
+        # Lanes of one rank have only clocks to compare, and may share a GPU, which NCCL's ranks cannot.
+        apart = self.layout.lanes > 1 and self.layout.ranks_per_lane == 1
+        device = torch.device("cpu") if apart else self.device
+        self.store = join_process_group(device, timedelta(seconds=self.assignment.deadline_s), listener)
+        self.world = Team(distributed.group.WORLD, device)
         self.group = distributed.group.WORLD if self.layout.lanes == 1 else self._lane_group()
-        self.lane_team = Team(self.group, self.device)
+        self.lane_team = Team(self.group, device)
 
     def _lane_group(self) -> distributed.ProcessGroup | None:
         size = self.layout.ranks_per_lane
@@ -105,7 +111,7 @@ class Worker:
         return groups[self.lane]
 
     def run(self) -> None:
-        """Trains this rank's share of the models, one after another, and records each."""
+        """Runs this rank's share of the models, one after another, and records each."""
         workload = Workload(self.spec, self.assignment.corpus, seed=self.assignment.seed, device=self.device)
         context = Context(
             rank=self.rank % self.layout.ranks_per_lane,
@@ -114,74 +120,123 @@ class Worker:
             cores=self.cores,
             threads=self.assignment.threads,
             group=self.group,
+            stacked=self.layout.stacked,
         )
         self.memory = MemoryProbe(self.devices)
-        jobs: list[JobRecord] = []
-        models = self.layout.lanes if self.spec.models == "auto" else self.spec.models
-        self.jobs_per_lane = math.ceil(models / self.layout.lanes)
-        for job in range(models)[self.lane :: self.layout.lanes]:
+        queue = Queue(self.spec, self.layout, self.lane, self.store)
+        average = Average() if self.layout.averaged else None
+        records: list[JobRecord] = []
+        for job in queue:
             self.journal.stage("setup")
             strategy = self.strategy_class(self.options)
             strategy.setup(workload, job, context)
-            jobs.append(self._measure(strategy, workload, job, jobs))
+            records += self._measure(strategy, workload, job, queue)
+            if average is not None:
+                average.add(strategy.model)
             strategy.close()
-            self.journal.write(jobs=tuple(jobs), memory=self.memory.read())
+            self.journal.write(jobs=tuple(records), memory=self.memory.read())
             # A wrapped model may hold itself in a cycle; the next one is not to be measured on top of it.
             del strategy
             gc.collect()
+        if average is not None:
+            self._validate_average(average, workload, context)
         self.journal.stage("done")
 
-    def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, before: list[JobRecord]) -> JobRecord:
-        batches = workload.batches(job)
-        losses: list[torch.Tensor] = []
-        latest: torch.Tensor | None = None
+    def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, queue: Queue) -> list[JobRecord]:
+        """Warms up, times the window, and validates: a record for each model that these steps were taken for."""
+        parameters = sum(parameter.numel() for parameter in strategy.model.parameters()) // self.layout.stacked
+        step = self._steps(strategy, workload, job)
         # All lanes start their first model together; later ones start when their lane is free.
-        team = self.lane_team if before else self.world
-
-        def step(index: int) -> None:
-            nonlocal latest
-            latest = strategy.step(batches.training(index, self.shard, self.layout.data_shards))
-            if latest is not None and index < PARITY_STEPS:
-                losses.append(latest)
-
+        first = not queue.taken_before
+        team = self.world if first else self.lane_team
+        if self.spec.phase != "train":
+            strategy.model.eval()
         self.journal.stage("warm-up")
         reference = self.assignment.purpose == "reference"
+        compiled_s = compile_seconds()
         warm = warm_up(step, PARITY_STEPS, 0 if reference else self.assignment.warmup, team, self.device)
         record = JobRecord(
             job=job,
-            parameters=sum(parameter.numel() for parameter in strategy.model.parameters()),
+            parameters=parameters,
             warmup_steps=warm.steps,
             warmup_s=warm.seconds,
             steady=warm.steady,
-            losses=tuple(finite(loss, f"the loss of step {index}") for index, loss in enumerate(losses)),
+            compile_s=compile_seconds() - compiled_s,
+            stacked=self.layout.stacked,
+            generation=step.generation(),
         )
-        if reference:
-            return record
+        if not reference:
+            record = self._window(strategy, step, record, warm, team, queue)
+            self.journal.stage("validation")
+        validation = None if reference else self._validate(strategy, workload, job)
+        return self._by_model(record, step.losses, validation)
+
+    def _steps(self, strategy: Strategy[Options], workload: Workload, job: int) -> Steps:
+        batches = self._batches(workload, job)
+        where = (self.shard, self.layout.data_shards)
+        return STEPS[self.spec.phase](
+            strategy,
+            self.spec,
+            lambda index: batches.training(index, *where),
+            lambda index: batches.validation(index, *where),
+        )
+
+    def _batches(self, workload: Workload, job: int) -> Batches | StackedBatches:
+        each = [workload.batches(job + index) for index in range(self.layout.stacked)]
+        return each[0] if len(each) == 1 else StackedBatches(each)
+
+    def _window(
+        self, strategy: Strategy[Options], step: Steps, record: JobRecord, warm: WarmUp, team: Team, queue: Queue
+    ) -> JobRecord:
+        """The record with what the window adds."""
         self.journal.stage("window")
-        # Every model takes as many steps as the first, or tokens per second could not be formed of them all.
-        steps = before[0].steps if before else self._window_steps(warm.step_s)
+        steps = queue.steps_of(record.job, self.assignment.window_s, warm.step_s)
         team.meet()
+        step.window_starts()
+        compiled_s, computed_s = compile_seconds(), strategy.compute_s()
         self.memory.window_starts()
+        started_s = time.monotonic()
         timing = time_steps(step, range(warm.steps, warm.steps + steps), self.device)
+        stopped_s = time.monotonic()
         self.memory.window_ends()
-        self.journal.stage("validation")
-        if latest is not None:
-            finite(latest, f"the loss of step {warm.steps + steps - 1}")
+        if compile_seconds() > compiled_s:
+            raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
+        if step.latest is not None:
+            finite(step.latest, f"the loss of step {warm.steps + steps - 1}")
+        computed = strategy.compute_s()
         return record.model_copy(
             update={
                 "steps": steps,
                 "window_s": timing.total_s,
                 "step_times_s": timing.steps_s,
-                "validation_loss": self._validate(strategy, workload, job),
+                "started_s": started_s,
+                "stopped_s": stopped_s,
+                "compute_s": computed - computed_s if computed is not None and computed_s is not None else None,
+                "generation": step.generation(),
             }
         )
 
-    def _window_steps(self, step_s: float) -> int:
-        """Enough steps to fill the window with all the models that a lane trains one after another."""
-        return max(MIN_WINDOW_STEPS, math.ceil(self.assignment.window_s / self.jobs_per_lane / step_s))
+    def _by_model(
+        self, record: JobRecord, losses: list[torch.Tensor], validation: list[float] | None
+    ) -> list[JobRecord]:
+        """A record for each of the models that are stacked."""
+        values = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(losses)]
+        return [
+            record.model_copy(
+                update={
+                    "job": record.job + number,
+                    "losses": tuple(step[number] for step in values),
+                    "validation_loss": validation[number] if validation else None,
+                }
+            )
+            for number in range(self.layout.stacked)
+        ]
 
-    def _validate(self, strategy: Strategy[Options], workload: Workload, job: int) -> float | None:
-        batches = workload.batches(job)
+    def _validate(self, strategy: Strategy[Options], workload: Workload, job: int) -> list[float] | None:
+        """The mean validation loss of each model; None where this rank has none, and where text is generated."""
+        if self.spec.phase == "generate":
+            return None
+        batches = self._batches(workload, job)
         strategy.model.eval()
         with torch.no_grad():
             losses = [
@@ -189,37 +244,51 @@ class Worker:
                 for index in range(self.assignment.validation_batches)
             ]
         known = [loss for loss in losses if loss is not None]
-        return finite(torch.stack(known).mean(), "the validation loss") if known else None
+        return finite(torch.stack(known).mean(dim=0), "the validation loss") if known else None
+
+    def _validate_average(self, average: Average, workload: Workload, context: Context) -> None:
+        """Every lane helps to average; the first validates the result on the text of the first model."""
+        strategy = self.strategy_class(self.options)
+        strategy.setup(workload, 0, context)
+        average.load_into(strategy.model)
+        losses = self._validate(strategy, workload, 0)
+        strategy.close()
+        if losses and self.lane == 0:
+            self.journal.write(averaged_validation_loss=losses[0])
 
 
-def finite(loss: torch.Tensor, what: str) -> float:
-    """The value of a loss; raises `FloatingPointError` where it is NaN or infinite."""
-    value = float(loss.item())
-    if not math.isfinite(value):
-        raise FloatingPointError(f"{what} is {value}: training diverged; a lower learning rate may help")
-    return value
+def finite(losses: torch.Tensor, what: str) -> list[float]:
+    """The value of a loss, or of each model's; raises `FloatingPointError` where one is NaN or infinite."""
+    values = [float(value) for value in losses.reshape(-1).tolist()]
+    for value in values:
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{what} is {value}: training diverged; a lower learning rate may help")
+    return values
 
 
-def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> None:
-    """Joins under torchrun's variables. With `listener`, rank 0 serves the rendezvous on that open socket.
+def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> distributed.Store:
+    """Joins under torchrun's variables, over gloo or NCCL; the store that the ranks met at.
 
-    The launcher that opened the socket knows its port before any rank starts, so no port is ever guessed or lost.
+    With `listener`, rank 0 serves the rendezvous on that open socket: the launcher that opened it knows its port
+    before any rank starts, so no port is ever guessed or lost.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "nccl" if device.type == "cuda" else "gloo"
     bound = device if device.type == "cuda" else None
-    if "PARBENCH_LISTENER" not in os.environ:
-        distributed.init_process_group(backend, timeout=timeout, device_id=bound)
-        return
-    store = distributed.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        world_size=size,
-        is_master=rank == 0,
-        timeout=timeout,
-        master_listen_fd=listener.detach() if listener else None,
-    )
+    store: distributed.Store
+    if "PARBENCH_LISTENER" in os.environ:
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            world_size=size,
+            is_master=rank == 0,
+            timeout=timeout,
+            master_listen_fd=listener.detach() if listener else None,
+        )
+    else:
+        store, _, _ = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=bound)
+    return store
 
 
 def work(folder: Path, listener: socket.socket | None = None) -> int:
@@ -248,11 +317,21 @@ def failure_of(error: BaseException) -> Failure:
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
     )
     return Failure(
-        error=f"{type(error).__name__}: {error}",
+        error=f"{type(error).__name__}: {told(error)}",
         traceback="".join(traceback.format_exception(error)),
         out_of_memory=lacks_memory,
         at=time.monotonic(),
     )
+
+
+def told(error: BaseException) -> str:
+    """The message; of a compiler's pages, the last line, which says what is wrong."""
+    message = str(error)
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return message
+    lines = [line.strip() for line in message.splitlines()]
+    spoken = [line for line in lines if line and not line.startswith(("Set TORCH", "You can suppress", "import torch"))]
+    return f"torch.compile failed: {spoken[-1] if spoken else message}"
 
 
 if __name__ == "__main__":

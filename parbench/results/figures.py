@@ -2,16 +2,22 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy
+
 from parbench.results.trial import CellRecord, JobRecord, MemoryRecord, RankRecord, Trial
 
-Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats"]
+Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences"]
 
-PARITY_TOLERANCE = {"fp32": 1e-5}
+PARITY_TOLERANCE = {"fp32": 1e-5, "tf32": 5e-3, "fp16": 1e-2, "bf16": 3e-2}
 """How far a loss may lie from the reference, in nats per token, by precision."""
+
+TOKENS_MUST_AGREE = ("fp32",)
+"""Precisions in which generated tokens must be the reference's; in others two logits may lie closer than rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +39,9 @@ FIGURES = {
             title="tokens/s",
             unit="tokens/s",
             better="higher",
-            meaning="Tokens that the whole system trains on in a second: models × measured steps × global batch × "
-            "sequence length ÷ the slowest rank's window. The geometric mean over rounds, with its 95 % interval.",
+            meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured steps "
+            "× global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean over rounds, "
+            "with its 95 % interval.",
         ),
         Figure(
             name="speedup",
@@ -74,6 +81,92 @@ FIGURES = {
             "faster strategy has trained for more steps: it is a check of sanity, not a ranking.",
         ),
         Figure(
+            name="compile_s",
+            title="compile",
+            unit="s",
+            better="lower",
+            meaning="What torch.compile took before the window, on the slowest rank; the median over rounds.",
+        ),
+        Figure(
+            name="mfu",
+            title="MFU",
+            unit="%",
+            better="higher",
+            meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, appendix "
+            "B) in a second, over the peak of all devices for dense bf16 matrix products. Empty where that is not known.",
+        ),
+        Figure(
+            name="bubble",
+            title="bubble",
+            unit="%",
+            better="lower",
+            meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle or "
+            "waiting for messages. Beside it `ideal_bubble`, what the schedule leaves idle if stages cost the same.",
+        ),
+        Figure(
+            name="makespan_s",
+            title="makespan",
+            unit="s",
+            better="lower",
+            meaning="From the start of the first model's window to the end of the last one's, with all that lay between.",
+        ),
+        Figure(
+            name="models_per_hour",
+            title="models/h",
+            unit="models/h",
+            better="higher",
+            meaning="Models ÷ makespan: models of as many steps as were measured.",
+        ),
+        Figure(
+            name="averaged_perplexity",
+            title="averaged ppl",
+            unit="perplexity",
+            better="lower",
+            meaning="Validation perplexity of the average of all models' parameters, where a pool makes one.",
+        ),
+        Figure(
+            name="time_to_first_token_s",
+            title="first token",
+            unit="s",
+            better="lower",
+            meaning="From a prompt to its first new token: the median over steps of the slowest rank.",
+        ),
+        Figure(
+            name="time_per_output_token_p50_s",
+            title="per token p50",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the median over all ranks and steps.",
+        ),
+        Figure(
+            name="time_per_output_token_p90_s",
+            title="per token p90",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the 90th percentile over all ranks and steps.",
+        ),
+        Figure(
+            name="time_per_output_token_p99_s",
+            title="per token p99",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the 99th percentile over all ranks and steps.",
+        ),
+        Figure(
+            name="prefill_tokens_per_s",
+            title="prefill tokens/s",
+            unit="tokens/s",
+            better="higher",
+            meaning="Tokens of prompts that the whole system takes in, in a second until the first new token.",
+        ),
+        Figure(
+            name="decode_tokens_per_s",
+            title="decode tokens/s",
+            unit="tokens/s",
+            better="higher",
+            meaning="New tokens of the whole system in a second, after the first of each sequence.",
+        ),
+        Figure(
             name="parity_deviation",
             title="deviation",
             unit="nats",
@@ -81,19 +174,61 @@ FIGURES = {
             meaning="The largest difference between the first steps' losses and those of the reference on the same "
             "global batch, over all models and rounds.",
         ),
+        Figure(
+            name="differing_sequences",
+            title="differing",
+            unit="sequences",
+            better="lower",
+            meaning="How many of the first steps' generated sequences are not, token by token, the reference's.",
+        ),
     )
 }
 
 
 def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
-    """Tokens of all models' measured steps ÷ the slowest rank's window in seconds.
+    """Tokens of all models' measured steps ÷ the slowest rank's window in seconds; new tokens where text is generated.
 
-    A rank's window is the sum over the models that it trains one after another. For example 1 model × 10 steps ×
-    8 sequences × 64 tokens in 2 s are 2,560 tokens/s.
+    A rank's window is the sum over the models that it trains one after another; those that are stacked share one. For
+    example 1 model × 10 steps × 8 sequences × 64 tokens in 2 s are 2,560 tokens/s.
     """
-    steps = {job.job: job.steps for rank in trial.ranks for job in rank.jobs}
-    window_s = max(sum(job.window_s for job in rank.jobs) for rank in trial.ranks)
-    return sum(steps.values()) * cell.global_batch * cell.seq_len / window_s
+    steps = {job.job: job.steps for job in _jobs(trial)}
+    window_s = max(sum(job.window_s / job.stacked for job in rank.jobs) for rank in trial.ranks)
+    return sum(steps.values()) * cell.global_batch * (cell.new_tokens or cell.seq_len) / window_s
+
+
+def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one device's `peak_flops` a second is known."""
+    if peak_flops is None or cell.flops_per_token is None or cell.phase == "generate":
+        return None
+    return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
+
+
+def compile_s(trial: Trial) -> float | None:
+    """The slowest rank's seconds in torch.compile; None where nothing was compiled."""
+    return max((sum(job.compile_s / job.stacked for job in rank.jobs) for rank in trial.ranks), default=0.0) or None
+
+
+def bubble(trial: Trial) -> float | None:
+    """The share of the window in which stages did not compute, the mean over ranks; None where it was not recorded."""
+    shares = [1 - job.compute_s / job.window_s for job in _jobs(trial) if job.compute_s is not None and job.window_s]
+    return statistics.fmean(shares) if shares else None
+
+
+def makespan_s(trial: Trial) -> float | None:
+    """From the first window's start to the last one's end, in seconds, on one host's clock."""
+    jobs = [job for job in _jobs(trial) if job.stopped_s > job.started_s]
+    return max(job.stopped_s for job in jobs) - min(job.started_s for job in jobs) if jobs else None
+
+
+def models_per_hour(trial: Trial, cell: CellRecord) -> float | None:
+    """Models ÷ makespan."""
+    seconds = makespan_s(trial)
+    return None if seconds is None else cell.models * 3600 / seconds
+
+
+def averaged_perplexity(trial: Trial) -> float | None:
+    """exp of the validation loss of the average of all models."""
+    return _exp([rank.averaged_validation_loss for rank in trial.ranks])
 
 
 def step_time_s(trial: Trial) -> float:
@@ -109,11 +244,37 @@ def peak_memory_bytes(trial: Trial) -> int | None:
 
 def validation_perplexity(trial: Trial) -> float | None:
     """exp of the mean validation loss over models; shards are equally large, so theirs are averaged."""
-    losses = [job.validation_loss for job in _jobs(trial) if job.validation_loss is not None]
+    return _exp([job.validation_loss for job in _jobs(trial)])
+
+
+def _exp(losses: Sequence[float | None]) -> float | None:
+    known = [loss for loss in losses if loss is not None]
     try:
-        return math.exp(statistics.fmean(losses)) if losses else None
+        return math.exp(statistics.fmean(known)) if known else None
     except OverflowError:
         return math.inf
+
+
+def generation_figures(trial: Trial, cell: CellRecord) -> dict[str, float]:
+    """The times of generation by figure; empty for a trial that generated nothing.
+
+    Shards work at the same time, so the slowest says when all prompts were taken in.
+    """
+    records = [job.generation for job in _jobs(trial) if job.generation and job.generation.first_token_s]
+    if not records or cell.new_tokens is None:
+        return {}
+    first = max(statistics.median(record.first_token_s) for record in records)
+    found = {
+        "time_to_first_token_s": first,
+        "prefill_tokens_per_s": cell.models * cell.global_batch * (cell.seq_len - cell.new_tokens) / first,
+    }
+    times = [seconds for record in records for seconds in record.token_s]
+    if times:
+        p50, p90, p99 = (float(value) for value in numpy.quantile(times, (0.5, 0.9, 0.99)))
+        slowest = max(statistics.fmean(record.token_s) for record in records)
+        found |= {"time_per_output_token_p50_s": p50, "time_per_output_token_p90_s": p90}
+        found |= {"time_per_output_token_p99_s": p99, "decode_tokens_per_s": cell.models * cell.global_batch / slowest}
+    return found
 
 
 def measured_s(trial: Trial) -> float:
@@ -137,6 +298,32 @@ def parity_deviation(trial: Trial, reference: Trial) -> float:
     if not pairs or any(not losses or len(losses) != len(wanted) for losses, wanted in pairs):
         return math.inf
     return max(abs(a - b) for losses, wanted in pairs for a, b in zip(losses, wanted, strict=True))
+
+
+def differing_sequences(trial: Trial, reference: Trial) -> int:
+    """How many sequences were generated otherwise than by the reference; all of them where some are missing."""
+    wanted = _sequences(reference)
+    found = _sequences(trial)
+    differing = 0
+    for job in {job.job for job in _jobs(trial)}:
+        ours, theirs = found.get(job, []), wanted.get(job, [])
+        same = sum((Counter(ours) & Counter(theirs)).values())
+        differing += max(len(ours), len(theirs)) - same
+    return differing
+
+
+def _sequences(trial: Trial) -> dict[int, list[str]]:
+    """The digests of each model's sequences. Ranks of one shard have the same, so a shard's are counted once."""
+    shards = {
+        (job.job, rank.shard): job.generation.sequences
+        for rank in trial.ranks
+        for job in rank.jobs
+        if job.generation and job.generation.sequences
+    }
+    found: dict[int, list[str]] = {}
+    for (job, _), sequences in sorted(shards.items()):
+        found.setdefault(job, []).extend(sequences)
+    return found
 
 
 def _jobs(trial: Trial) -> Iterator[JobRecord]:

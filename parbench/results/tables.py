@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.results import figures
+from parbench.results.peaks import peak_flops
 from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run
 from parbench.results.trial import CellRecord, Purpose, Status, Trial
@@ -25,6 +26,7 @@ COLUMNS = (
     "global_batch",
     "seq_len",
     "precision",
+    "phase",
     "status",
     "parity",
     "reason",
@@ -40,6 +42,21 @@ COLUMNS = (
     "step_time_s",
     "validation_perplexity",
     "parity_deviation",
+    "differing_sequences",
+    "compile_s",
+    "mfu",
+    "bubble",
+    "ideal_bubble",
+    "makespan_s",
+    "models_per_hour",
+    "averaged_perplexity",
+    "time_to_first_token_s",
+    "time_per_output_token_p50_s",
+    "time_per_output_token_p90_s",
+    "time_per_output_token_p99_s",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    "layout",
     "emulated",
     "oversubscribed",
     "steady",
@@ -60,12 +77,13 @@ def cells_table(run: Run) -> pd.DataFrame:
         _Judged.of(cell, trials[cell.key], references.get(cell.reference), run.record.rounds)
         for cell in run.record.cells
     ]
-    bases = {
-        (each.cell.workload, each.cell.scaling): each.speeds
-        for each in judged
-        if each.cell.is_reference and each.cell.devices == 1 and each.comparable
-    }
-    rows = [_row(each, bases.get((each.cell.workload, each.cell.scaling), {})) for each in judged]
+    bases: dict[tuple[str, str], dict[int, float]] = {}
+    for each in judged:
+        if each.cell.is_reference and each.cell.devices == 1 and each.comparable:
+            # Of several variants of the reference, the first that was written is the base.
+            bases.setdefault((each.cell.workload, each.cell.scaling), each.speeds)
+    peak = _peak_flops(run.record.environment)
+    rows = [_row(each, bases.get((each.cell.workload, each.cell.scaling), {}), peak) for each in judged]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -78,14 +96,16 @@ class _Judged:
     status: Status
     parity: str | None
     deviation: float
+    differing: float
     reason: str | None
 
     @classmethod
     def of(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial | None, rounds: int) -> "_Judged":
         status, reason = _status(cell, trials, rounds)
         good = [trial for trial in trials if trial.status == "ok"]
-        parity, deviation, mismatch = _parity(cell, good, reference)
-        return cls(cell, good, status, parity, deviation, "; ".join(filter(None, (reason, mismatch))) or None)
+        gate = _Gate.of(cell, good, reference)
+        told = "; ".join(filter(None, (reason, gate.mismatch))) or None
+        return cls(cell, good, status, gate.word, gate.deviation, gate.differing, told)
 
     @property
     def comparable(self) -> bool:
@@ -98,7 +118,7 @@ class _Judged:
         return {trial.round: figures.tokens_per_s(trial, self.cell) for trial in self.good}
 
 
-def _row(judged: _Judged, base: Mapping[int, float]) -> dict[str, Any]:
+def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -> dict[str, Any]:
     cell, good, speeds = judged.cell, judged.good, judged.speeds
     ratios = [speed / base[number] for number, speed in speeds.items() if judged.comparable and number in base]
     tokens, speedup = _summary(speeds.values()), _summary(ratios)
@@ -119,6 +139,8 @@ def _row(judged: _Judged, base: Mapping[int, float]) -> dict[str, Any]:
         "step_time_s": _median(map(figures.step_time_s, good)),
         "validation_perplexity": _median(map(figures.validation_perplexity, good)),
         "parity_deviation": judged.deviation,
+        "differing_sequences": judged.differing,
+        **_medians(cell, good, peak_flops),
         "steady": all(job.steady for trial in good for rank in trial.ranks for job in rank.jobs) if good else None,
     }
 
@@ -137,23 +159,62 @@ def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Sta
     return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
 
 
-def _parity(cell: CellRecord, trials: Sequence[Trial], reference: Trial | None) -> tuple[str | None, float, str | None]:
-    """The gate's word, the largest deviation in nats per token, and a sentence where the gate is shut."""
-    if not trials:
-        return None, math.nan, None
-    if reference is None:
-        return None, math.nan, "parity was not checked: the reference losses could not be computed"
-    deviation = max(figures.parity_deviation(trial, reference) for trial in trials)
-    if not cell.exact:
-        return "inexact", deviation, None
-    tolerance = figures.PARITY_TOLERANCE[cell.precision]
-    if deviation > tolerance:
-        return (
-            "failed",
-            deviation,
-            f"not comparable: losses differ from the reference by {deviation:.2g} nats per token",
-        )
-    return "reference" if cell.is_reference else "ok", deviation, None
+@dataclass(frozen=True)
+class _Gate:
+    """The parity gate's word, what it saw (nats per token, or sequences), and a sentence where it is shut."""
+
+    word: str | None
+    deviation: float = math.nan
+    differing: float = math.nan
+    mismatch: str | None = None
+
+    @classmethod
+    def of(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial | None) -> "_Gate":
+        if not trials:
+            return cls(None)
+        if reference is None:
+            return cls(None, mismatch="parity was not checked: the reference could not be computed")
+        if cell.phase == "generate":
+            return cls._of_tokens(cell, trials, reference)
+        deviation = max(figures.parity_deviation(trial, reference) for trial in trials)
+        if not cell.exact:
+            return cls("inexact", deviation)
+        if deviation > figures.PARITY_TOLERANCE[cell.precision]:
+            told = f"not comparable: losses differ from the reference by {deviation:.2g} nats per token"
+            return cls("failed", deviation, mismatch=told)
+        return cls("reference" if cell.is_reference else "ok", deviation)
+
+    @classmethod
+    def _of_tokens(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial) -> "_Gate":
+        differing = max(figures.differing_sequences(trial, reference) for trial in trials)
+        if differing and cell.exact and cell.precision in figures.TOKENS_MUST_AGREE:
+            told = f"not comparable: {differing} generated sequences differ from the reference's"
+            return cls("failed", differing=differing, mismatch=told)
+        exact = "reference" if cell.is_reference else "ok"
+        return cls("inexact" if differing else exact, differing=differing)
+
+
+def _medians(cell: CellRecord, trials: Sequence[Trial], peak_flops: float | None) -> dict[str, float]:
+    """The median over rounds of every figure that a trial has or has not, by what it was."""
+    each: list[dict[str, float | None]] = [
+        {
+            "compile_s": figures.compile_s(trial),
+            "mfu": figures.mfu(trial, cell, peak_flops),
+            "bubble": figures.bubble(trial),
+            "averaged_perplexity": figures.averaged_perplexity(trial),
+            **({"makespan_s": figures.makespan_s(trial)} if cell.models > 1 else {}),
+            **({"models_per_hour": figures.models_per_hour(trial, cell)} if cell.models > 1 else {}),
+            **figures.generation_figures(trial, cell),
+        }
+        for trial in trials
+    ]
+    return {name: _median(found.get(name) for found in each) for name in {name for found in each for name in found}}
+
+
+def _peak_flops(environment: Mapping[str, Any]) -> float | None:
+    """What one accelerator can do at most; None where there is none, they differ, or it is not known."""
+    names = {gpu.get("name") for gpu in environment.get("speed", {}).get("accelerators", ())}
+    return peak_flops(str(names.pop())) if len(names) == 1 else None
 
 
 def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from parbench.devices import DeviceKind
-from parbench.scenario import Scaling, Spec
+from parbench.scenario import Phase, Scaling, Spec
 from parbench.workloads.corpus import Corpus
 
 SCHEMA_VERSION = 1
@@ -43,11 +43,26 @@ class Assignment(Spec):
     deadline_s: float
 
 
+class GenerationRecord(Spec):
+    """What a rank generated, and when. Empty where the rank does not have the tokens.
+
+    `sequences` are the digests of the new tokens of each sequence of the first steps; of each step of the window,
+    `first_token_s` is the time to its first token, and `token_s` are the times from each token to the next (seconds).
+    """
+
+    sequences: tuple[str, ...] = ()
+    first_token_s: tuple[float, ...] = ()
+    token_s: tuple[float, ...] = ()
+
+
 class JobRecord(Spec):
     """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
 
     `losses` are those of the first steps, `validation_loss` the mean over the validation batches after the window;
     both are empty where the rank computes no loss. `steady` says whether warm-up ended because step times were.
+    `compile_s` is what torch.compile took, all before the window; `started_s` and `stopped_s` are the window's ends on
+    the host's monotonic clock; `compute_s` is how much of the window the rank computed, where its strategy knows;
+    `stacked` is how many models took these steps as one.
     """
 
     job: int
@@ -60,6 +75,12 @@ class JobRecord(Spec):
     window_s: float = 0.0
     step_times_s: tuple[float, ...] = ()
     validation_loss: float | None = None
+    compile_s: float = 0.0
+    started_s: float = 0.0
+    stopped_s: float = 0.0
+    compute_s: float | None = None
+    stacked: int = 1
+    generation: GenerationRecord | None = None
 
 
 class DeviceMemory(Spec):
@@ -95,7 +116,10 @@ class Failure(Spec):
 
 
 class RankRecord(Spec):
-    """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended."""
+    """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended.
+
+    `averaged_validation_loss` is that of the average of all models (nats per token), where one was made.
+    """
 
     rank: int
     host: str
@@ -107,6 +131,7 @@ class RankRecord(Spec):
     stage: Stage = "start"
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
+    averaged_validation_loss: float | None = None
     failure: Failure | None = None
 
 
@@ -153,6 +178,11 @@ class CellRecord(Spec):
     global_batch: int
     seq_len: int
     precision: str
+    phase: Phase = "train"
+    new_tokens: int | None = None
+    flops_per_token: float | None = None
+    ideal_bubble: float | None = None
+    layout: str = ""
     emulated: bool = False
     oversubscribed: bool = False
     reason: str | None = None

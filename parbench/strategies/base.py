@@ -1,21 +1,24 @@
 """The one interface of all strategies. Whatever the runner would otherwise branch on is data here."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from parbench.devices import Devices
+from parbench.devices import DeviceKind, Devices
 from parbench.errors import Unsupported
 from parbench.registry import Registry
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario import Options, Phase, WorkloadSpec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
-    from torch.optim import Optimizer
 
     from parbench.training.batches import Batch
+    from parbench.training.generation import Mark
+    from parbench.training.updates import Updates
     from parbench.training.workload import Workload
 
 STRATEGIES: "Registry[Strategy[Any]]" = Registry("parbench.strategies")
@@ -27,21 +30,37 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 class Layout:
     """What a strategy makes of N devices.
 
-    `processes` ranks of `devices_per_process` devices; the global batch cut into `data_shards` equal parts; `lanes`
-    of models that are trained at the same time; `emulated` where the strategy stands in for what torch lacks here.
+    `processes` ranks of `devices_per_process` devices, or several processes sharing each device; the global batch cut
+    into `data_shards` equal parts; `lanes` of models that are trained at the same time, each training `stacked` of
+    them in one step; `queued` where a lane that is free takes the next model; `averaged` where the parameters of
+    all models are averaged into one at the end; `emulated` where the strategy stands in
+    for what torch lacks here. `note` tells people how the model lies on the devices, and `bubble` is the share of time
+    that a pipeline's schedule leaves its stages idle if all else is ideal.
     """
 
     processes: int
     devices_per_process: int = 1
+    processes_per_device: int = 1
     data_shards: int = 1
     lanes: int = 1
+    stacked: int = 1
+    queued: bool = False
+    averaged: bool = False
     emulated: bool = False
+    note: str = ""
+    bubble: float | None = None
 
     def __post_init__(self) -> None:
-        if min(self.processes, self.devices_per_process, self.data_shards, self.lanes) < 1:
+        numbers = (self.devices_per_process, self.processes_per_device, self.data_shards, self.lanes, self.stacked)
+        if min(self.processes, *numbers) < 1:
             raise ValueError(f"every number of a layout is at least 1: {self}")
         if self.processes % (self.lanes * self.data_shards):
             raise ValueError(f"the processes of a layout divide evenly into its lanes and data shards: {self}")
+
+    @property
+    def devices(self) -> int:
+        """How many devices it takes."""
+        return self.processes * self.devices_per_process // self.processes_per_device
 
     @property
     def ranks_per_lane(self) -> int:
@@ -53,10 +72,19 @@ class Layout:
         lane, within = divmod(rank, self.ranks_per_lane)
         return lane, within // (self.ranks_per_lane // self.data_shards)
 
+    def devices_of(self, local_rank: int) -> range:
+        """The numbers of the devices that a rank of this host drives."""
+        first = local_rank // self.processes_per_device * self.devices_per_process
+        return range(first, first + self.devices_per_process)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a rank runs: its place in its lane, its devices, and on CPU the logical CPUs of each of them."""
+    """Where a rank runs: its place in its lane, its devices, and on CPU the logical CPUs of each of them.
+
+    `group` are the ranks of the lane (None where a lane is one of several and a single rank); `stacked` is how many
+    models they train in one step.
+    """
 
     rank: int
     ranks: int
@@ -64,13 +92,15 @@ class Context:
     cores: tuple[tuple[int, ...], ...]
     threads: int
     group: "ProcessGroup | None"
+    stacked: int = 1
 
 
 class Strategy(ABC, Generic[O]):
     """A way of laying a workload out over devices. Defining a subclass with a `name` registers it.
 
-    The default trains one whole model on one device; most strategies say how many processes there are, and wrap
-    the model. A strategy object lives in one rank and trains one model: `setup`, steps, `evaluate`, `close`.
+    The default runs one whole model on one device; most strategies say how many processes there are, and wrap the
+    model. A strategy object lives in one rank and runs one model: `setup`, then steps (phase `train`), `evaluate`
+    (also phase `score`) or `generate`, and `close`.
     """
 
     name: ClassVar[str]
@@ -80,13 +110,15 @@ class Strategy(ABC, Generic[O]):
     """Is what all others are compared with."""
     scales: ClassVar[bool] = True
     """Takes more devices; otherwise it is one cell, on one device."""
+    phases: ClassVar[tuple[Phase, ...]] = ("train", "score", "generate")
+    device_kinds: ClassVar[tuple[DeviceKind, ...]] = ("cpu", "cuda")
     options_type: ClassVar[type[Options]] = Options
     imports: ClassVar[tuple[str, ...]] = ()
     """Modules beyond torch that ranks need: the launcher imports them once instead of in every trial."""
 
     workload: "Workload"
     model: "nn.Module"
-    optimizer: "Optimizer"
+    updates: "Updates"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,11 +133,22 @@ class Strategy(ABC, Generic[O]):
     def layout(cls, options: O, workload: WorkloadSpec, devices: Devices) -> Layout:
         """What this strategy makes of `devices`. Touches no device; raises `Unsupported` with the reason."""
 
+    @classmethod
+    def variants(cls, options: O, workload: WorkloadSpec, devices: Devices) -> Sequence[O]:  # noqa: ARG003
+        """The options with every `auto` decided for these devices: each becomes a cell of its own."""
+        return [options]
+
+    @classmethod
+    def is_exact(cls, options: O) -> bool:  # noqa: ARG003 - for overriding
+        """Whether it computes what one device computes under these options."""
+        return cls.exact
+
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Builds model number `job` and its optimizer."""
+        """Builds model number `job` and, to train it, its optimizer."""
         self.workload = workload
         self.model = self.wrap(workload.model(job), context)
-        self.optimizer = workload.optimizer(self.model.parameters(), job)
+        if workload.trains:
+            self.updates = workload.updates(self.model.parameters(), job)
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":  # noqa: ARG002 - for overriding
         """The model as this strategy runs it; itself, unless overridden."""
@@ -113,15 +156,41 @@ class Strategy(ABC, Generic[O]):
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """One whole optimizer step on this rank's shard. The loss, detached; None where this rank has none."""
-        loss = self.loss(batch)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        loss = self.accumulate(batch)
+        self.updates.apply()
+        return loss
+
+    def accumulate(self, batch: "Batch") -> "Tensor":
+        """The gradients of the mean loss over `batch`, in as many parts as the workload says; that loss, detached."""
+        count = self.workload.spec.gradient_accumulation
+        if count == 1:
+            loss = self.loss(batch)
+            self.updates.scaled(loss).backward()
+            return loss.detach()
+        total: Tensor | float = 0.0
+        for index, part in enumerate(batch.parts(count)):
+            with self.part_of_step(last=index == count - 1):
+                loss = self.loss(part) / count
+                self.updates.scaled(loss).backward()
+            total = total + loss.detach()
+        return cast("Tensor", total)
+
+    def part_of_step(self, *, last: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - for overriding
+        """Around the passes of one part of an accumulated step; gradients need to be exchanged in the last only."""
+        return nullcontext()
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
         """The loss without a step; None where this rank has none. Called with gradients off, in every rank alike."""
         return self.loss(batch)
+
+    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
+        """The tokens (batch, new_tokens) after `prompts` (batch, length); None where this rank does not have them.
+
+        `mark` is called as each token comes to be.
+        """
+        from parbench.training.generation import decode_greedily
+
+        return decode_greedily(self.model, prompts, new_tokens, mark)
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's shard, in nats per token."""
@@ -129,13 +198,27 @@ class Strategy(ABC, Generic[O]):
 
         return next_token_loss(self.model(batch.inputs), batch.targets)
 
+    def compute_s(self) -> float | None:
+        """Seconds this rank has spent on forward and backward passes so far, where the strategy keeps count."""
+        return None
+
     def close(self) -> None:
         """Lets go of what `setup` took, other than memory."""
 
 
 def require_equal_parts(workload: WorkloadSpec, parts: int, what: str) -> None:
-    """Raises `Unsupported` unless the global batch divides into `parts` equal `what`."""
-    if workload.global_batch % parts:
+    """Raises `Unsupported` unless the global batch divides into `parts` equal `what`, also where steps accumulate."""
+    accumulated = workload.gradient_accumulation
+    if workload.global_batch % (parts * accumulated):
+        each = f", each in {accumulated} parts (gradient_accumulation)" if accumulated > 1 else ""
         raise Unsupported(
-            f"a global batch of {workload.global_batch} does not divide into {parts} equal {what}", field="global_batch"
+            f"a global batch of {workload.global_batch} does not divide into {parts} equal {what}{each}",
+            field="global_batch",
         )
+
+
+def refuse(workload: WorkloadSpec, **reasons: str) -> None:
+    """Raises `Unsupported` with the reason of the first field of the workload that is set and stands in the way."""
+    for field, reason in reasons.items():
+        if getattr(workload, field) not in (False, None, 1):
+            raise Unsupported(reason)

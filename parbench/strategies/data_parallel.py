@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from parbench.devices import Devices
 from parbench.scenario import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,12 +24,16 @@ class DataParallel(Strategy[Options]):
     """The first device scatters the batch, gathers outputs and gradients, and alone holds the optimizer."""
 
     name = "data_parallel"
+    # Replicas live for one forward pass, and a cache would have to live on.
+    phases = ("train", "score")
     threads: "DeviceThreads | None" = None
 
     @classmethod
     def layout(cls, options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
         """One process with all devices. The batch is whole: it is scattered within the step."""
         require_equal_parts(workload, devices.count, "replica batches")
+        if devices.count > 1:
+            refuse(workload, compile="replicas are copied anew in every step, and compiled code is not")
         return Layout(processes=1, devices_per_process=devices.count, emulated=devices.kind == "cpu")
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":

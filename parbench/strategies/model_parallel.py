@@ -1,30 +1,47 @@
-"""Model parallelism: consecutive blocks on consecutive devices, one process a stage, micro-batches in a pipeline."""
+"""Model parallelism: consecutive blocks on consecutive devices, one process a device, micro-batches in a pipeline."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from abc import ABC
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from pydantic import PositiveInt, model_validator
 
+from parbench.balance import Stage, cut_into_stages
 from parbench.devices import Devices
 from parbench.errors import Unsupported
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.workloads.base import Family
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
 
     from parbench.training.batches import Batch
+    from parbench.training.generation import Mark
+    from parbench.training.stages import Pipeline
     from parbench.training.workload import Workload
 
+Schedule = Literal["naive", "gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
 
-class ModelParallelOptions(Options):
-    """`naive` sends the batch through as one micro-batch, so that one stage works at a time.
+INTERLEAVED = ("interleaved_1f1b", "interleaved_zero_bubble")
+V_SHAPED = ("zbv", "dualpipev")
+ZERO_BUBBLE = ("interleaved_zero_bubble", *V_SHAPED)
 
-    `gpipe` runs all forward passes, then all backward passes (Huang et al. 2019); `1f1b` alternates them, which keeps
-    fewer activations (Narayanan et al. 2019). `micro_batches` is how many parts the batch is cut into.
+
+class PipelineOptions(Options):
+    """How a batch goes through the stages, in `micro_batches` equal parts.
+
+    `naive` sends it whole, so that one stage works at a time. `gpipe` runs all forward passes, then all backward
+    passes (Huang et al. 2019); `1f1b` alternates them, which keeps fewer activations (Narayanan et al. 2019).
+    `interleaved_1f1b` gives each rank `stages_per_rank` stages (Narayanan et al. 2021). The others split the backward
+    pass into two, and fill the bubble with the second: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
+    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r.
     """
 
-    schedule: Literal["naive", "gpipe", "1f1b"] = "1f1b"
+    schedule: Schedule = "1f1b"
     micro_batches: PositiveInt | None = None
+    stages_per_rank: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _naive_means_one(self) -> Self:
@@ -32,73 +49,159 @@ class ModelParallelOptions(Options):
             raise ValueError("schedule naive has one micro-batch; leave micro_batches out, or choose gpipe or 1f1b")
         return self
 
+    @model_validator(mode="after")
+    def _only_interleaving_chooses_its_stages(self) -> Self:
+        if self.stages_per_rank is not None and self.schedule not in INTERLEAVED:
+            fixed = 2 if self.schedule in V_SHAPED else 1
+            raise ValueError(f"schedule {self.schedule} has {fixed} stages per rank; leave stages_per_rank out")
+        return self
+
     def parts(self) -> int:
         """The number of micro-batches: 1 for `naive`, else as given, else 4."""
         return 1 if self.schedule == "naive" else self.micro_batches or 4
 
+    def stages_each(self) -> int:
+        """The number of stages of a rank."""
+        return self.stages_per_rank or 2 if self.schedule in (*INTERLEAVED, *V_SHAPED) else 1
 
-class ModelParallel(Strategy[ModelParallelOptions]):
-    """Each stage builds only its own blocks; the schedule owns forward and backward."""
+    def stages_of(self, rank: int, ranks: int) -> list[int]:
+        """The numbers of a rank's stages, in the order of the pipeline."""
+        if self.schedule in V_SHAPED:
+            return [rank, 2 * ranks - 1 - rank]
+        return [rank + ranks * turn for turn in range(self.stages_each())]
 
-    name = "model_parallel"
-    options_type = ModelParallelOptions
-    imports = ("torch.distributed.pipelining",)
+    def bubble(self, ranks: int) -> float:
+        """The share of time that the schedule leaves stages idle, if they cost the same and messages nothing.
 
-    @classmethod
-    def layout(cls, options: ModelParallelOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
-        """A process a stage. Every rank sees the whole batch; raises `Unsupported` where blocks or batch run out."""
-        blocks = getattr(workload.model, "n_blocks", 0)
-        if blocks < devices.count:
-            raise Unsupported(f"{blocks} blocks are too few for {devices.count} stages")
-        require_equal_parts(workload, options.parts(), "micro-batches")
-        if options.schedule == "1f1b" and options.parts() < devices.count:
-            raise Unsupported(
-                f"schedule 1f1b needs at least as many micro-batches ({options.parts()}) as stages ({devices.count})",
-                field="options.micro_batches",
-            )
-        return Layout(processes=devices.count)
+        (p-1)/(m+p-1) for p ranks and m micro-batches; v stages a rank make v micro-steps of each micro-batch
+        (Narayanan et al. 2021, section 2.2); the zero-bubble schedules have none by design.
+        """
+        if self.schedule in ZERO_BUBBLE:
+            return 0.0
+        return (ranks - 1) / (self.stages_each() * self.parts() + ranks - 1)
 
-    def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Builds this rank's stage and the schedule that drives it."""
-        from torch.distributed import pipelining
 
-        from parbench.training.workload import next_token_loss
+P = TypeVar("P", bound=PipelineOptions)
 
-        self.first, self.last = context.rank == 0, context.rank == context.ranks - 1
-        self.model = workload.model(job, stage_blocks(workload.family.n_blocks, context.rank, context.ranks))
-        self.optimizer = workload.optimizer(self.model.parameters(), job)
-        stage = pipelining.PipelineStage(
-            self.model, context.rank, context.ranks, context.devices[0], group=context.group
+
+class Pipelined(Strategy[P], ABC):
+    """What strategies with a pipeline share: stages, a schedule that owns forward and backward, and a step of it."""
+
+    pipeline: "Pipeline"
+
+    def build_stages(self, build: "Callable[[Stage], nn.Module]", rank: int, ranks: int) -> "dict[int, nn.Module]":
+        """The stages of one of `ranks` ranks, by number; together they are this rank's model."""
+        from torch import nn
+
+        plan = plan_stages(self.options, self.workload.spec, ranks)
+        modules = {index: build(plan[index]) for index in self.options.stages_of(rank, ranks)}
+        self.model = nn.ModuleList(modules.values())
+        return modules
+
+    def connect(self, modules: "dict[int, nn.Module]", ranks: int, group: "ProcessGroup | None") -> None:
+        """Puts this rank's stages under the schedule, with the others of `group`."""
+        from parbench.training.stages import Pipeline
+
+        self.pipeline = Pipeline(
+            self.options.schedule,
+            modules,
+            stages=ranks * self.options.stages_each(),
+            micro_batches=self.options.parts(),
+            device=self.workload.device,
+            group=group,
+            scaled=self.scaled,
         )
-        schedule = pipelining.Schedule1F1B if self.options.schedule == "1f1b" else pipelining.ScheduleGPipe
-        self.schedule = schedule(stage, n_microbatches=self.options.parts(), loss_fn=next_token_loss)
+
+    def scaled(self, loss: "Tensor") -> "Tensor":
+        """What the backward pass starts from: this part's share of the step."""
+        if not self.workload.trains:
+            return loss
+        return self.updates.scaled(loss / self.workload.spec.gradient_accumulation)
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """One optimizer step; the loss comes out of the last stage."""
-        loss = self._run(self.schedule.step, batch)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss
+        import torch
+
+        parts = batch.parts(self.workload.spec.gradient_accumulation)
+        losses = [loss for part in parts if (loss := self.pipeline.train(part)) is not None]
+        self.updates.apply()
+        return torch.stack(losses).mean() if losses else None
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
         """The loss without a backward pass, out of the last stage."""
-        return self._run(self.schedule.eval, batch)
+        return self.pipeline.evaluate(batch)
 
-    def _run(self, run: Any, batch: "Batch") -> "Tensor | None":
-        import torch
+    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
+        """Micro-batches of sequences follow each other through the stages, token by token."""
+        return self.pipeline.generate(prompts, new_tokens, mark)
 
-        losses: list[Tensor] = []
-        inputs = (batch.inputs,) if self.first else ()
-        outcome = {"target": batch.targets, "losses": losses} if self.last else {}
-        run(*inputs, **outcome, return_outputs=False)
-        return torch.stack(losses).mean().detach() if self.last else None
+    def compute_s(self) -> float | None:
+        """What this rank's stages have computed for; the rest of the time they waited."""
+        return self.pipeline.clock.seconds()
 
 
-def stage_blocks(blocks: int, stage: int, stages: int) -> range:
-    """The consecutive blocks of a stage; stage sizes differ by one at most, and the earlier stages are the larger.
+class ModelParallel(Pipelined[PipelineOptions]):
+    """Each rank builds only the blocks of its stages; the schedule owns forward and backward."""
 
-    The last stage also has the head, so it is the one to be spared a block.
-    """
-    size, larger = divmod(blocks, stages)
-    start = stage * size + min(stage, larger)
-    return range(start, start + size + (stage < larger))
+    name = "model_parallel"
+    options_type = PipelineOptions
+    imports = ("torch.distributed.pipelining",)
+
+    @classmethod
+    def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
+        """A process a device. Every rank sees the whole batch; raises `Unsupported` where blocks or batch run out."""
+        stages = plan_stages(options, workload, devices.count)
+        require_equal_parts(workload, options.parts(), "micro-batches")
+        if workload.phase == "generate" and options.stages_each() > 1:
+            raise Unsupported(f"schedule {options.schedule} is made of forward and backward passes; use gpipe or 1f1b")
+        return Layout(processes=devices.count, note=describe(options, stages), bubble=options.bubble(devices.count))
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Builds this rank's stages and the schedule that drives them."""
+        self.workload = workload
+
+        def build(stage: Stage) -> "nn.Module":
+            return workload.model(job, stage.blocks, ends=(stage.embed, stage.head))
+
+        modules = self.build_stages(build, context.rank, context.ranks)
+        if workload.trains:
+            self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+        self.connect(modules, context.ranks, context.group)
+
+
+def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
+    """The stages of the whole pipeline, balanced by counted work; raises `Unsupported` where it cannot be made."""
+    family = workload.model
+    if not isinstance(family, Family) or family.n_blocks == 0:
+        raise Unsupported("the model has no embed, blocks and head that stages could be made of")
+    stages = ranks * options.stages_each()
+    if family.n_blocks + 1 < stages:
+        raise Unsupported(f"{family.n_blocks} blocks and the head are too few for {stages} stages")
+    _require_enough_micro_batches(options, ranks, stages)
+    if workload.compile and options.schedule in ZERO_BUBBLE:
+        raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
+    return cut_into_stages(family.n_blocks, family.work(workload.vocab_size, workload.seq_len), stages)
+
+
+def _require_enough_micro_batches(options: PipelineOptions, ranks: int, stages: int) -> None:
+    parts, field = options.parts(), "options.micro_batches"
+    needed = {"naive": 1, "gpipe": 1, "dualpipev": stages}.get(options.schedule, ranks)
+    if parts < needed:
+        what = f"stages ({stages})" if needed == stages else f"ranks ({ranks})"
+        raise Unsupported(
+            f"schedule {options.schedule} needs at least as many micro-batches ({parts}) as {what}", field=field
+        )
+    if options.schedule in INTERLEAVED and parts % (parts // ranks):
+        raise Unsupported(
+            f"schedule {options.schedule} on {ranks} ranks goes in {parts // ranks} equal rounds, into which {parts} "
+            "micro-batches do not divide",
+            field=field,
+        )
+
+
+def describe(options: PipelineOptions, stages: Sequence[Stage]) -> str:
+    """The stages of each rank and their shares of the work."""
+    ranks = len(stages) // options.stages_each()
+    return " | ".join(
+        ", ".join(str(stages[index]) for index in options.stages_of(rank, ranks)) for rank in range(ranks)
+    )

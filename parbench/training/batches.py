@@ -1,5 +1,6 @@
 """A token file cut into sequences and dealt out: deterministic by seed, step and shard."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ class Batch(NamedTuple):
 
     inputs: Tensor
     targets: Tensor
+
+    def parts(self, count: int) -> "list[Batch]":
+        """`count` equal parts of its sequences."""
+        return [Batch(*part) for part in zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)]
 
 
 class Batches:
@@ -72,3 +77,22 @@ class Batches:
         if self._device.type == "cuda":
             return Batch(*(part.pin_memory().to(self._device, non_blocking=True) for part in (inputs, targets)))
         return Batch(inputs, targets)
+
+
+class StackedBatches:
+    """The batches of several models as one: their tensors have the models as first dimension."""
+
+    def __init__(self, batches: Sequence[Batches]) -> None:
+        self._batches = batches
+
+    def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """As `Batches.training`, of every model."""
+        return _stacked([batches.training(step, shard, shards) for batches in self._batches])
+
+    def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
+        """As `Batches.validation`, of every model."""
+        return _stacked([batches.validation(index, shard, shards) for batches in self._batches])
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    return Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))

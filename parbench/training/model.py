@@ -1,19 +1,26 @@
 """The skeleton that every family fills: embed → blocks → head, or any contiguous part of it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from parbench.workloads.base import Family
+
+OnPart = Callable[[nn.Module, str], None]
+"""Takes a part and which of the three it is: `embed`, `block` or `head`."""
 
 
 class LanguageModel(nn.Module):
     """A whole model, or a stage of it: `embed` only at the start, `head` only at the end.
 
     A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
-    they have in the whole model, so that a parameter has the same name wherever it lies.
+    they have in the whole model, so that a parameter has the same name wherever it lies. With `autocast`, matrix
+    products are computed in that type; with `checkpointing`, a block's activations are computed again when its
+    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
     """
 
     def __init__(self, embed: nn.Module | None, blocks: dict[int, nn.Module], head: nn.Module | None) -> None:
@@ -21,37 +28,75 @@ class LanguageModel(nn.Module):
         self.embed = embed
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.head = head
+        self.autocast: torch.dtype | None = None
+        self.checkpointing = False
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Token ids or hidden states in; hidden states or logits out."""
+    @property
+    def parts(self) -> list[nn.Module]:
+        """Embedding, blocks and head: those that are here, in order."""
+        return [part for part in (self.embed, *self.blocks.values(), self.head) if part is not None]
+
+    def forward(self, hidden: Tensor, caches: Sequence[Any] | None = None, start: int = 0) -> Tensor:
+        """Token ids or hidden states in; hidden states or logits out.
+
+        With `caches`, one a block, the tokens follow those in the caches, the first of them at position `start`, and
+        logits are those of the last position alone: (batch, 1, vocab_size).
+        """
+        # Entered here and not around the call: replicas run in threads of their own, stages in a schedule.
+        with torch.autocast(hidden.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self._through_parts(hidden) if caches is None else self._onward(hidden, caches, start)
+
+    def _through_parts(self, hidden: Tensor) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden)
+        again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks.values():
-            hidden = block(hidden)
+            hidden = checkpoint(block, hidden, use_reentrant=False) if again else block(hidden)
         return hidden if self.head is None else self.head(hidden)
+
+    def _onward(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
+        if self.embed is not None:
+            hidden = self.embed(hidden, start)
+        for block, cache in zip(self.blocks.values(), caches, strict=True):
+            hidden = block(hidden, cache)
+        return hidden if self.head is None else self.head(hidden[:, -1:])
+
+    def new_caches(self, length: int) -> list[Any]:
+        """Empty memories of up to `length` positions, one a block, for one batch of sequences."""
+        return [block.new_cache(length) for block in self.blocks.values()]  # type: ignore[operator]
 
 
 def build_model(
-    family: Family, *, vocab_size: int, seq_len: int, seed: str, blocks: range | None = None
+    family: Family,
+    *,
+    vocab_size: int,
+    seq_len: int,
+    seed: str,
+    blocks: range | None = None,
+    ends: tuple[bool, bool] | None = None,
+    on_part: OnPart = lambda part, name: None,
 ) -> LanguageModel:
-    """The model, or the stage of it that holds `blocks`; the first stage embeds, the last has the head.
+    """The model, or the stage of it that holds `blocks` and, as `ends` says, embedding and head.
 
     Every part is initialised from a seed of its own, so that a stage has exactly the values that the whole model has
-    there, without ever building the rest.
+    there, without ever building the rest. `on_part` gets each part as soon as it is built: what moves or splits it
+    there keeps the whole model from ever being in one place.
     """
+
+    def built(name: str, build: Callable[[], nn.Module], number: object = "") -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stable_seed(f"{seed}/{name}{number}"))
+            part = build()
+        on_part(part, name)
+        return part
+
     blocks = range(family.n_blocks) if blocks is None else blocks
-    first, last = blocks.start == 0, blocks.stop == family.n_blocks
+    first, last = ends or (blocks.start == 0, blocks.stop == family.n_blocks)
     return LanguageModel(
-        embed=_seeded(f"{seed}/embed", lambda: family.embed(vocab_size, seq_len)) if first else None,
-        blocks={index: _seeded(f"{seed}/block{index}", family.block) for index in blocks},
-        head=_seeded(f"{seed}/head", lambda: family.head(vocab_size)) if last else None,
+        embed=built("embed", lambda: family.embed(vocab_size, seq_len)) if first else None,
+        blocks={index: built("block", lambda: family.block(seq_len), index) for index in blocks},
+        head=built("head", lambda: family.head(vocab_size)) if last else None,
     )
-
-
-def _seeded(seed: str, build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stable_seed(seed))
-        return build()
 
 
 def stable_seed(text: str) -> int:

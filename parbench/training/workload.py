@@ -1,18 +1,25 @@
 """A workload as a rank runs it: models, batches, optimizers and the loss, each by the number of the model (the job)."""
 
+import itertools
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from parbench.scenario import WorkloadSpec
+from parbench.scenario import Precision, WorkloadSpec
 from parbench.training.batches import Batches
-from parbench.training.model import LanguageModel, build_model
+from parbench.training.model import LanguageModel, OnPart, build_model
+from parbench.training.updates import Updates
 from parbench.workloads.base import Family
 from parbench.workloads.corpus import Corpus
+
+AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What matrix products are computed in; in fp32 and TF32 nothing is cast."""
 
 
 class Workload:
@@ -29,10 +36,43 @@ class Workload:
         """The model family with its sizes."""
         return cast("Family", self.spec.model)
 
-    def model(self, job: int, blocks: range | None = None) -> LanguageModel:
-        """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks`."""
-        sizes = {"vocab_size": self.corpus.vocab_size, "seq_len": self.spec.seq_len}
-        return build_model(self.family, **sizes, seed=f"{self.seed}/{job}", blocks=blocks).to(self.device)
+    @property
+    def trains(self) -> bool:
+        """Whether there are gradients and an optimizer at all."""
+        return self.spec.phase == "train"
+
+    def model(
+        self,
+        job: int,
+        blocks: range | None = None,
+        *,
+        ends: tuple[bool, bool] | None = None,
+        on_part: OnPart = lambda part, name: None,
+    ) -> LanguageModel:
+        """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks` and `ends`.
+
+        `on_part` gets each part once it is built and on the device, before the next one is.
+        """
+
+        def place(part: nn.Module, name: str) -> None:
+            part.to(self.device)
+            if self.spec.compile:
+                # Its forward alone: hooks that strategies add stay outside of the compiled graph.
+                part.forward = torch.compile(part.forward, dynamic=False)
+            on_part(part, name)
+
+        model = build_model(
+            self.family,
+            vocab_size=self.spec.vocab_size,
+            seq_len=self.spec.seq_len,
+            seed=f"{self.seed}/{job}",
+            blocks=blocks,
+            ends=ends,
+            on_part=place,
+        )
+        model.autocast = AUTOCAST.get(self.spec.precision)
+        model.checkpointing = self.spec.activation_checkpointing
+        return model
 
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""
@@ -44,19 +84,49 @@ class Workload:
             device=self.device,
         )
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], job: int) -> Optimizer:
+    def updates(
+        self, parameters: Iterable[nn.Parameter], job: int, *, group: ProcessGroup | None = None, **changes: Any
+    ) -> Updates:
+        """The optimizer of model number `job` with its loss scale; `group`: the ranks that each hold a part of it.
+
+        `changes` are arguments of the optimizer beyond what the workload says.
+        """
+        return self.updates_with(self.optimizer(parameters, job, **changes), group=group)
+
+    def updates_with(self, optimizer: Optimizer, *, group: ProcessGroup | None = None) -> Updates:
+        """As `updates`, with an optimizer that a strategy has made itself."""
+        return Updates(optimizer, scaled_on=self.device if self.spec.precision == "fp16" else None, group=group)
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], job: int, **changes: Any) -> Optimizer:
         """The optimizer of model number `job`, in its fused form."""
-        spec, parameters = self.spec.optimizer, list(parameters)
-        lr, decay = spec.lr_of(job), spec.weight_decay
+        optimizer, arguments = self.optimizer_class(job)
+        return optimizer(_fusible_groups(parameters), **arguments, **changes)
+
+    def optimizer_class(self, job: int) -> tuple[type[Optimizer], dict[str, Any]]:
+        """The class of that optimizer and its arguments besides the parameters."""
+        spec = self.spec.optimizer
+        arguments = {"lr": spec.lr_of(job), "weight_decay": spec.weight_decay, "fused": True}
         match spec.name:
             case "sgd":
-                return SGD(parameters, lr=lr, momentum=spec.momentum, weight_decay=decay, fused=True)
+                return SGD, {**arguments, "momentum": spec.momentum}
             case "adam":
-                return Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+                return Adam, arguments
             case "adamw":
-                return AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
+                return AdamW, arguments
+
+
+def _fusible_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """A fused step takes tensors of one sort at a time: whole ones, or those split over the same devices."""
+
+    def sort(parameter: nn.Parameter) -> str:
+        return repr(parameter.device_mesh) if isinstance(parameter, DTensor) else ""
+
+    ordered = sorted(parameters, key=sort)
+    return [{"params": list(group)} for _, group in itertools.groupby(ordered, key=sort)]
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats per token; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
-    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
+    loss = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+    # Of logits that lie split over devices, every device has the whole loss.
+    return loss.full_tensor() if isinstance(loss, DTensor) else loss

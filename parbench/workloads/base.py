@@ -1,15 +1,32 @@
 """What a model family is: embed → blocks → head, so that every strategy finds its seams without knowing the family."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from parbench.registry import Registry
-from parbench.scenario import ModelSpec
+from parbench.scenario import ModelSpec, WorkloadSpec
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.distributed.tensor.parallel import ParallelStyle
 
 FAMILIES: "Registry[Family]" = Registry("parbench.workloads")
+
+
+class Work(NamedTuple):
+    """Floating-point operations of a forward pass, per token: of `embed`, of each block, and of `head`."""
+
+    embed: float
+    block: float
+    head: float
+
+
+class TensorPlan(NamedTuple):
+    """How each part is split over devices, as `parallelize_module` takes it; keys are the submodules' names."""
+
+    embed: "ParallelStyle | None"
+    block: "dict[str, ParallelStyle]"
+    head: "dict[str, ParallelStyle]"
 
 
 class Family(ModelSpec, ABC):
@@ -18,12 +35,23 @@ class Family(ModelSpec, ABC):
     A subclass fixes `kind` with a `Literal` and builds three sorts of parts. A part maps a tensor to a tensor:
     `embed` token ids (batch, seq_len) to hidden states, each block hidden states to hidden states of the same shape,
     and `head` hidden states to logits (batch, seq_len, vocab_size). Parts import torch when they are built.
+
+    A family that `generates` has parts that can go on after a prompt: `embed(tokens, start)` with the position of the
+    first token, blocks with `new_cache(length)` and `block(hidden, cache)`.
     """
+
+    generates: ClassVar[bool] = False
+    """Its blocks take a cache, so that tokens can be generated one by one."""
+    stacks: ClassVar[bool] = False
+    """Several models of it can be run as one by `torch.vmap`."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named sizes; a subclass that has some also has a field `preset`."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        FAMILIES.add(str(cls.model_fields["kind"].default), cls)
+        if "kind" in cls.__annotations__:
+            FAMILIES.add(str(cls.model_fields["kind"].default), cls)
 
     @property
     @abstractmethod
@@ -35,9 +63,30 @@ class Family(ModelSpec, ABC):
         """Token ids (batch, seq_len) → hidden states."""
 
     @abstractmethod
-    def block(self) -> "nn.Module":
+    def block(self, seq_len: int) -> "nn.Module":
         """One block, freshly initialised: hidden states → hidden states of the same shape."""
 
     @abstractmethod
     def head(self, vocab_size: int) -> "nn.Module":
         """Hidden states → logits (batch, seq_len, vocab_size)."""
+
+    def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
+        """The work of each part, from which stages are balanced and the use of hardware is told; None: not known."""
+        return None
+
+    def refusal(self, workload: WorkloadSpec, device_kind: str) -> str | None:  # noqa: ARG002 - for overriding
+        """Why this family cannot be run like that on such devices; None where it can."""
+        return None
+
+    def tensor_refusal(self, degree: int) -> str | None:  # noqa: ARG002 - for overriding
+        """Why the family's tensors cannot be split over `degree` devices; None where they can."""
+        return f"model family {self.kind} has no tensor-parallel plan"
+
+    def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
+        """How the parts are split; with `sequence_parallel`, what lies between them is split along the sequence."""
+        raise NotImplementedError(self.kind)
+
+
+def filled_from_preset(presets: dict[str, dict[str, Any]], data: Any) -> Any:
+    """What was written, completed by the preset that it names; an unknown name is left for validation to find."""
+    return {**presets.get(str(data.get("preset")), {}), **data} if isinstance(data, dict) else data

@@ -1,26 +1,46 @@
 """GPT-style Transformer language model: pre-norm blocks of causal attention and an MLP."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parbench.workloads.base import Family
+from parbench.workloads.base import Family, TensorPlan, Work, filled_from_preset
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+GPT2_VOCABULARY = 50_257
 
 
 class Transformer(Family):
     """`layers` pre-norm blocks of width `d_model` with `heads` attention heads (GPT-2, Radford et al. 2019).
 
     The MLP is four times as wide as the model; positions are learnt; there is no dropout, so that strategies can be
-    compared loss by loss; embedding and head have weights of their own, so that stages can hold one without the other.
+    compared loss by loss; embedding and head have weights of their own, so that stages can hold one without the other
+    (the `gpt2` presets, whose names count tied weights, have that many more parameters).
     """
 
+    generates = True
+    stacks = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "gpt-laptop": {"layers": 4, "d_model": 128, "heads": 4},
+        "gpt-desktop": {"layers": 6, "d_model": 384, "heads": 6},
+        "gpt2-124m": {"layers": 12, "d_model": 768, "heads": 12, "vocab_size": GPT2_VOCABULARY},
+        "gpt2-350m": {"layers": 24, "d_model": 1024, "heads": 16, "vocab_size": GPT2_VOCABULARY},
+        "gpt2-774m": {"layers": 36, "d_model": 1280, "heads": 20, "vocab_size": GPT2_VOCABULARY},
+        "gpt2-1.5b": {"layers": 48, "d_model": 1600, "heads": 25, "vocab_size": GPT2_VOCABULARY},
+    }
+
     kind: Literal["transformer"] = "transformer"
+    preset: Literal["gpt-laptop", "gpt-desktop", "gpt2-124m", "gpt2-350m", "gpt2-774m", "gpt2-1.5b"] | None = None
     layers: Annotated[int, Field(ge=1, le=1000)] = 4
     d_model: Annotated[int, Field(ge=1, le=65_536)] = 256
     heads: Annotated[int, Field(ge=1, le=1024)] = 4
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_the_preset(cls, data: Any) -> Any:
+        return filled_from_preset(cls.presets, data)
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -36,53 +56,14 @@ class Transformer(Family):
         return self.layers
 
     def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":
-        """Token ids (batch, seq_len) → (batch, seq_len, d_model), the sum of token and position embeddings."""
-        import torch
-        from torch import nn
+        """Token ids (batch, seq_len) → (batch, seq_len, d_model)."""
+        from parbench.modules.embedding import TokenAndPosition
 
-        class TokenAndPosition(nn.Module):
-            def __init__(self, d_model: int) -> None:
-                super().__init__()
-                self.token = nn.Embedding(vocab_size, d_model)
-                self.position = nn.Parameter(torch.empty(seq_len, d_model))
-                nn.init.normal_(self.token.weight, std=0.02)
-                nn.init.normal_(self.position, std=0.02)
+        return TokenAndPosition(vocab_size, seq_len, self.d_model)
 
-            def forward(self, tokens: "Tensor") -> "Tensor":
-                embedded: Tensor = self.token(tokens)
-                return embedded + self.position[: tokens.shape[1]]
-
-        return TokenAndPosition(self.d_model)
-
-    def block(self) -> "nn.Module":
+    def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - positions are the embedding's
         """(batch, seq_len, d_model) → the same shape."""
-        from torch import nn
-        from torch.nn.functional import scaled_dot_product_attention
-
-        class Block(nn.Module):
-            def __init__(self, d_model: int, heads: int) -> None:
-                super().__init__()
-                self.heads = heads
-                self.attention_norm = nn.LayerNorm(d_model)
-                self.query_key_value = nn.Linear(d_model, 3 * d_model)
-                self.attention_output = nn.Linear(d_model, d_model)
-                self.mlp_norm = nn.LayerNorm(d_model)
-                self.mlp = nn.Sequential(
-                    nn.Linear(d_model, 4 * d_model), nn.GELU(approximate="tanh"), nn.Linear(4 * d_model, d_model)
-                )
-
-            def attention(self, hidden: "Tensor") -> "Tensor":
-                batch, length, width = hidden.shape
-                projected = self.query_key_value(hidden).split(width, dim=-1)
-                query, key, value = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in projected)
-                mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
-                output: Tensor = self.attention_output(mixed.transpose(1, 2).reshape(batch, length, width))
-                return output
-
-            def forward(self, hidden: "Tensor") -> "Tensor":
-                hidden = hidden + self.attention(self.attention_norm(hidden))
-                transformed: Tensor = self.mlp(self.mlp_norm(hidden))
-                return hidden + transformed
+        from parbench.modules.transformer import Block
 
         return Block(self.d_model, self.heads)
 
@@ -91,3 +72,30 @@ class Transformer(Family):
         from torch import nn
 
         return nn.Sequential(nn.LayerNorm(self.d_model), nn.Linear(self.d_model, vocab_size, bias=False))
+
+    def work(self, vocab_size: int, seq_len: int) -> Work:
+        """As Chowdhery et al. 2022 (PaLM, appendix B) count it: attention as if it were not causal."""
+        block = 24.0 * self.d_model**2 + 4.0 * seq_len * self.d_model
+        return Work(embed=0.0, block=block, head=2.0 * self.d_model * vocab_size)
+
+    def tensor_refusal(self, degree: int) -> str | None:
+        """Whole heads are split over devices."""
+        if self.heads % degree:
+            return f"{self.heads} heads do not divide into {degree} tensor-parallel parts"
+        return None
+
+    def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
+        """Columns of what goes into heads and MLP, rows of what comes out (Shoeybi et al. 2019, Megatron-LM)."""
+        from parbench.modules.splitting import split_embed, split_head, split_linears, split_norms
+
+        linears = split_linears(
+            columns=("attention.query_key_value", "mlp.0"),
+            rows=("attention.output", "mlp.2"),
+            sequence_parallel=sequence_parallel,
+        )
+        norms = split_norms(("attention_norm", "mlp_norm"), sequence_parallel=sequence_parallel)
+        return TensorPlan(
+            embed=split_embed(sequence_parallel=sequence_parallel),
+            block={**linears, **norms},
+            head=split_head(norm="0", linear="1", sequence_parallel=sequence_parallel),
+        )

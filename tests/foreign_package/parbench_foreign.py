@@ -53,7 +53,7 @@ class BagOfTokens(Family):
 
         return nn.Embedding(vocab_size, 8)
 
-    def block(self):
+    def block(self, seq_len):
         from torch import nn
 
         return nn.Linear(8, 8)

@@ -1,0 +1,72 @@
+"""Cutting a model into stages of equal work, and mapping stages to ranks. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parbench.workloads.base import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Consecutive blocks of a model, with its embedding at the start and its head at the end; `share` of the work."""
+
+    blocks: range
+    embed: bool
+    head: bool
+    share: float
+
+    def __str__(self) -> str:
+        numbers = f"{self.blocks.start}–{self.blocks.stop - 1}" if len(self.blocks) > 1 else f"{self.blocks.start}"
+        parts = ["embed"] * self.embed + [f"block {numbers}"] * bool(self.blocks) + ["head"] * self.head
+        return f"{'+'.join(parts)} {self.share:.0%}"
+
+
+def cut_into_stages(n_blocks: int, work: Work | None, stages: int) -> list[Stage]:
+    """The stages, in order, whose costliest is as cheap as can be; the head may be a stage of its own.
+
+    Without `work`, embedding and head count as nothing. The embedding stays with the first block. Raises `ValueError`
+    where there are fewer blocks and head together than stages.
+    """
+    work = work or Work(embed=0.0, block=1.0, head=0.0)
+    whole = work.embed + n_blocks * work.block + work.head
+    costs = [cost / whole for cost in (work.embed + work.block, *[work.block] * (n_blocks - 1), work.head)]
+    cuts = _balanced_cuts(costs, stages)
+    return [
+        Stage(
+            blocks=range(start, min(stop, n_blocks)),
+            embed=start == 0,
+            head=stop == len(costs),
+            share=sum(costs[start:stop]),
+        )
+        for start, stop in zip(cuts, cuts[1:], strict=False)
+    ]
+
+
+def _balanced_cuts(costs: Sequence[float], stages: int) -> list[int]:
+    """Where to cut: of all ways, one with the smallest largest sum, and of those with the smallest sum of squares."""
+    count = len(costs)
+    if stages > count:
+        raise ValueError(f"{count} parts are too few for {stages} stages")
+    sums = np.concatenate([[0.0], np.cumsum(costs)])
+    # best[i]: (largest sum, sum of squares) of the first i parts cut into the stages so far.
+    largest, squares = np.full(count + 1, np.inf), np.full(count + 1, np.inf)
+    largest[0] = squares[0] = 0.0
+    froms: list[np.ndarray] = []
+    for _ in range(stages):
+        new_largest, new_squares = np.full(count + 1, np.inf), np.full(count + 1, np.inf)
+        origin = np.zeros(count + 1, dtype=int)
+        for stop in range(1, count + 1):
+            cost = sums[stop] - sums[:stop]
+            candidates = np.maximum(largest[:stop], cost)
+            ties = squares[:stop] + cost**2
+            # Rounding must not decide between cuts that are equally good.
+            start = int(np.lexsort((np.round(ties, 6), np.round(candidates, 6)))[0])
+            new_largest[stop], new_squares[stop], origin[stop] = candidates[start], ties[start], start
+        largest, squares = new_largest, new_squares
+        froms.append(origin)
+    cuts = [count]
+    for origin in reversed(froms):
+        cuts.append(int(origin[cuts[-1]]))
+    return cuts[::-1]

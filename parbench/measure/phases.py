@@ -1,0 +1,115 @@
+"""What one step is in each phase, and what of its first steps proves that it computed the right thing."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from parbench.measure.clock import Marks
+from parbench.results.trial import PARITY_STEPS, GenerationRecord
+from parbench.scenario import Phase, WorkloadSpec
+from parbench.strategies.base import Strategy
+from parbench.training.batches import Batch
+
+Deal = Callable[[int], Batch]
+
+
+class Steps(ABC):
+    """Calls a strategy, step by step, and keeps what the first steps gave."""
+
+    phase: ClassVar[Phase]
+
+    def __init__(self, strategy: Strategy[Any], spec: WorkloadSpec, training: Deal, validation: Deal) -> None:
+        self.strategy = strategy
+        self.spec = spec
+        self.training = training
+        self.validation = validation
+        self.losses: list[Tensor] = []
+        self.latest: Tensor | None = None
+
+    @abstractmethod
+    def __call__(self, index: int) -> None:
+        """Takes step number `index`."""
+
+    def window_starts(self) -> None:
+        """From here on times count."""
+
+    def generation(self) -> GenerationRecord | None:
+        """What was generated, in the phase that does."""
+        return None
+
+    def _keep(self, index: int, loss: Tensor | None) -> None:
+        self.latest = loss
+        if loss is not None and index < PARITY_STEPS:
+            self.losses.append(loss)
+
+
+class TrainingSteps(Steps):
+    """A step is one update of the parameters."""
+
+    phase = "train"
+
+    def __call__(self, index: int) -> None:
+        """On the next training batch."""
+        self._keep(index, self.strategy.step(self.training(index)))
+
+
+class ScoringSteps(Steps):
+    """A step is the loss of a batch of held-out text."""
+
+    phase = "score"
+
+    def __call__(self, index: int) -> None:
+        """Without gradients."""
+        with torch.no_grad():
+            self._keep(index, self.strategy.evaluate(self.validation(index)))
+
+
+class GenerationSteps(Steps):
+    """A step is the greedy continuation of a batch of prompts."""
+
+    phase = "generate"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._sequences: list[str] = []
+        self._marks: list[Marks] = []
+        self._has_tokens = False
+
+    def __call__(self, index: int) -> None:
+        """Prompts are the starts of held-out sequences."""
+        new_tokens = self.spec.generated
+        with torch.no_grad():
+            prompts = self.validation(index).inputs[:, : self.spec.seq_len - new_tokens]
+            marks = Marks(prompts.device)
+            tokens = self.strategy.generate(prompts, new_tokens, marks.mark)
+        self._marks.append(marks)
+        self._has_tokens = tokens is not None
+        if tokens is not None and index < PARITY_STEPS:
+            self._sequences += [digest(sequence) for sequence in tokens]
+
+    def window_starts(self) -> None:
+        """Marks of warm-up are no part of it."""
+        self._marks.clear()
+
+    def generation(self) -> GenerationRecord:
+        """The first step's sequences, and the window's times where this rank has the tokens."""
+        if not self._has_tokens:
+            return GenerationRecord()
+        intervals = [marks.intervals() for marks in self._marks]
+        return GenerationRecord(
+            sequences=tuple(self._sequences),
+            first_token_s=tuple(times[0] for times in intervals),
+            token_s=tuple(time for times in intervals for time in times[1:]),
+        )
+
+
+def digest(tokens: Tensor) -> str:
+    """What tells one sequence of token ids from another."""
+    return hashlib.sha256(str(tokens.tolist()).encode()).hexdigest()[:16]
+
+
+STEPS: dict[Phase, type[Steps]] = {steps.phase: steps for steps in (TrainingSteps, ScoringSteps, GenerationSteps)}

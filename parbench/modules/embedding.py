@@ -1,0 +1,28 @@
+"""Embeddings: token ids (batch, seq_len) → (batch, seq_len, d_model)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Embedding):
+    """For families that need no positions, or encode them elsewhere."""
+
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:  # noqa: ARG002 - the same at any position
+        """The tokens' rows."""
+        return super().forward(tokens)
+
+
+class TokenAndPosition(nn.Module):
+    """The sum of token and learnt position embeddings."""
+
+    def __init__(self, vocab_size: int, seq_len: int, d_model: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, d_model)
+        self.position = nn.Parameter(torch.empty(seq_len, d_model))
+        nn.init.normal_(self.token.weight, std=0.02)
+        nn.init.normal_(self.position, std=0.02)
+
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """`start` is the position of the first token."""
+        embedded: Tensor = self.token(tokens)
+        return embedded + self.position[start : start + tokens.shape[1]]

@@ -1,0 +1,109 @@
+"""An ensemble: several independent models on one device as one, their parameters stacked and their steps vectorised."""
+
+import copy
+from typing import TYPE_CHECKING
+
+from pydantic import PositiveInt
+
+from parbench.devices import Devices
+from parbench.errors import Unsupported
+from parbench.scenario import Options, WorkloadSpec
+from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
+from parbench.workloads.base import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from parbench.training.batches import Batch
+    from parbench.training.workload import Workload
+
+
+class EnsembleOptions(Options):
+    """`models_per_device` are stacked where the workload leaves the number of models open (`models: auto`)."""
+
+    models_per_device: PositiveInt = 4
+
+
+class Ensemble(Strategy[EnsembleOptions]):
+    """Each device trains its share of the models in the same operations (`torch.vmap` over stacked parameters)."""
+
+    name = "ensemble"
+    phases = ("train", "score")
+    options_type = EnsembleOptions
+    imports = ("torch.func",)
+
+    @classmethod
+    def layout(cls, options: EnsembleOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
+        """A process and a lane for each device, with equally many models stacked in each."""
+        family = workload.model
+        if not (isinstance(family, Family) and family.stacks):
+            raise Unsupported(f"models of family {family.kind} cannot be stacked: torch.vmap has no rule for them")
+        refuse(
+            workload,
+            compile="torch.compile and torch.vmap over functional calls do not go together",
+            activation_checkpointing="activations under torch.vmap cannot be computed again",
+        )
+        require_equal_parts(workload, 1, "batches")
+        if workload.optimizer.lr_per_model:
+            raise Unsupported("stacked models share one optimizer, so lr_per_model cannot be had")
+        if workload.length_per_model:
+            raise Unsupported("stacked models take their steps together, so length_per_model cannot be had")
+        models = workload.models if workload.models != "auto" else options.models_per_device * devices.count
+        if models % devices.count:
+            raise Unsupported(f"{models} models do not divide into {devices.count} equal stacks")
+        return Layout(processes=devices.count, lanes=devices.count, stacked=models // devices.count)
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Builds models `job`, `job + 1`, … and stacks them."""
+        self.workload = workload
+        self.model = stacked([workload.model(job + index) for index in range(context.stacked)])
+        if workload.trains:
+            self.updates = workload.updates(self.model.parameters(), job)
+
+    def loss(self, batch: "Batch") -> "Tensor":
+        """The mean loss of each model; the batch has the models as its first dimension."""
+        losses: Tensor = self.model(batch.inputs, batch.targets)
+        return losses
+
+    def accumulate(self, batch: "Batch") -> "Tensor":
+        """One backward pass from the sum of the losses: each model's gradients are its own."""
+        count = self.workload.spec.gradient_accumulation
+        parts = [type(batch)(*part) for part in zip(*(tokens.chunk(count, dim=1) for tokens in batch), strict=True)]
+        total: Tensor | None = None
+        for part in parts:
+            losses = self.loss(part) / count
+            self.updates.scaled(losses.sum()).backward()
+            total = losses.detach() if total is None else total + losses.detach()
+        if total is None:
+            raise RuntimeError("a step has at least one part")
+        return total
+
+
+def stacked(models: "list[nn.Module]") -> "nn.Module":
+    """One module with the parameters of all `models` stacked, that computes the loss of each."""
+    import torch
+    from torch import Tensor, nn
+
+    from parbench.training.workload import next_token_loss
+
+    skeleton = copy.deepcopy(models[0]).to("meta")
+    parameters, buffers = torch.func.stack_module_state(models)
+
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        logits = torch.func.functional_call(skeleton, (parameters, buffers), (inputs,))
+        return next_token_loss(logits, targets)
+
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            # Names of parameters in a module of their own hold no dots.
+            self.names = {name.replace(".", "/"): name for name in parameters}
+            for safe, name in self.names.items():
+                self.register_parameter(safe, nn.Parameter(parameters[name].detach()))
+
+        def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+            own = {name: self.get_parameter(safe) for safe, name in self.names.items()}
+            losses: Tensor = torch.vmap(loss)(own, buffers, inputs, targets)
+            return losses
+
+    return Stack()

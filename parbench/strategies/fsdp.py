@@ -1,0 +1,83 @@
+"""Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state cut over the ranks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from parbench.devices import Devices
+from parbench.scenario import Options, WorkloadSpec
+from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.distributed import DeviceMesh
+
+    from parbench.training.model import OnPart
+    from parbench.training.workload import Workload
+
+
+class FSDPOptions(Options):
+    """As `fully_shard` names them.
+
+    `reshard_after_forward` frees a block's parameters between its forward and its backward pass, and gathers them
+    twice. The mixed-precision policy: `param_dtype` is what parameters are gathered and computed in, `reduce_dtype`
+    what gradients are summed in; beside a `precision` of the workload that already casts, they save communication.
+    """
+
+    reshard_after_forward: bool = True
+    param_dtype: Literal["fp32", "bf16"] = "fp32"
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+
+
+class FSDP(Strategy[FSDPOptions]):
+    """Each rank keeps 1/N of every block, gathers the block when it is needed, and lets it go again.
+
+    Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel".
+    """
+
+    name = "fsdp"
+    options_type = FSDPOptions
+    imports = ("torch.distributed.fsdp",)
+
+    @classmethod
+    def layout(cls, options: FSDPOptions, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
+        """A process and a data shard for each device."""
+        require_equal_parts(workload, devices.count, "data shards")
+        return Layout(processes=devices.count, data_shards=devices.count)
+
+    @classmethod
+    def is_exact(cls, options: FSDPOptions) -> bool:
+        """A policy that casts rounds what the reference does not."""
+        return options.param_dtype == options.reduce_dtype == "fp32"
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Shards each part as soon as it is built, so that the whole model never lies in one rank."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        self.workload = workload
+        mesh = DeviceMesh.from_group(context.group, context.devices[0].type)
+        shard = sharder(self.options, mesh)
+        self.model = workload.model(job, on_part=shard)
+        shard(self.model, "model")
+        if workload.trains:
+            self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+
+    @contextmanager
+    def part_of_step(self, *, last: bool) -> Iterator[None]:
+        """Gradients are summed over ranks in the last part of a step only, and lie whole in each rank until then."""
+        self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
+        yield
+
+
+def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
+    """What cuts a part of a model over `mesh`; the model itself comes last, and takes what no part has."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    policy = MixedPrecisionPolicy(param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype])
+
+    def shard(part: "nn.Module", name: str) -> None:  # noqa: ARG001 - all are cut alike
+        fully_shard(part, mesh=mesh, reshard_after_forward=options.reshard_after_forward, mp_policy=policy)
+
+    return shard

@@ -1,0 +1,217 @@
+"""Several ways at once: data × pipeline × tensor parallelism over a mesh of devices."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt
+
+from parbench.balance import Stage
+from parbench.devices import Devices
+from parbench.errors import Unsupported
+from parbench.scenario import WorkloadSpec
+from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.ddp import DDPOptions, data_parallel
+from parbench.strategies.fsdp import FSDPOptions, sharder
+from parbench.strategies.model_parallel import Pipelined, PipelineOptions, describe, plan_stages
+from parbench.strategies.tensor_parallel import (
+    Splitter,
+    TensorParallelOptions,
+    require_tensor_plan,
+    split_loss,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.distributed import DeviceMesh
+
+    from parbench.training.batches import Batch
+    from parbench.training.workload import Workload
+
+Degree = PositiveInt | Literal["auto"]
+
+
+class HybridOptions(PipelineOptions):
+    """How many parts the data, the layers (`pipeline`) and the matrices (`tensor`) are cut into.
+
+    Every `auto` makes a cell of each degree that multiplies with the others to the number of devices, and that the
+    workload supports. `data_parallel` is what the data axis does with its replicas. The other options are those of
+    `model_parallel` and `tensor_parallel`.
+    """
+
+    data: Degree = "auto"
+    pipeline: Degree = "auto"
+    tensor: Degree = "auto"
+    data_parallel: Literal["ddp", "fsdp"] = "ddp"
+    sequence_parallel: bool = False
+
+    def degrees(self) -> tuple[int, int, int]:
+        """The degrees of data, pipeline and tensor parallelism; those that are still open count as 1."""
+        data, pipeline, tensor = (
+            1 if degree == "auto" else degree for degree in (self.data, self.pipeline, self.tensor)
+        )
+        return data, pipeline, tensor
+
+    def tensor_options(self) -> TensorParallelOptions:
+        """The options of the tensor axis."""
+        return TensorParallelOptions(sequence_parallel=self.sequence_parallel)
+
+
+class Hybrid(Pipelined[HybridOptions]):
+    """Tensor parallelism between neighbours, pipeline stages around it, data parallelism outermost.
+
+    The more two ranks have to say to each other, the closer they lie (Narayanan et al. 2021, "Efficient Large-Scale
+    Language Model Training on GPU Clusters Using Megatron-LM").
+    """
+
+    name = "hybrid"
+    phases = ("train", "score")
+    options_type = HybridOptions
+    imports = ("torch.distributed.pipelining", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+
+    @classmethod
+    def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:
+        """Every factorisation of the number of devices that fits the given degrees and that the workload supports.
+
+        Where none is supported, the first, for its reason.
+        """
+        fitting = [
+            options.model_copy(update={"data": data, "pipeline": pipeline, "tensor": tensor})
+            for data, pipeline, tensor in factorisations(devices.count)
+            if all(
+                given in ("auto", degree)
+                for given, degree in zip(
+                    (options.data, options.pipeline, options.tensor), (data, pipeline, tensor), strict=True
+                )
+            )
+        ]
+        supported = [each for each in fitting if _is_supported(each, workload, devices)]
+        return supported or fitting[:1] or [options]
+
+    @classmethod
+    def layout(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
+        """A process a device: rank = (data · pipeline degree + stage) · tensor degree + part."""
+        data, pipeline, tensor = options.degrees()
+        if data * pipeline * tensor != devices.count:
+            raise Unsupported(
+                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} is not {devices.count} devices"
+            )
+        require_equal_parts(workload, data, "data shards")
+        note, bubble = "", None
+        if pipeline > 1:
+            stages = plan_stages(options, workload, pipeline)
+            require_equal_parts(workload, data * options.parts(), "micro-batches of data shards")
+            note, bubble = describe(options, stages), options.bubble(pipeline)
+        if tensor > 1:
+            require_tensor_plan(options.tensor_options(), workload, tensor)
+        return Layout(
+            processes=devices.count,
+            data_shards=data,
+            note="; ".join(filter(None, (f"data {data} × pipeline {pipeline} × tensor {tensor}", note))),
+            bubble=bubble,
+        )
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Splits tensors, then replicates or shards over the data axis; then the pipeline, if there is one."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        self.workload = workload
+        _, pipeline, tensor = degrees = self.options.degrees()
+        mesh = init_device_mesh(context.devices[0].type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
+        self.is_pipelined, self.is_split = pipeline > 1, tensor > 1
+        build = Builder(self.options, workload, job, mesh)
+        if self.is_pipelined:
+            modules = self.build_stages(build.stage, mesh.get_local_rank("pipeline"), pipeline)
+        else:
+            self.model = build.whole()
+        if workload.trains:
+            self.updates = workload.updates(build.parameters, job, group=context.group)
+        if self.is_pipelined:
+            self.connect(modules, pipeline, mesh["pipeline"].get_group())
+
+    def step(self, batch: "Batch") -> "Tensor | None":
+        """One optimizer step, through the pipeline if there is one."""
+        with self._split_loss():
+            return super().step(batch) if self.is_pipelined else Strategy.step(self, batch)
+
+    def evaluate(self, batch: "Batch") -> "Tensor | None":
+        """The loss without a backward pass."""
+        with self._split_loss():
+            return super().evaluate(batch) if self.is_pipelined else Strategy.evaluate(self, batch)
+
+    @contextmanager
+    def part_of_step(self, *, last: bool) -> Iterator[None]:
+        """Over the data axis, gradients are exchanged in the last part only."""
+        if hasattr(self.model, "set_requires_gradient_sync"):
+            self.model.set_requires_gradient_sync(last)
+        with self.model.no_sync() if not last and hasattr(self.model, "no_sync") else nullcontext():
+            yield
+
+    def compute_s(self) -> float | None:
+        """Known of a pipeline's stages."""
+        return super().compute_s() if self.is_pipelined else None
+
+    def _split_loss(self) -> AbstractContextManager[None]:
+        return split_loss() if self.is_split else nullcontext()
+
+
+class Builder:
+    """Builds a model or its stages on a mesh, and keeps the parameters as they are before any wrapper hides them."""
+
+    def __init__(self, options: HybridOptions, workload: "Workload", job: int, mesh: "DeviceMesh") -> None:
+        self.options = options
+        self.workload = workload
+        self.job = job
+        self.mesh = mesh
+        self.parameters: list[nn.Parameter] = []
+        _, _, tensor = options.degrees()
+        self._split = (
+            Splitter(workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel)
+            if tensor > 1
+            else None
+        )
+        shards = options.data_parallel == "fsdp"
+        self._shard = sharder(FSDPOptions(), mesh["data"]) if shards else None
+
+    def whole(self) -> "nn.Module":
+        """The model of a data shard."""
+        return self._over_data(self.workload.model(self.job, on_part=self._on_part))
+
+    def stage(self, stage: Stage) -> "nn.Module":
+        """One stage of it."""
+        ends = (stage.embed, stage.head)
+        return self._over_data(self.workload.model(self.job, stage.blocks, ends=ends, on_part=self._on_part))
+
+    def _on_part(self, part: "nn.Module", name: str) -> None:
+        if self._split is not None:
+            self._split(part, name)
+        if self._shard is not None:
+            self._shard(part, name)
+
+    def _over_data(self, module: "nn.Module") -> "nn.Module":
+        if self._shard is not None:
+            self._shard(module, "model")
+        self.parameters += module.parameters()
+        data, _, _ = self.options.degrees()
+        if self._shard is not None or data == 1 or not self.workload.trains:
+            return module
+        return data_parallel(module, self.workload.device, DDPOptions(gradient_as_bucket_view=False), device_mesh=self.mesh["data"])
+
+
+def factorisations(number: int) -> list[tuple[int, int, int]]:
+    """Every (data, pipeline, tensor) with that product, most data parallelism first."""
+    divisors = [degree for degree in range(number, 0, -1) if number % degree == 0]
+    return [
+        (data, pipeline, number // data // pipeline)
+        for data in divisors
+        for pipeline in divisors
+        if number // data % pipeline == 0
+    ]
+
+
+def _is_supported(options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> bool:
+    try:
+        Hybrid.layout(options, workload, devices)
+    except Unsupported:
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""Local SGD: every rank steps alone, and parameters are averaged now and then."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from parbench.devices import Devices
+from parbench.scenario import Options, WorkloadSpec
+from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from parbench.training.batches import Batch
+    from parbench.training.workload import Workload
+
+
+class LocalSGDOptions(Options):
+    """Parameters are averaged every `period` steps, in the first `warmup_steps` steps after each."""
+
+    period: PositiveInt = 8
+    warmup_steps: NonNegativeInt = 0
+
+
+class LocalSGD(Strategy[LocalSGDOptions]):
+    """A model, an optimizer and a shard of the batch in each rank; averaged every `period` steps.
+
+    Method: Stich 2019, "Local SGD Converges Fast and Communicates Little". Not what one device computes: between
+    averages each rank follows the gradient of its own shard.
+    """
+
+    name = "local_sgd"
+    exact = False
+    phases = ("train",)
+    options_type = LocalSGDOptions
+    imports = ("torch.distributed.algorithms.model_averaging.utils",)
+
+    @classmethod
+    def layout(cls, options: LocalSGDOptions, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
+        """A process and a data shard for each device."""
+        require_equal_parts(workload, devices.count, "data shards")
+        return Layout(processes=devices.count, data_shards=devices.count)
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Every rank starts from the same parameters: they have the same seed."""
+        super().setup(workload, job, context)
+        self.group, self.steps = context.group, 0
+
+    def step(self, batch: "Batch") -> "Tensor | None":
+        """A step on this rank's shard and, when it is time, the average of all ranks' parameters."""
+        from torch.distributed.algorithms.model_averaging.utils import average_parameters
+
+        loss = super().step(batch)
+        self.steps += 1
+        if self.steps <= self.options.warmup_steps or self.steps % self.options.period == 0:
+            average_parameters(self.model.parameters(), self.group)
+        return loss

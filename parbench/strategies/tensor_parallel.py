@@ -1,0 +1,105 @@
+"""Tensor parallelism: every block's matrices split over all ranks, which work on the same batch together."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from parbench.devices import Devices
+from parbench.errors import Unsupported
+from parbench.scenario import Options, WorkloadSpec
+from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.workloads.base import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.distributed import DeviceMesh
+
+    from parbench.training.batches import Batch
+    from parbench.training.workload import Workload
+
+
+class TensorParallelOptions(Options):
+    """`sequence_parallel` also splits what lies between the matrices, along the sequence (Korthikanti et al. 2022)."""
+
+    sequence_parallel: bool = False
+
+
+class TensorParallel(Strategy[TensorParallelOptions]):
+    """Columns and rows of each block's matrices on different devices; the vocabulary of the head, too.
+
+    Method: Shoeybi et al. 2019, "Megatron-LM". The loss is computed on split logits, which no rank ever has whole.
+    """
+
+    name = "tensor_parallel"
+    options_type = TensorParallelOptions
+    imports = ("torch.distributed.tensor.parallel",)
+
+    @classmethod
+    def layout(cls, options: TensorParallelOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
+        """A process a device. Every rank sees the whole batch."""
+        require_tensor_plan(options, workload, devices.count)
+        require_equal_parts(workload, 1, "batches")
+        return Layout(processes=devices.count)
+
+    def setup(self, workload: "Workload", job: int, context: Context) -> None:
+        """Splits each part as soon as it is built, so that no rank ever has the whole model."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        self.workload = workload
+        mesh = DeviceMesh.from_group(context.group, context.devices[0].type)
+        split = Splitter(workload.family, mesh, sequence_parallel=self.options.sequence_parallel)
+        self.model = workload.model(job, on_part=split)
+        if workload.trains:
+            self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+
+    def step(self, batch: "Batch") -> "Tensor | None":
+        """Forward and backward pass with the loss over split logits."""
+        with split_loss():
+            return super().step(batch)
+
+    def evaluate(self, batch: "Batch") -> "Tensor | None":
+        """The loss over split logits."""
+        with split_loss():
+            return super().evaluate(batch)
+
+
+class Splitter:
+    """Splits a family's parts over `mesh`, one after another, in the order in which they are built."""
+
+    def __init__(self, family: Family, mesh: "DeviceMesh", *, sequence_parallel: bool) -> None:
+        self.mesh = mesh
+        self.plan = family.tensor_plan(sequence_parallel=sequence_parallel)
+
+    def __call__(self, part: "nn.Module", name: str) -> None:
+        """Splits the part called `name`: embed, block or head."""
+        from torch.distributed.tensor.parallel import parallelize_module
+
+        if name == "block":
+            for module in part.modules():
+                if hasattr(module, "split_heads"):
+                    module.split_heads(self.mesh.size())
+        style = getattr(self.plan, name)
+        if style:
+            parallelize_module(part, self.mesh, style)
+
+
+def split_loss() -> "AbstractContextManager[None]":
+    """Around forward and backward passes whose logits are split over the vocabulary."""
+    from torch.distributed.tensor.parallel import loss_parallel
+
+    return loss_parallel()
+
+
+def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, degree: int) -> None:
+    """Raises `Unsupported` where the workload's tensors cannot be split over `degree` devices."""
+    family = workload.model
+    reason = family.tensor_refusal(degree) if isinstance(family, Family) else "the model has no tensor-parallel plan"
+    if reason:
+        raise Unsupported(reason)
+    if workload.vocab_size % degree:
+        raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts")
+    if options.sequence_parallel and workload.phase == "generate":
+        raise Unsupported("a single new token cannot be split along the sequence (sequence_parallel)")
+    if options.sequence_parallel and workload.seq_len % degree:
+        raise Unsupported(
+            f"a sequence of {workload.seq_len} tokens does not divide into {degree} parts", field="seq_len"
+        )
