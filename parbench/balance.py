@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def cut_into_stages(n_blocks: int, work: Work | None, stages: int) -> list[Stage
             head=stop == len(costs),
             share=sum(costs[start:stop]),
         )
-        for start, stop in zip(cuts, cuts[1:], strict=False)
+        for start, stop in pairwise(cuts)
     ]
 
 

@@ -214,7 +214,7 @@ def _flops_per_token(workload: WorkloadSpec) -> float | None:
     """Of a step, as counted by the family; a backward pass costs two forward passes."""
     family = workload.model
     work = family.work(workload.vocab_size, workload.seq_len) if isinstance(family, Family) else None
-    if work is None:
+    if work is None or not isinstance(family, Family):
         return None
     forward = work.embed + family.n_blocks * work.block + work.head
     return forward * (3 if workload.phase == "train" else 1)

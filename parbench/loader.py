@@ -123,14 +123,14 @@ class _Reader:
             self.draft.mistake(path, f"must be a mapping such as {{strategy: ddp, devices: 4}}; got {shown(rule)}")
             return {}
         found: dict[str, tuple[Any, ...]] = {}
-        for field, value in rule.items():
+        for name, value in rule.items():
             choices = tuple(value) if isinstance(value, list) else (value,)
-            if field not in FIELDS:
-                self.draft.mistake((*path, field), unknown_key(field, FIELDS))
-            elif not all(type(choice) is FIELDS[field] for choice in choices):
-                self.draft.mistake((*path, field), f"must be {FIELDS[field].__name__} or a list; got {shown(value)}")
+            if name not in FIELDS:
+                self.draft.mistake((*path, name), unknown_key(name, FIELDS))
+            elif not all(type(choice) is FIELDS[name] for choice in choices):
+                self.draft.mistake((*path, name), f"must be {FIELDS[name].__name__} or a list; got {shown(value)}")
             else:
-                found[field] = choices
+                found[name] = choices
         return found
 
     def _workloads(self) -> dict[str, WorkloadSpec]:

@@ -146,7 +146,7 @@ class WorkloadSpec(Spec):
         if self.phase != "generate":
             if self.new_tokens is not None:
                 raise ValueError(f"new_tokens is for phase generate, not {self.phase}")
-        elif self.seq_len < 2 or self.new_tokens is not None and self.new_tokens >= self.seq_len:
+        elif self.seq_len < 2 or (self.new_tokens is not None and self.new_tokens >= self.seq_len):
             raise ValueError(f"seq_len {self.seq_len} must be longer than new_tokens: a prompt comes first")
         elif self.compile:
             raise ValueError("compile is for phases train and score: a cache grows with every token that is generated")
@@ -229,7 +229,7 @@ def describe_options(values: dict[str, Any]) -> str:
 
 
 def relabelled(label: str, values: dict[str, Any]) -> str:
-    """A label with more values: `hybrid(data_parallel=fsdp)` and `{"data": 2}` as `hybrid(data_parallel=fsdp, data=2)`."""
+    """A label with more values: `hybrid(schedule=gpipe)` and `{"data": 2}` as `hybrid(schedule=gpipe, data=2)`."""
     if not values:
         return label
     more = describe_options(values)

@@ -117,7 +117,9 @@ def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:500] if text.strip() else "no message"
+    """The first line that says something: torch begins some messages on the line after their type."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:500]
 
 
 def _signal_name(number: int) -> str:

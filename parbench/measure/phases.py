@@ -34,7 +34,7 @@ class Steps(ABC):
     def __call__(self, index: int) -> None:
         """Takes step number `index`."""
 
-    def window_starts(self) -> None:
+    def window_starts(self) -> None:  # noqa: B027 - most have nothing to forget
         """From here on times count."""
 
     def generation(self) -> GenerationRecord | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from torch import distributed
+from torch.distributed.distributed_c10d import Store
 
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import Layout
@@ -19,7 +19,7 @@ class Queue:
     first of each stack.
     """
 
-    def __init__(self, spec: WorkloadSpec, layout: Layout, lane: int, store: distributed.Store) -> None:
+    def __init__(self, spec: WorkloadSpec, layout: Layout, lane: int, store: Store) -> None:
         self._layout = layout
         self._lane = lane
         self._store = store

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import Store
 
 from parbench.devices import Devices
 from parbench.measure.average import Average
@@ -266,7 +267,7 @@ def finite(losses: torch.Tensor, what: str) -> list[float]:
     return values
 
 
-def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> distributed.Store:
+def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> Store:
     """Joins under torchrun's variables, over gloo or NCCL; the store that the ranks met at.
 
     With `listener`, rank 0 serves the rendezvous on that open socket: the launcher that opened it knows its port
@@ -275,7 +276,7 @@ def join_process_group(device: torch.device, timeout: timedelta, listener: socke
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "nccl" if device.type == "cuda" else "gloo"
     bound = device if device.type == "cuda" else None
-    store: distributed.Store
+    store: Store
     if "PARBENCH_LISTENER" in os.environ:
         store = distributed.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"],

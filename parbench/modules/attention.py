@@ -52,4 +52,5 @@ class Attention(nn.Module):
         self.rows = tuple(rows // parts for rows in self.rows)  # type: ignore[assignment]
 
     def _row_numbers(self) -> tuple[Tensor, ...]:
-        return torch.arange(sum(self.rows)).split(self.rows)
+        rows: tuple[Tensor, ...] = torch.arange(sum(self.rows)).split(self.rows)
+        return rows

@@ -39,9 +39,9 @@ FIGURES = {
             title="tokens/s",
             unit="tokens/s",
             better="higher",
-            meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured steps "
-            "× global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean over rounds, "
-            "with its 95 % interval.",
+            meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured "
+            "steps × global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean "
+            "over rounds, with its 95 % interval.",
         ),
         Figure(
             name="speedup",
@@ -92,23 +92,24 @@ FIGURES = {
             title="MFU",
             unit="%",
             better="higher",
-            meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, appendix "
-            "B) in a second, over the peak of all devices for dense bf16 matrix products. Empty where that is not known.",
+            meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, "
+            "appendix B) in a second, over the peak of all devices for dense 16-bit matrix products. Empty where that "
+            "is not known.",
         ),
         Figure(
             name="bubble",
             title="bubble",
             unit="%",
             better="lower",
-            meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle or "
-            "waiting for messages. Beside it `ideal_bubble`, what the schedule leaves idle if stages cost the same.",
+            meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle "
+            "or waiting for messages. Beside it `ideal_bubble`, what the schedule leaves idle if stages cost the same.",
         ),
         Figure(
             name="makespan_s",
             title="makespan",
             unit="s",
             better="lower",
-            meaning="From the start of the first model's window to the end of the last one's, with all that lay between.",
+            meaning="From the start of the first model's window to the end of the last one's, and all between.",
         ),
         Figure(
             name="models_per_hour",
@@ -197,7 +198,7 @@ def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
 
 
 def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one device's `peak_flops` a second is known."""
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one device's peak, in 1/s, is known."""
     if peak_flops is None or cell.flops_per_token is None or cell.phase == "generate":
         return None
     return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.training.batches import Batch
     from parbench.training.generation import Mark
@@ -204,6 +205,15 @@ class Strategy(ABC, Generic[O]):
 
     def close(self) -> None:
         """Lets go of what `setup` took, other than memory."""
+
+
+def line_of_devices(context: Context) -> "DeviceMesh":
+    """The ranks of a lane as a mesh of one dimension."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    if context.group is None:
+        raise ValueError("a lane of one rank among several has no group to make a mesh of")
+    return DeviceMesh.from_group(context.group, context.devices[0].type)
 
 
 def require_equal_parts(workload: WorkloadSpec, parts: int, what: str) -> None:

@@ -84,7 +84,7 @@ class DDP(Strategy[DDPOptions]):
 
     def part_of_step(self, *, last: bool) -> AbstractContextManager[None]:
         """Gradients stay here until the last part."""
-        return nullcontext() if last else self.model.no_sync()  # type: ignore[operator,no-any-return]
+        return nullcontext() if last else self.model.no_sync()  # type: ignore[operator]
 
 
 def data_parallel(
@@ -100,7 +100,7 @@ def data_parallel(
         broadcast_buffers=False,
         gradient_as_bucket_view=options.gradient_as_bucket_view,
         static_graph=options.static_graph,
-        **({"bucket_cap_mb": options.bucket_cap_mb} if options.bucket_cap_mb else {}),
+        bucket_cap_mb=options.bucket_cap_mb,
     )
     hook = _communication_hook(options, over.get("process_group"))
     if hook is not None:

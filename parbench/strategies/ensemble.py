@@ -102,7 +102,7 @@ def stacked(models: "list[nn.Module]") -> "nn.Module":
                 self.register_parameter(safe, nn.Parameter(parameters[name].detach()))
 
         def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-            own = {name: self.get_parameter(safe) for safe, name in self.names.items()}
+            own: dict[str, Tensor] = {name: self.get_parameter(safe) for safe, name in self.names.items()}
             losses: Tensor = torch.vmap(loss)(own, buffers, inputs, targets)
             return losses
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from parbench.devices import Devices
 from parbench.scenario import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.distributed import DeviceMesh
+    from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.training.model import OnPart
     from parbench.training.workload import Workload
@@ -52,10 +52,8 @@ class FSDP(Strategy[FSDPOptions]):
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Shards each part as soon as it is built, so that the whole model never lies in one rank."""
-        from torch.distributed.device_mesh import DeviceMesh
-
         self.workload = workload
-        mesh = DeviceMesh.from_group(context.group, context.devices[0].type)
+        mesh = line_of_devices(context)
         shard = sharder(self.options, mesh)
         self.model = workload.model(job, on_part=shard)
         shard(self.model, "model")

@@ -13,7 +13,7 @@ from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
 from parbench.strategies.ddp import DDPOptions, data_parallel
 from parbench.strategies.fsdp import FSDPOptions, sharder
-from parbench.strategies.model_parallel import Pipelined, PipelineOptions, describe, plan_stages
+from parbench.strategies.model_parallel import ZERO_BUBBLE, Pipelined, PipelineOptions, describe, plan_stages
 from parbench.strategies.tensor_parallel import (
     Splitter,
     TensorParallelOptions,
@@ -23,7 +23,7 @@ from parbench.strategies.tensor_parallel import (
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.distributed import DeviceMesh
+    from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.training.batches import Batch
     from parbench.training.workload import Workload
@@ -101,6 +101,7 @@ class Hybrid(Pipelined[HybridOptions]):
         if pipeline > 1:
             stages = plan_stages(options, workload, pipeline)
             require_equal_parts(workload, data * options.parts(), "micro-batches of data shards")
+            _require_exchange(options)
             note, bubble = describe(options, stages), options.bubble(pipeline)
         if tensor > 1:
             require_tensor_plan(options.tensor_options(), workload, tensor)
@@ -142,9 +143,13 @@ class Hybrid(Pipelined[HybridOptions]):
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
         """Over the data axis, gradients are exchanged in the last part only."""
-        if hasattr(self.model, "set_requires_gradient_sync"):
+        from torch.distributed.fsdp import FSDPModule
+        from torch.nn.parallel import DistributedDataParallel
+
+        if isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(last)
-        with self.model.no_sync() if not last and hasattr(self.model, "no_sync") else nullcontext():
+        replicas = self.model if isinstance(self.model, DistributedDataParallel) else None
+        with replicas.no_sync() if replicas and not last else nullcontext():
             yield
 
     def compute_s(self) -> float | None:
@@ -189,13 +194,29 @@ class Builder:
             self._shard(part, name)
 
     def _over_data(self, module: "nn.Module") -> "nn.Module":
+        data, _, _ = self.options.degrees()
         if self._shard is not None:
             self._shard(module, "model")
+        elif data > 1 and self.workload.trains:
+            module = data_parallel(module, self.workload.device, DDPOptions(), device_mesh=self.mesh["data"])
+        # Now, because DistributedDataParallel takes split tensors apart, and shows them whole after the first pass.
         self.parameters += module.parameters()
-        data, _, _ = self.options.degrees()
-        if self._shard is not None or data == 1 or not self.workload.trains:
-            return module
-        return data_parallel(module, self.workload.device, DDPOptions(gradient_as_bucket_view=False), device_mesh=self.mesh["data"])
+        return module
+
+
+def _require_exchange(options: HybridOptions) -> None:
+    """Raises `Unsupported` where torch's schedule would not exchange gradients over the data axis as it should.
+
+    Seen with torch 2.13: DistributedDataParallel refuses a second stage in a rank, and FSDP misses the gradients that
+    a split backward pass leaves for later, so that losses go astray.
+    """
+    data, _, _ = options.degrees()
+    if data == 1:
+        return
+    if options.data_parallel == "ddp" and options.stages_each() > 1:
+        raise Unsupported(f"ddp cannot have several stages a rank, as schedule {options.schedule} does; use fsdp")
+    if options.data_parallel == "fsdp" and options.schedule in ZERO_BUBBLE:
+        raise Unsupported(f"fsdp misses gradients where schedule {options.schedule} splits the backward pass")
 
 
 def factorisations(number: int) -> list[tuple[int, int, int]]:

@@ -6,7 +6,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from parbench.devices import Devices
 from parbench.scenario import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ class LocalSGD(Strategy[LocalSGDOptions]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Every rank starts from the same parameters: they have the same seed."""
         super().setup(workload, job, context)
-        self.group, self.steps = context.group, 0
+        self.group, self.steps = line_of_devices(context).get_group(), 0
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """A step on this rank's shard and, when it is time, the average of all ranks' parameters."""

@@ -49,8 +49,8 @@ class Single(Strategy[SingleOptions]):
         """For a graph, the optimizer keeps its step counts on the device."""
         super().setup(workload, job, context)
         if self.options.cuda_graphs:
-            capturable = {"capturable": True} if workload.spec.optimizer.name != "sgd" else {}
-            self.updates = workload.updates(self.model.parameters(), job, **capturable)
+            counts_steps = workload.spec.optimizer.name != "sgd"
+            self.updates = workload.updates(self.model.parameters(), job, capturable=counts_steps or None)
             self.steps = 0
 
     def step(self, batch: "Batch") -> "Tensor | None":

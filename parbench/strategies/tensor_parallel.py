@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from parbench.devices import Devices
 from parbench.errors import Unsupported
 from parbench.scenario import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 from parbench.workloads.base import Family
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.distributed import DeviceMesh
+    from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.training.batches import Batch
     from parbench.training.workload import Workload
@@ -42,10 +42,8 @@ class TensorParallel(Strategy[TensorParallelOptions]):
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Splits each part as soon as it is built, so that no rank ever has the whole model."""
-        from torch.distributed.device_mesh import DeviceMesh
-
         self.workload = workload
-        mesh = DeviceMesh.from_group(context.group, context.devices[0].type)
+        mesh = line_of_devices(context)
         split = Splitter(workload.family, mesh, sequence_parallel=self.options.sequence_parallel)
         self.model = workload.model(job, on_part=split)
         if workload.trains:
@@ -73,10 +71,11 @@ class Splitter:
         """Splits the part called `name`: embed, block or head."""
         from torch.distributed.tensor.parallel import parallelize_module
 
-        if name == "block":
-            for module in part.modules():
-                if hasattr(module, "split_heads"):
-                    module.split_heads(self.mesh.size())
+        from parbench.modules.attention import Attention
+
+        for module in part.modules():
+            if isinstance(module, Attention):
+                module.split_heads(self.mesh.size())
         style = getattr(self.plan, name)
         if style:
             parallelize_module(part, self.mesh, style)
@@ -86,7 +85,8 @@ def split_loss() -> "AbstractContextManager[None]":
     """Around forward and backward passes whose logits are split over the vocabulary."""
     from torch.distributed.tensor.parallel import loss_parallel
 
-    return loss_parallel()
+    context: AbstractContextManager[None] = loss_parallel()
+    return context
 
 
 def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, degree: int) -> None:

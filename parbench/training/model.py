@@ -74,7 +74,7 @@ def build_model(
     seed: str,
     blocks: range | None = None,
     ends: tuple[bool, bool] | None = None,
-    on_part: OnPart = lambda part, name: None,
+    on_part: OnPart | None = None,
 ) -> LanguageModel:
     """The model, or the stage of it that holds `blocks` and, as `ends` says, embedding and head.
 
@@ -87,7 +87,8 @@ def build_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stable_seed(f"{seed}/{name}{number}"))
             part = build()
-        on_part(part, name)
+        if on_part is not None:
+            on_part(part, name)
         return part
 
     blocks = range(family.n_blocks) if blocks is None else blocks

@@ -47,7 +47,7 @@ class Workload:
         blocks: range | None = None,
         *,
         ends: tuple[bool, bool] | None = None,
-        on_part: OnPart = lambda part, name: None,
+        on_part: OnPart | None = None,
     ) -> LanguageModel:
         """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks` and `ends`.
 
@@ -59,7 +59,8 @@ class Workload:
             if self.spec.compile:
                 # Its forward alone: hooks that strategies add stay outside of the compiled graph.
                 part.forward = torch.compile(part.forward, dynamic=False)
-            on_part(part, name)
+            if on_part is not None:
+                on_part(part, name)
 
         model = build_model(
             self.family,
@@ -100,7 +101,8 @@ class Workload:
     def optimizer(self, parameters: Iterable[nn.Parameter], job: int, **changes: Any) -> Optimizer:
         """The optimizer of model number `job`, in its fused form."""
         optimizer, arguments = self.optimizer_class(job)
-        return optimizer(_fusible_groups(parameters), **arguments, **changes)
+        given = {name: value for name, value in changes.items() if value is not None}
+        return optimizer(_fusible_groups(parameters), **arguments, **given)
 
     def optimizer_class(self, job: int) -> tuple[type[Optimizer], dict[str, Any]]:
         """The class of that optimizer and its arguments besides the parameters."""

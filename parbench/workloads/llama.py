@@ -22,12 +22,21 @@ class Llama(Family):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "llama-laptop": {"layers": 4, "d_model": 128, "heads": 4, "key_value_heads": 2},
         "tinyllama-1.1b": {
-            **{"layers": 22, "d_model": 2048, "heads": 32, "key_value_heads": 4},
-            **{"mlp_width": 5632, "vocab_size": 32_000},
+            "layers": 22,
+            "d_model": 2048,
+            "heads": 32,
+            "key_value_heads": 4,
+            "mlp_width": 5632,
+            "vocab_size": 32_000,
         },
         "llama3.2-1b": {
-            **{"layers": 16, "d_model": 2048, "heads": 32, "key_value_heads": 8},
-            **{"mlp_width": 8192, "vocab_size": 128_256, "rope_base": 500_000.0},
+            "layers": 16,
+            "d_model": 2048,
+            "heads": 32,
+            "key_value_heads": 8,
+            "mlp_width": 8192,
+            "vocab_size": 128_256,
+            "rope_base": 500_000.0,
         },
     }
 
