@@ -186,8 +186,8 @@ def test_a_count_of_auto_that_cannot_be_laid_out_is_skipped_with_its_reason(plan
     assert {count: cell.record.reason for count, cell in stages.items()} == {
         1: None,
         2: None,
-        4: "2 blocks are too few for 4 stages",
-        8: "2 blocks are too few for 8 stages",
+        4: "2 blocks and the head are too few for 4 stages",
+        8: "2 blocks and the head are too few for 8 stages",
     }
     assert {cell.record.id for cell in made.cells} - {cell.record.id for cell in made.runnable} == {
         "lstm/data_parallel/8",
@@ -229,7 +229,7 @@ def test_an_option_that_stands_in_the_way_is_a_mistake_at_its_line(tmp_path):
 
 def test_blocks_that_are_too_few_are_skipped_even_for_counts_that_were_written(plan):
     made = plan("devices.counts=[4]", "workloads.lstm.model.layers=2")
-    assert cells(made, "model_parallel")[4].record.reason == "2 blocks are too few for 4 stages"
+    assert cells(made, "model_parallel")[4].record.reason == "2 blocks and the head are too few for 4 stages"
 
 
 def test_a_mistake_of_a_workload_called_like_a_strategy_stands_at_the_workload(tmp_path):

@@ -9,14 +9,19 @@ from parbench.devices import Devices
 from parbench.errors import Unsupported
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Layout
-from parbench.strategies.model_parallel import ModelParallelOptions, stage_blocks
+from parbench.strategies.model_parallel import PipelineOptions
 from parbench.workloads.lstm import LSTM
+from parbench.workloads.transformer import Transformer
 
 SMALL = st.integers(1, 6)
 
 
 def workload(*, layers=4, batch=32, models="auto"):
     return WorkloadSpec(model=LSTM(layers=layers, d_model=8), global_batch=batch, models=models)
+
+
+def gpt(**changes):
+    return WorkloadSpec(model=Transformer(layers=4, d_model=16, heads=4), **changes)
 
 
 def layout(name: str, count: int, *, kind="cpu", spec=None, **options) -> Layout:
@@ -51,14 +56,14 @@ def test_every_rank_has_a_place_in_any_layout(lanes, shards, parts):
 def test_every_strategy_lays_a_batch_out_whole_over_all_devices(name, count, layers, batch, kind):
     with suppress(Unsupported):
         made = layout(name, count, kind=kind, spec=workload(layers=layers, batch=batch))
-        assert made.processes * made.devices_per_process == count
+        assert made.devices == count
         assert batch % made.data_shards == 0
         assert_shards_are_disjoint_and_complete(made)
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_every_strategy_runs_on_one_device(name):
-    assert layout(name, 1).processes == 1
+    assert layout(name, 1, spec=gpt()).processes == 1
 
 
 def test_ranks_of_one_shard_are_neighbours():
@@ -92,8 +97,17 @@ def test_a_layout_that_does_not_come_out_even_cannot_be_made(numbers):
         ("data_parallel", "cpu", Layout(processes=1, devices_per_process=4, emulated=True)),
         ("data_parallel", "cuda", Layout(processes=1, devices_per_process=4)),
         ("ddp", "cpu", Layout(processes=4, data_shards=4)),
-        ("model_parallel", "cpu", Layout(processes=4)),
-        ("task_pool", "cpu", Layout(processes=4, lanes=4)),
+        (
+            *("model_parallel", "cpu"),
+            Layout(
+                processes=4,
+                note="embed+block 0 12% | block 1 12% | block 2–3 25% | head 50%",
+                bubble=3 / 7,
+            ),
+        ),
+        ("fsdp", "cuda", Layout(processes=4, data_shards=4)),
+        ("local_sgd", "cuda", Layout(processes=4, data_shards=4)),
+        ("task_pool", "cpu", Layout(processes=4, lanes=4, queued=True)),
     ],
 )
 def test_four_devices_under_each_strategy(name, kind, expected):
@@ -106,7 +120,7 @@ def test_four_devices_under_each_strategy(name, kind, expected):
         ("single", {}, workload(), None, "runs on one device only"),
         ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
         ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
-        ("model_parallel", {}, workload(layers=3), None, "3 blocks are too few for 4 stages"),
+        ("model_parallel", {}, workload(layers=2), None, "2 blocks and the head are too few for 4 stages"),
         ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
         (
             *("model_parallel", {"schedule": "gpipe", "micro_batches": 5}, workload()),
@@ -145,19 +159,9 @@ def test_a_pool_with_more_models_than_devices_has_a_lane_a_device():
     ],
 )
 def test_how_many_micro_batches_there_are(options, parts):
-    assert ModelParallelOptions(**options).parts() == parts
+    assert PipelineOptions(**options).parts() == parts
 
 
 def test_the_naive_schedule_has_one_micro_batch():
     with pytest.raises(ValueError, match="schedule naive has one micro-batch"):
-        ModelParallelOptions(schedule="naive", micro_batches=2)
-
-
-@given(stages=st.integers(1, 20), more=st.integers(0, 40))
-def test_stages_share_the_blocks_in_order_and_evenly(stages, more):
-    blocks = stages + more
-    parts = [stage_blocks(blocks, stage, stages) for stage in range(stages)]
-    assert [block for part in parts for block in part] == list(range(blocks))
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-    assert sizes == sorted(sizes, reverse=True)
+        PipelineOptions(schedule="naive", micro_batches=2)

@@ -7,7 +7,7 @@ from parbench.document import Document, parse_document
 from parbench.errors import Mistake
 from parbench.loader import Catalogue, Draft, draft_scenario, nearest, shown
 from parbench.scenario import ModelSpec, OptimizerSpec, Options, Scenario, SyntheticTokens, TextFile
-from parbench.strategies.model_parallel import ModelParallelOptions
+from parbench.strategies.model_parallel import PipelineOptions
 
 CATALOGUE = catalogue()
 GOOD = """\
@@ -77,7 +77,7 @@ measure: {rounds: 2, warmup: 3, window_s: 1}
     assert (scenario.workloads["a"].global_batch, scenario.workloads["a"].models) == (8, 3)
     assert scenario.workloads["b"].data == SyntheticTokens(vocab_size=99)
     assert scenario.workloads["b"].optimizer == OptimizerSpec(name="sgd", lr=1.0, momentum=0.9)
-    assert scenario.strategies[1].options == ModelParallelOptions(schedule="gpipe", micro_batches=2)
+    assert scenario.strategies[1].options == PipelineOptions(schedule="gpipe", micro_batches=2)
     assert scenario.devices.counts == (2,)
     assert scenario.scaling == ("weak", "strong")
     assert (scenario.measure.rounds, scenario.measure.warmup, scenario.measure.window_s) == (2, 3, 1.0)
@@ -126,7 +126,11 @@ scaling: strongly
         ("stragegies=[]", "stragegies", "unknown key; did you mean 'strategies'?"),
         ("workloads.lstm.globl_batch=8", "workloads.lstm.globl_batch", "unknown key; did you mean 'global_batch'?"),
         ("workloads.lstm.model.layrs=8", "workloads.lstm.model.layrs", "unknown key; did you mean 'layers'?"),
-        ("workloads.lstm.model.heads=8", "workloads.lstm.model.heads", "unknown key; known are kind, layers, d_model"),
+        (
+            "workloads.lstm.model.heads=8",
+            "workloads.lstm.model.heads",
+            "unknown key; known are kind, vocab_size, preset, layers, d_model",
+        ),
         (
             "workloads.lstm.optimizer.weigth_decay=0.1",
             "workloads.lstm.optimizer.weigth_decay",
@@ -144,7 +148,7 @@ scaling: strongly
             "strategies.0.model_parallel.micro_batch",
             "unknown key; did you mean 'micro_batches'?",
         ),
-        ("strategies.0={ddp: {x: 2}}", "strategies.0.ddp.x", "unknown key; known are none"),
+        ("strategies.0={data_parallel: {x: 2}}", "strategies.0.data_parallel.x", "unknown key; known are none"),
         ("strategies.0=dpp", "strategies.0", "there is no strategy 'dpp'; did you mean 'ddp'?"),
         (
             "workloads.lstm.model.kind=transfomer",
@@ -154,7 +158,7 @@ scaling: strongly
         (
             "workloads.lstm.model.kind=5",
             "workloads.lstm.model.kind",
-            "there is no model family 5; known are lstm, transformer",
+            "there is no model family 5; known are llama, lstm, transformer",
         ),
     ],
 )
@@ -177,14 +181,22 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
         ("workloads.lstm.optimizer.lr=.inf", "workloads.lstm.optimizer.lr", "must be a finite number; got inf"),
         ("workloads.lstm.optimizer=adam", "workloads.lstm.optimizer", "must be a mapping; got 'adam'"),
         ("workloads.lstm.optimizer.momentum=0.9", "workloads.lstm.optimizer", "momentum belongs to sgd; adam has none"),
-        ("workloads.lstm.precision=fp7", "workloads.lstm.precision", "must be 'fp32'; got 'fp7'"),
+        (
+            "workloads.lstm.precision=fp7",
+            "workloads.lstm.precision",
+            "must be 'fp32', 'tf32', 'bf16' or 'fp16'; got 'fp7'",
+        ),
         ("workloads.lstm.data={path: a}", "workloads.lstm.data", "needs the key 'source'"),
         ("workloads.lstm.data={source: web}", "workloads.lstm.data", "'source' must be one of"),
         ("workloads.lstm.data={source: text}", "workloads.lstm.data.path", "is required"),
         ("workloads.lstm.data={source: text, path: ''}", "workloads.lstm.data.path", "must have at least 1 character"),
         ("workloads.lstm.data={source: {a: 1}}", "workloads.lstm.data", "'source' must be one of"),
-        ("workloads.lstm.model={layers: 2}", "workloads.lstm.model", "a mapping with a kind (lstm, transformer)"),
-        ("workloads.lstm.model=lstm", "workloads.lstm.model", "a mapping with a kind (lstm, transformer)"),
+        (
+            "workloads.lstm.model={layers: 2}",
+            "workloads.lstm.model",
+            "a mapping with a kind (llama, lstm, transformer)",
+        ),
+        ("workloads.lstm.model=lstm", "workloads.lstm.model", "a mapping with a kind (llama, lstm, transformer)"),
         (
             "workloads.lstm.model={kind: transformer, heads: 3}",
             "workloads.lstm.model",
@@ -316,7 +328,7 @@ def test_a_matrix_that_is_too_large_to_be_meant_is_refused(text, path):
 def test_a_list_makes_a_strategy_for_each_value_labelled_after_it():
     text = strategy_text("model_parallel: {schedule: [gpipe, 1f1b], micro_batches: [4, 8]}")
     assert {strategy.label: strategy.options for strategy in good(text).strategies} == {
-        f"model_parallel(schedule={schedule}, micro_batches={parts})": ModelParallelOptions(
+        f"model_parallel(schedule={schedule}, micro_batches={parts})": PipelineOptions(
             schedule=schedule, micro_batches=parts
         )
         for schedule in ("gpipe", "1f1b")

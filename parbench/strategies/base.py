@@ -230,5 +230,6 @@ def require_equal_parts(workload: WorkloadSpec, parts: int, what: str) -> None:
 def refuse(workload: WorkloadSpec, **reasons: str) -> None:
     """Raises `Unsupported` with the reason of the first field of the workload that is set and stands in the way."""
     for field, reason in reasons.items():
-        if getattr(workload, field) not in (False, None, 1):
+        value = getattr(workload, field)
+        if value is True or (not isinstance(value, bool) and value not in (None, 1)):
             raise Unsupported(reason)

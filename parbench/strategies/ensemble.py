@@ -62,13 +62,15 @@ class Ensemble(Strategy[EnsembleOptions]):
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of each model; the batch has the models as its first dimension."""
-        losses: Tensor = self.model(batch.inputs, batch.targets)
+        inputs, targets = with_models(batch)
+        losses: Tensor = self.model(inputs, targets)
         return losses
 
     def accumulate(self, batch: "Batch") -> "Tensor":
         """One backward pass from the sum of the losses: each model's gradients are its own."""
         count = self.workload.spec.gradient_accumulation
-        parts = [type(batch)(*part) for part in zip(*(tokens.chunk(count, dim=1) for tokens in batch), strict=True)]
+        cut = (tokens.chunk(count, dim=1) for tokens in with_models(batch))
+        parts = [type(batch)(*part) for part in zip(*cut, strict=True)]
         total: Tensor | None = None
         for part in parts:
             losses = self.loss(part) / count
@@ -77,6 +79,11 @@ class Ensemble(Strategy[EnsembleOptions]):
         if total is None:
             raise RuntimeError("a step has at least one part")
         return total
+
+
+def with_models(batch: "Batch") -> "Batch":
+    """The batch with the models as its first dimension, also where there is but one."""
+    return batch if batch.inputs.dim() == 3 else type(batch)(*(tokens.unsqueeze(0) for tokens in batch))
 
 
 def stacked(models: "list[nn.Module]") -> "nn.Module":

@@ -97,6 +97,8 @@ def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, 
         raise Unsupported(reason)
     if workload.vocab_size % degree:
         raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts")
+    if workload.precision == "fp16" and workload.phase == "train":
+        raise Unsupported("torch's loss scaling does not take split and whole tensors together; use bf16")
     if options.sequence_parallel and workload.phase == "generate":
         raise Unsupported("a single new token cannot be split along the sequence (sequence_parallel)")
     if options.sequence_parallel and workload.seq_len % degree:

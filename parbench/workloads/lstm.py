@@ -68,10 +68,8 @@ class LSTM(Family):
             return "torch has no fp16 LSTM kernel for CPUs; use bf16"
         return None
 
-    def tensor_refusal(self, degree: int) -> str | None:
+    def tensor_refusal(self, degree: int) -> str:  # noqa: ARG002 - however many devices
         """Splitting the gates would need the whole hidden state, from all devices, at every position."""
-        if degree == 1:
-            return None
         return (
             "an LSTM's gates at one position need the whole hidden state of the position before: split over devices, "
             "every layer would wait for an all-gather at every position, and no fused kernel could be used"
