@@ -38,9 +38,14 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def to_json(table: pd.DataFrame) -> str:
     """A list of rows; unknown figures are null."""
-    rows = [{key: _json_value(value) for key, value in row.items()} for row in table.to_dict(orient="records")]
+    rows = [as_json(row) for row in table.to_dict(orient="records")]
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the table as JSON has it: an unknown or infinite figure is null."""
+    return {str(key): _json_value(value) for key, value in row.items()}
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -99,7 +104,9 @@ def with_interval(name: str, row: Mapping[Any, Any]) -> str:
     if not known(row[name]) or not known(low) or low == high:
         return figure.shown(row[name])
     unit = figure.shown(row[name]).lstrip("0123456789.,")
-    return f"{figure.shown(row[name])} [{figure.shown(low).removesuffix(unit)}, {figure.shown(high).removesuffix(unit)}]"
+    return (
+        f"{figure.shown(row[name])} [{figure.shown(low).removesuffix(unit)}, {figure.shown(high).removesuffix(unit)}]"
+    )
 
 
 def _figure(name: str) -> Callable[[Mapping[Any, Any]], str]:

@@ -9,6 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -49,9 +50,9 @@ class Look:
         return GLYPHS[self.marker]
 
     @property
-    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
+    def linestyle(self) -> Any:
         """The dash as matplotlib wants it."""
-        return 0, self.dash or None
+        return (0, self.dash) if self.dash else "solid"
 
 
 def colour_of(strategy: str) -> int:
