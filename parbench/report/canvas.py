@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from parbench.report.view import CellView
+from parbench.report.view import CellView, shorter
 from parbench.results.identity import MARKERS, PALETTE, Look
 
 INK, MUTED, GRID, GROUND = "#1b1f24", "#5b6470", "#dfe3e8", "#ffffff"
@@ -158,12 +158,6 @@ def line(look: Look) -> Line2D:
 def marker(look: Look) -> dict[str, Any]:
     """A look's marker; its edge keeps a light colour visible on a light ground."""
     return {"marker": MARKERS[look.marker], "markerfacecolor": look.hex, "markeredgecolor": INK, "markeredgewidth": 0.6}
-
-
-def shorter(name: str, length: int = 52) -> str:
-    """A name that fits beside a drawing. It never begins with the underscore by which matplotlib hides labels."""
-    cut = name if len(name) <= length else f"{name[: length - 1]}…"
-    return f"\N{ZERO WIDTH SPACE}{cut}" if cut.startswith("_") else cut
 
 
 def device_axis(axes: Axes, counts: Sequence[int]) -> None:

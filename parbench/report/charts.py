@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
-from parbench.report.canvas import MUTED, Chart, device_axis, drawing, legend, marker, shorter
+from parbench.report.canvas import MUTED, Chart, device_axis, drawing, legend, marker
 from parbench.report.labels import place_labels
-from parbench.report.view import CellView, Panel
+from parbench.report.view import CellView, Panel, shorter
 from parbench.results.export import with_interval
 from parbench.results.figures import FIGURES
 from parbench.results.units import MIB, significant
@@ -98,7 +98,7 @@ def trade_off(panels: Sequence[Panel], prefix: str) -> Chart | None:
         front = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)), label="Pareto front")
         legend(figure, [cell for panel in panels for cell in _points(panel)], [front])
         for panel, ax in zip(panels, axes, strict=True):
-            place_labels(figure, ax, [(*_point(cell), shorter(cell.place, 40)) for cell in pareto(_points(panel))])
+            place_labels(figure, ax, [(*_point(cell), cell.short_place(30)) for cell in pareto(_points(panel))])
     fronts = [f"{_of(panel, panels)}{', '.join(cell.place for cell in pareto(_points(panel)))}" for panel in panels]
     return Chart(
         id=f"{prefix}-memory-trade-off",

@@ -112,6 +112,7 @@ def render(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         noise_rows=measured.noise_rows,
         listed=listed,
         plain=plain,
+        deviation=FIGURES["parity_deviation"].shown,
         style=Markup((_TEMPLATES / "style.css").read_text() + _palettes()),  # noqa: S704 - no user's text is in it
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

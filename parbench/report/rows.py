@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from parbench.report.canvas import GRID, INK, MUTED, Chart, drawing, marker, shorter
+from parbench.report.canvas import GRID, INK, MUTED, Chart, drawing, marker
 from parbench.report.charts import compact
 from parbench.report.view import CellView, Panel, shared_figures
 from parbench.results import figures
@@ -217,7 +217,7 @@ def _charts(
             ax = figure.subplots()
             draw(ax, part)
             ax.set_ylim(len(part) - 0.5, -0.5)
-            ax.set_yticks(range(len(part)), [_place(cell) for cell in part], fontsize=8)
+            ax.set_yticks(range(len(part)), [cell.short_place(50) for cell in part], fontsize=8)
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
         span = f" (cells {start + 1} to {start + len(part)} of {len(cells)})" if len(cells) > MAX_ROWS else ""
@@ -232,11 +232,6 @@ def _charts(
             figure=figure,
             wide=True,
         )
-
-
-def _place(cell: CellView) -> str:
-    """A row's name: of a long one the strategy is cut, never the devices."""
-    return f"{shorter(cell.name, 50)} on {cell.record.devices}"
 
 
 def _by_rank(cell: CellView) -> dict[int, dict[str, float]]:

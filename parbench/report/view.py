@@ -53,6 +53,10 @@ class CellView:
         """Name and devices, such as `ddp on 2`."""
         return f"{self.name} on {self.record.devices}"
 
+    def short_place(self, length: int) -> str:
+        """Name and devices where there is little room: the name is cut, never the devices."""
+        return f"{shorter(self.name, length)} on {self.record.devices}"
+
     @property
     def comparable(self) -> bool:
         """Measured in every round, and not known to compute something else than the reference by mistake."""
@@ -178,6 +182,12 @@ def grouped(items: Sequence[Any], key: Callable[[Any], Hashable]) -> list[list[A
     for item in items:
         found[key(item)].append(item)
     return list(found.values())
+
+
+def shorter(name: str, length: int = 52) -> str:
+    """A name that fits beside a drawing. It never begins with the underscore by which matplotlib hides labels."""
+    cut = name if len(name) <= length else f"{name[: length - 1]}…"
+    return f"\N{ZERO WIDTH SPACE}{cut}" if cut.startswith("_") else cut
 
 
 def slug(text: str) -> str:
