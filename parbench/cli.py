@@ -148,9 +148,7 @@ def table(run: str, results: Path, form: str) -> None:
 @click.argument("runs", nargs=-1, metavar="[RUN…]")
 @_results
 @click.option("--out", type=click.Path(path_type=Path), help="The report's folder; one below report/ if left out.")
-@click.option(
-    "--format", "forms", default="html,png,svg", show_default=True, help="What to write, with commas between."
-)
+@click.option("--format", "forms", default="html", show_default=True, help="html, png and svg, with commas between.")
 def report(runs: tuple[str, ...], results: Path, out: Path | None, forms: str) -> None:
     """Render RUN (a run's folder, its id, or latest) as a page and as charts; several RUNs side by side."""
     from parbench.errors import UsageError

@@ -14,7 +14,7 @@ from parbench.report.labels import place_labels
 from parbench.report.view import CellView, Panel, shorter
 from parbench.results.export import with_interval
 from parbench.results.figures import FIGURES
-from parbench.results.units import MIB, significant
+from parbench.results.units import MIB
 
 HEADER = ("strategy", "devices")
 
@@ -193,6 +193,11 @@ def _scatter(axes: Axes, panel: Panel) -> None:
         size = 6 + 2 * math.log2(cell.record.devices)
         axes.plot(x, y, linestyle="none", **{**marker(cell.look), "markersize": min(size, 18)})
     axes.margins(0.12, 0.14)
+    heights = [_point(cell)[1] for cell in cells]
+    if max(heights) > 8 * min(heights):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(LogLocator(subs=()))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     axes.set_xlabel("peak memory of the fullest rank, MiB")
@@ -281,4 +286,4 @@ def _absent(panels: Sequence[Panel]) -> str:
     if not count:
         return ""
     cells = "cell that is" if count == 1 else "cells that are"
-    return f" Not drawn: {significant(count)} {cells} not comparable; the table says why."
+    return f" Not drawn: {count} {cells} not comparable; the table says why."

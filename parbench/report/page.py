@@ -108,7 +108,7 @@ def render(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         measured=measured,
         differences=[[name, *values] for name, values in measured.differences(runs)],
         compared=measured.compared(runs) if len(runs) > 1 else [],
-        compared_titles=[f"{view.name} ÷ {runs[0].name}" for view in runs[1:]],
+        compared_titles=[f"run {number} ÷ run 1" for number in range(2, len(runs) + 1)],
         noise_rows=measured.noise_rows,
         listed=listed,
         plain=plain,

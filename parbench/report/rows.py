@@ -45,9 +45,8 @@ def memory(panel: Panel, prefix: str) -> Iterator[Chart]:
                 y, left = row - 0.4 + height * (index + 0.5), 0.0
                 for kind, size in parts.items():
                     style = _KINDS[min(kinds.index(kind), len(_KINDS) - 1)]
-                    ax.barh(
-                        y, size / MIB, height * 0.86, left, color=cell.look.hex, edgecolor=INK, linewidth=0.4, **style
-                    )
+                    edge: dict[str, Any] = {"edgecolor": INK, "linewidth": 0.4 if len(by_rank) < 5 else 0}
+                    ax.barh(y, size / MIB, height * 0.86, left, color=cell.look.hex, **edge, **style)
                     left += size / MIB
         ax.set_xlabel("peak memory of each rank, MiB")
         if len(kinds) > 1:

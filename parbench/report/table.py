@@ -59,7 +59,12 @@ def columns(runs: Sequence[RunView]) -> list[Column]:
     return [
         *(column for column in found if several.get(column.key, True)),
         *(_figure(name) for name in shared_figures(cells) if name != "parity_deviation"),
-        Column("parity", "parity", "", lambda cell: plain(cell.row["parity"]) if isinstance(cell.row["parity"], str) else "–"),
+        Column(
+            "parity",
+            "parity",
+            "",
+            lambda cell: plain(cell.row["parity"]) if isinstance(cell.row["parity"], str) else "–",
+        ),
         Column("status", "status", "", lambda cell: plain(cell.row["status"]).replace("_", " ")),
     ]
 

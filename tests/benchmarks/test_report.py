@@ -1,4 +1,4 @@
-"""What a report costs: seconds and peak memory of `parbench report` for runs of three sizes, in a process of its own."""
+"""What a report costs: seconds and peak memory of `parbench report`, in a process of its own, at several sizes."""
 
 import subprocess
 import sys
@@ -19,14 +19,10 @@ REPORT = """
 import resource, sys
 from parbench.cli import main
 
-sys.argv[0] = "parbench"
-main_error = None
 try:
     main()
-except SystemExit as ended:
-    main_error = ended.code
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
-sys.exit(main_error)
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
 """
 
 
