@@ -67,6 +67,7 @@ _STYLE: Any = {
     "legend.handlelength": 3.2,
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.07,
 }
 
 MAX_LEGEND = 24
