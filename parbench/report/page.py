@@ -16,7 +16,7 @@ from parbench.report.canvas import Chart, inline, png, svg
 from parbench.report.charts import efficiency, throughput, trade_off
 from parbench.report.losses import losses
 from parbench.report.rows import further, memory, step_series, step_times
-from parbench.report.table import Column, columns, filters, table_rows
+from parbench.report.table import Column, columns, filters, parity_detail, table_rows
 from parbench.report.verdict import listed, verdict
 from parbench.report.view import Panel, RunView, grouped, shared_figures, slug, views
 from parbench.results.export import as_json, plain
@@ -112,7 +112,7 @@ def render(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         noise_rows=measured.noise_rows,
         listed=listed,
         plain=plain,
-        deviation=FIGURES["parity_deviation"].shown,
+        parity_detail=parity_detail,
         style=Markup((_TEMPLATES / "style.css").read_text() + _palettes()),  # noqa: S704 - no user's text is in it
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

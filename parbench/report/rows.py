@@ -26,6 +26,7 @@ _POINTS_A_ROW = 240
 # What has a chart of its own; every other figure of the registry gets a plain one.
 _CHARTED = {
     "tokens_per_s", "speedup", "scaling_efficiency", "step_time_s", "peak_memory_bytes", "parity_deviation",
+    "differing_sequences",
 }  # fmt: skip
 
 Draw = Callable[[Axes, Sequence[CellView]], None]

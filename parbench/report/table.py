@@ -9,6 +9,9 @@ from parbench.results.figures import FIGURES
 
 Text = Callable[[CellView], str]
 
+PARITY = ("parity_deviation", "differing_sequences")
+"""What the parity gate saw: said beside its verdict, not in a column of its own."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -19,6 +22,12 @@ class Column:
     meaning: str
     text: Text
     number: Callable[[CellView], float | None] | None = None
+
+
+def parity_detail(cell: CellView) -> str:
+    """What the gate saw, where it saw any difference."""
+    seen = ((FIGURES[name], cell.value(name)) for name in PARITY if name in FIGURES)
+    return ", ".join(f"{figure.shown(value)} {figure.unit}" for figure, value in seen if value)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def columns(runs: Sequence[RunView]) -> list[Column]:
     ]
     return [
         *(column for column in found if several.get(column.key, True)),
-        *(_figure(name) for name in shared_figures(cells) if name != "parity_deviation"),
+        *(_figure(name) for name in shared_figures(cells) if name not in PARITY),
         Column(
             "parity",
             "parity",

@@ -41,4 +41,6 @@ _WRITERS: dict[str, Callable[[float], str]] = {
     "bytes": lambda number: f"{number / MIB:,.0f} MiB" if number < 100 * GIB else f"{number / GIB:,.1f} GiB",
     "perplexity": lambda number: f"{number:,.2f}" if number < 1e6 else f"{number:.2e}",
     "nats": lambda number: f"{number:.2g}",
+    "models/h": lambda number: f"{number:,.1f}",
+    "sequences": lambda number: f"{number:,.0f}",
 }
