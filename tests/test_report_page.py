@@ -1,5 +1,6 @@
 """The page and its files, from made-up runs and from the stored one."""
 
+import io
 import json
 import re
 import shlex
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from parbench.cells import catalogue
 from parbench.document import read_document
@@ -15,8 +17,10 @@ from parbench.loader import draft_scenario
 from parbench.report import measured
 from parbench.report.page import folder_name, write_report
 from parbench.report.view import views
-from parbench.results.export import plain
+from parbench.results.export import plain, print_table
+from parbench.results.identity import looks
 from parbench.results.store import Run, read_run
+from parbench.results.tables import cells_table
 from parbench.results.trial import DeviceMemory, MemoryRecord
 from tests.records import LOSSES, cell, job, rank, reference, run, run_record, trial
 
@@ -33,7 +37,7 @@ HOSTILE = [
     "_hidden",
     "{{ 7 * 7 }}",
     '=HYPERLINK("http://example.org","x")',
-    "\u202egnp.exe",
+    "\u202egnp.exe\uffff",
     "漢字 🙂",
     "x" * 100,
     "javascript:alert(1)",
@@ -149,7 +153,9 @@ def test_no_name_is_anything_but_text(text, ordinary, tmp_path):
     count = {tag: sum(found == tag for found, _ in page.tags) for tag in ("script", "img", "style", "svg", "iframe")}
     assert count == {tag: sum(found == tag for found, _ in ordinary.tags) for tag in count}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page.source)
+    assert not re.search(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", page.source
+    )
     for _, attributes in page.tags:
         assert not (attributes.get("href") or "").startswith("javascript:")
     for drawing in (tmp_path / "hostile/charts").glob("*.svg"):
@@ -295,3 +301,13 @@ def test_charts_alone(tmp_path):
     assert write_report([made_up()], tmp_path, ("png",)) == tmp_path / "charts"
     assert not (tmp_path / "index.html").exists()
     assert not list(tmp_path.rglob("*.svg"))
+
+
+def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path):
+    stored = read_run(STORED)
+    console = Console(file=io.StringIO(), width=300)
+    print_table(cells_table(stored), console)
+    page = page_of([stored], tmp_path).text
+    for label, look in looks((each.strategy, each.label) for each in stored.record.cells).items():
+        assert f"{look.glyph} {label}" in console.file.getvalue()
+        assert f"{look.glyph} {label}" in page

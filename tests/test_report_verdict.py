@@ -63,6 +63,17 @@ def test_those_behind_are_sorted_by_what_is_certain():
     assert sentences[3].startswith("Slower than one device: slow on 2 with 0.66× [")
 
 
+def test_what_is_lost_of_a_step_is_the_reason_where_it_was_measured():
+    pipe = cell("pipe", 2)
+    trials = [
+        trial(pipe, number, ranks=(rank(jobs=(job(window_s=4.0 * factor, compute_s=2.0 * factor),)),))
+        for number, factor in enumerate((1.0, 1.01, 0.99))
+    ]
+    sentences = said([SINGLE, pipe], [*SINGLE_TRIALS, *trials])
+    assert sentences[1].startswith("Slower than one device: pipe on 2 with 0.50× [")
+    assert sentences[1].endswith("] because of bubble 50 %.")
+
+
 def test_several_models_at_once_are_no_rival_of_one_model():
     pool = cell("pool", 2, models=2)
     expected = reference(SINGLE, ranks=(rank(jobs=(job(0), job(1))),))

@@ -17,7 +17,8 @@ from parbench.results.figures import FIGURES
 from parbench.results.identity import looks
 from parbench.results.units import known
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Also what no XML may hold: noncharacters, and halves of a surrogate pair.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def plain(text: object) -> str:
