@@ -52,24 +52,14 @@ def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: 
 
     def render() -> tuple[float, float, float]:
         started = time.monotonic()
-        command = [
-            sys.executable,
-            "-c",
-            REPORT,
-            "report",
-            str(folder),
-            "--out",
-            str(tmp_path / "out"),
-            "--format",
-            forms,
-        ]
-        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        arguments = ["report", str(folder), "--out", str(tmp_path / "out"), "--format", forms]
+        ended = subprocess.run([sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True)
         cpu_s, peak_bytes = map(float, ended.stderr.splitlines()[-1].split())
         return time.monotonic() - started, cpu_s, peak_bytes / 1e9
 
     wall_s, cpu_s, peak_gb = benchmark.pedantic(render, rounds=1)
     page = (tmp_path / "out" / "index.html").stat().st_size / 1e6
     print(
-        f"\n{size} cells × {rounds} rounds × {steps} steps as {forms}: {wall_s:.1f} s ({cpu_s:.1f} s of CPU), {peak_gb:.2f} GB at most, "
-        f"{1000 * cpu_s / size:.0f} ms of CPU a cell, page of {page:.1f} MB"
+        f"\n{size} cells × {rounds} rounds × {steps} steps as {forms}: {wall_s:.1f} s, of CPU {cpu_s:.1f} s "
+        f"({1000 * cpu_s / size:.0f} ms a cell), {peak_gb:.2f} GB at most, page of {page:.1f} MB"
     )
