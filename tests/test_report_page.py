@@ -311,3 +311,13 @@ def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path)
     for label, look in looks((each.strategy, each.label) for each in stored.record.cells).items():
         assert f"{look.glyph} {label}" in console.file.getvalue()
         assert f"{look.glyph} {label}" in page
+
+
+def test_phases_are_apart_and_said_once(tmp_path):
+    cells = [
+        cell(workload=name, phase=phase) for name, phase in (("a", "train"), ("a, score", "score"), ("b", "score"))
+    ]
+    page = page_of([run(cells, [*map(reference, cells), *map(trial, cells)])], tmp_path)
+    for title in ("a, strong scaling", "a, score, strong scaling", "b (score), strong scaling"):
+        assert title in page.text
+    assert {"a-strong-throughput", "a-score-strong-throughput", "b-strong-throughput"} <= set(page.ids)

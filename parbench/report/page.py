@@ -124,7 +124,7 @@ def _sections(runs: Sequence[RunView], folder: Path, formats: Collection[str]) -
     sections = []
     taken: set[str] = set()
     for group in grouped(panels, lambda panel: panel.key):
-        name = slug("-".join(part for part in group[0].key if part != "train"))
+        name = slug(f"{group[0].workload} {group[0].scaling}")
         name = name if name not in taken else f"{name}-{len(taken) + 1}"
         taken.add(name)
         # One by one: a drawing is dropped as soon as it is written down.

@@ -110,7 +110,8 @@ class Panel:
     @property
     def title(self) -> str:
         """Such as `lstm, strong scaling`."""
-        phase = "" if self.phase == "train" else f" ({plain(self.phase)})"
+        said = self.phase == "train" or self.phase in self.workload
+        phase = "" if said else f" ({plain(self.phase)})"
         return f"{self.workload}{phase}, {self.scaling} scaling"
 
     @cached_property
