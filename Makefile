@@ -3,10 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint benchmark clean
+EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores
 
-run: $(READY)  ## the main job: measure the headline scenario and print its table
-	$(BIN)/parbench run scenarios/lstm_scaling.yaml
+.PHONY: run test lint benchmark example clean
+
+run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
+	@# 3: a cell failed. The report shows it.
+	status=0; $(BIN)/parbench run scenarios/lstm_scaling.yaml || status=$$?; \
+	case $$status in 0|3) $(BIN)/parbench report;; esac; exit $$status
 
 test: lint  ## lint, types and the whole test suite
 	$(BIN)/pytest
@@ -19,6 +23,9 @@ lint: $(READY)
 
 benchmark: $(READY)  ## fidelity, cost and scaling, against plain torch scripts
 	$(BIN)/pytest tests/benchmarks --benchmark-only -s
+
+example: $(READY)  ## render the example report again, from EXAMPLE_RUNS
+	$(BIN)/parbench report $(EXAMPLE_RUNS) --out report/example --format html,png
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

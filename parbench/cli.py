@@ -22,6 +22,7 @@ EXIT_CELL_FAILED = 3
 EXIT_INTERRUPTED = 130
 
 RESULTS = Path("results")
+REPORTS = Path("report")
 
 _scenario = click.argument("scenario", type=click.Path(path_type=Path))
 _set = click.option(
@@ -44,6 +45,7 @@ def cli() -> None:
     \b
     parbench run scenarios/lstm_scaling.yaml    measure
     parbench table                              the latest run's table again
+    parbench report                             a page with its verdict, table and charts
     parbench doctor                             what would disturb a measurement here
     """
 
@@ -140,6 +142,26 @@ def table(run: str, results: Path, form: str) -> None:
     from parbench.results.store import find_run, read_run
 
     _show(read_run(find_run(run, results)), form)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, metavar="[RUN…]")
+@_results
+@click.option("--out", type=click.Path(path_type=Path), help="The report's folder; one below report/ if left out.")
+@click.option("--format", "forms", default="html", show_default=True, help="html, png and svg, with commas between.")
+def report(runs: tuple[str, ...], results: Path, out: Path | None, forms: str) -> None:
+    """Render RUN (a run's folder, its id, or latest) as a page and as charts; several RUNs side by side."""
+    from parbench.errors import UsageError
+    from parbench.report.page import FORMATS, folder_name, write_report
+    from parbench.results.store import find_run, read_run
+
+    chosen = [form.strip() for form in forms.split(",")]
+    if unknown := [form for form in chosen if form not in FORMATS]:
+        raise UsageError(f"--format: there is no format '{unknown[0]}'; choose from {', '.join(FORMATS)}")
+    found = [read_run(find_run(run, results)) for run in runs or ("latest",)]
+    for problem in (problem for run in found for problem in run.problems):
+        click.echo(_plain(problem), err=True)
+    click.echo(write_report(found, out or REPORTS / folder_name(found), chosen))
 
 
 @cli.command()

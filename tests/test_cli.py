@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from io import StringIO
@@ -233,3 +234,75 @@ def test_the_worker_runs_by_hand_from_a_trials_folder(parbench: CommandLine, tin
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads((folder / "rank0.json").read_text())["stage"] == "done"
+
+
+class TestReport:
+    """`parbench report`: what is rendered, where to, and what is said of what cannot be."""
+
+    STORED = REPOSITORY / "results" / "stored" / "lstm_scaling-cpu-2-cores"
+
+    @pytest.fixture
+    def stored(self, parbench: CommandLine) -> Path:
+        """The stored run as the only one below results/."""
+        folder = parbench.folder / "results" / "mine"
+        shutil.copytree(self.STORED, folder)
+        return folder
+
+    def test_the_latest_run_is_rendered_below_report(self, parbench: CommandLine, stored: Path) -> None:
+        ended = parbench("report")
+        assert ended.returncode == 0, ended.stderr
+        page = parbench.folder / ended.stdout.strip()
+        assert page == parbench.folder / "report" / "20261124t002144z-lstm-scaling" / "index.html"
+        assert "tie for fastest" in page.read_text()
+        assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+
+    def test_formats_and_several_runs(self, parbench: CommandLine, stored: Path) -> None:
+        ended = parbench("report", "mine", self.STORED, "--out", "out", "--format", "html,png, svg")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.strip() == "out/index.html"
+        names = {path.suffix for path in (parbench.folder / "out" / "charts").iterdir()}
+        assert names == {".png", ".svg"}
+
+    def test_it_needs_no_torch(self, parbench: CommandLine, stored: Path) -> None:
+        ended = without_torch("report", "--format", "html,png", cwd=parbench.folder)
+        assert ended.returncode == 0, ended.stderr
+
+    def test_a_torn_line_is_reported_and_the_rest_is_used(self, parbench: CommandLine, stored: Path) -> None:
+        with (stored / "trials.jsonl").open("a") as file:
+            file.write('{"schema_version": 1, "purpose"')
+        ended = parbench("report")
+        assert ended.returncode == 0
+        assert "trials.jsonl, line 79 is left out" in ended.stderr
+        assert "line 79 is left out" in (parbench.folder / ended.stdout.strip()).read_text()
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["nowhere"], "there is no run 'nowhere'"),
+            (["mine", "nowhere"], "there is no run 'nowhere'"),
+            (["--format", "pdf"], "there is no format 'pdf'; choose from html, png, svg"),
+            (["--format", "html,"], "there is no format ''"),
+            (["--out", "file/out"], "choose another with --out"),
+        ],
+    )
+    def test_bad_usage_is_a_sentence(
+        self, parbench: CommandLine, stored: Path, arguments: list[str], sentence: str
+    ) -> None:
+        (parbench.folder / "file").write_text("in the way")
+        ended = parbench("report", *arguments)
+        assert ended.returncode == 2
+        assert sentence in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.stdout == ""
+
+    def test_without_a_run_it_says_how_to_start_one(self, parbench: CommandLine) -> None:
+        ended = parbench("report")
+        assert ended.returncode == 2
+        assert "there is no run in results yet; start one with: parbench run SCENARIO" in ended.stderr
+
+    def test_a_run_of_a_newer_version_is_refused(self, parbench: CommandLine, stored: Path) -> None:
+        record = stored / "run.json"
+        record.write_text(record.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+        ended = parbench("report")
+        assert ended.returncode == 2
+        assert "schema version 99" in ended.stderr

@@ -25,6 +25,7 @@ HOSTILE = [
     "a\nb",
     "a\tb",
     "\u202egnp.exe",
+    "a\uffffb",
     "=1+1",
     '=HYPERLINK("http://example.org","x")',
     "+1",

@@ -14,8 +14,11 @@ from rich.text import Text
 
 from parbench.errors import UsageError
 from parbench.results.figures import FIGURES
+from parbench.results.identity import looks
+from parbench.results.units import known
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Also what no XML may hold: noncharacters, and halves of a surrogate pair.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def plain(text: object) -> str:
@@ -36,9 +39,14 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def to_json(table: pd.DataFrame) -> str:
     """A list of rows; unknown figures are null."""
-    rows = [{key: _json_value(value) for key, value in row.items()} for row in table.to_dict(orient="records")]
+    rows = [as_json(row) for row in table.to_dict(orient="records")]
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the table as JSON has it: an unknown or infinite figure is null."""
+    return {str(key): _json_value(value) for key, value in row.items()}
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -60,6 +68,7 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
     """The table for people: one line a cell, and below it the reasons of those that were not measured well."""
+    look = looks(zip(table["strategy"], table["label"], strict=True))
     for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
         first = rows.iloc[0]
         batch = (
@@ -73,7 +82,9 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
             view.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows.to_dict(orient="records"):
             style = "" if row["status"] == "ok" and row["parity"] != "failed" else "dim"
-            view.add_row(*(Text(plain(column(row))) for column in TERMINAL.values()), style=style)
+            name, *rest = (Text(plain(column(row))) for column in TERMINAL.values())
+            mark = look[row["label"]]
+            view.add_row(Text.assemble((mark.glyph, mark.hex), " ", name), *rest, style=style)
         console.print(view)
     for row in table.to_dict(orient="records"):
         if isinstance(row["reason"], str):
@@ -87,42 +98,35 @@ def _name(row: Mapping[Any, Any]) -> str:
     return plain(row["label"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _figure(name: str, scale: float, digits: int, suffix: str = "") -> Callable[[Mapping[Any, Any]], str]:
-    def shown(row: Mapping[Any, Any]) -> str:
-        value = row[name]
-        return f"{value * scale:,.{digits}f}{suffix}" if _known(value) else "–"
+def with_interval(name: str, row: Mapping[Any, Any]) -> str:
+    """A figure of a table's row as it is written everywhere, with its confidence interval where it has one."""
+    figure = FIGURES[name]
+    low, high = row.get(f"{name}_ci_low"), row.get(f"{name}_ci_high")
+    if not known(row[name]) or not known(low) or low == high:
+        return figure.shown(row[name])
+    unit = figure.shown(row[name]).lstrip("0123456789.,")
+    return (
+        f"{figure.shown(row[name])} [{figure.shown(low).removesuffix(unit)}, {figure.shown(high).removesuffix(unit)}]"
+    )
 
-    return shown
 
-
-def _with_interval(name: str, digits: int, suffix: str = "") -> Callable[[Mapping[Any, Any]], str]:
-    def shown(row: Mapping[Any, Any]) -> str:
-        value, low, high = row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"]
-        if not _known(value):
-            return "–"
-        interval = f" [{low:,.{digits}f}, {high:,.{digits}f}]" if _known(low) and low != high else ""
-        return f"{value:,.{digits}f}{suffix}{interval}"
-
-    return shown
+def _figure(name: str) -> Callable[[Mapping[Any, Any]], str]:
+    return lambda row: with_interval(name, row)
 
 
 TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
     "strategy": _name,
     "devices": lambda row: str(row["devices"]),
     "models": lambda row: str(row["models"]),
-    FIGURES["tokens_per_s"].title: _with_interval("tokens_per_s", 0),
-    FIGURES["speedup"].title: _with_interval("speedup", 2, "×"),
-    FIGURES["scaling_efficiency"].title: _figure("scaling_efficiency", 100, 0, " %"),
-    FIGURES["step_time_s"].title: _figure("step_time_s", 1000, 1, " ms"),
-    FIGURES["peak_memory_bytes"].title: _figure("peak_memory_bytes", 1 / 2**20, 0, " MiB"),
-    FIGURES["validation_perplexity"].title: _figure("validation_perplexity", 1, 2),
+    FIGURES["tokens_per_s"].title: _figure("tokens_per_s"),
+    FIGURES["speedup"].title: _figure("speedup"),
+    FIGURES["scaling_efficiency"].title: _figure("scaling_efficiency"),
+    FIGURES["step_time_s"].title: _figure("step_time_s"),
+    FIGURES["peak_memory_bytes"].title: _figure("peak_memory_bytes"),
+    FIGURES["validation_perplexity"].title: _figure("validation_perplexity"),
     "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
     "status": lambda row: str(row["status"]),
 }
-
-
-def _known(value: object) -> bool:
-    return isinstance(value, int | float) and not math.isnan(value)
 
 
 def _json_value(value: object) -> object:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy
 
+from parbench.results import units
 from parbench.results.trial import CellRecord, JobRecord, MemoryRecord, RankRecord, Trial
 
 Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences"]
@@ -29,6 +30,10 @@ class Figure:
     unit: Unit
     better: Literal["higher", "lower"] | None
     meaning: str
+
+    def shown(self, value: object) -> str:
+        """A value of it as every table, chart and page writes it; `–` where it is unknown."""
+        return units.shown(value, self.unit)
 
 
 FIGURES = {
@@ -339,3 +344,35 @@ def _rank_peak(memory: MemoryRecord) -> int | None:
     if memory.devices:
         return max(device.allocated_peak for device in memory.devices)
     return memory.resident_growth
+
+
+def slowest_steps(trial: Trial) -> list[float]:
+    """The step times of the rank whose median step is the slowest, in seconds, in order: the ones of `step_time_s`."""
+    ranks = [steps for rank in trial.ranks if (steps := _step_times(rank))]
+    return max(ranks, key=statistics.median, default=[])
+
+
+def memory_by_rank(trial: Trial) -> dict[int, dict[str, int]]:
+    """Each rank's peak in bytes, cut into kinds that add up; of a rank with several CUDA devices, the fullest one."""
+    return {rank.rank: kinds for rank in trial.ranks if (kinds := _memory_kinds(rank.memory))}
+
+
+def step_deviations(trial: Trial, reference: Trial) -> list[float]:
+    """The largest difference of any model's loss from the reference's at each of the first steps, in nats per token."""
+    found, expected = job_losses(trial), job_losses(reference)
+    pairs = [
+        [abs(a - b) for a, b in zip(losses, expected[number], strict=False)]
+        for number, losses in found.items()
+        if number in expected
+    ]
+    return [max(step) for step in zip(*pairs, strict=False)]
+
+
+def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:
+    if memory.devices:
+        fullest = max(memory.devices, key=lambda device: device.allocated_peak)
+        return {
+            "allocated": fullest.allocated_peak,
+            "reserved beyond that": max(0, fullest.reserved_peak - fullest.allocated_peak),
+        }
+    return {} if memory.resident_growth is None else {"resident growth": memory.resident_growth}

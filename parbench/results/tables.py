@@ -217,6 +217,11 @@ def _peak_flops(environment: Mapping[str, Any]) -> float | None:
     return peak_flops(str(names.pop())) if len(names) == 1 else None
 
 
+def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
+    """The trials that the table is made of, by the key of their cell."""
+    return _by_key(run, purpose)
+
+
 def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:
     """The trials that count: those taken in the environment that the run was last started in."""
     found: defaultdict[str, list[Trial]] = defaultdict(list)

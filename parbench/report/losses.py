@@ -1,0 +1,119 @@
+"""What the parity gate saw: the first steps' losses of each strategy, over the reference's."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from parbench.report.canvas import INK, MUTED, Chart, drawing, legend, marker
+from parbench.report.view import CellView, Panel
+from parbench.results import figures
+from parbench.results.figures import PARITY_TOLERANCE
+from parbench.results.units import shown
+
+
+def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
+    """Losses above, and below them how far each lies from the reference, with the gate's tolerance."""
+    courses = {cell.anchor: _losses(cell) for cell in panel.cells}
+    away = {cell.anchor: _deviations(cell) for cell in panel.cells}
+    cells = [cell for cell in panel.cells if courses[cell.anchor] and away[cell.anchor]]
+    if not cells:
+        return
+    with drawing():
+        figure = Figure(figsize=(5.6, 4.2))
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
+        _draw_losses(upper, cells, courses)
+        tolerance = PARITY_TOLERANCE.get(cells[0].record.precision)
+        _draw_deviations(lower, cells, away, tolerance)
+        extra = [Line2D([], [], color=MUTED, linewidth=6, alpha=0.35, label="reference")]
+        if tolerance:
+            extra.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="tolerance"))
+        legend(figure, cells, extra)
+    steps = max(len(found) for found in away.values())
+    yield Chart(
+        id=f"{prefix}-losses",
+        name="Losses over the reference",
+        subject=panel.title,
+        caption="The first steps' losses of the first model, and the largest distance of any model's loss from the "
+        "reference's in any round. Below the dashed tolerance a strategy has computed the same thing; points on the "
+        "bottom line agree to the last digit.",
+        alt="Largest deviation from the reference's losses: "
+        + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
+        + " nats per token.",
+        header=("strategy", "devices", *(f"step {number + 1}: loss (deviation)" for number in range(steps))),
+        rows=[
+            [cell.name, str(cell.record.devices), *_texts(courses[cell.anchor], away[cell.anchor])] for cell in cells
+        ],
+        figure=figure,
+    )
+
+
+def _losses(cell: CellView) -> list[float]:
+    found = [losses for trial in cell.trials[:1] for losses in figures.job_losses(trial).values()]
+    return found[0] if found else []
+
+
+def _deviations(cell: CellView) -> list[float]:
+    """The largest over rounds, at each step."""
+    reference = cell.reference
+    if reference is None:
+        return []
+    rounds = [found for trial in cell.trials if (found := figures.step_deviations(trial, reference))]
+    return [max(step) for step in zip(*rounds, strict=False)]
+
+
+def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, list[float]]) -> None:
+    expected = next((list(each.values()) for cell in cells if (each := _reference(cell))), [])
+    if expected:
+        ax.plot(range(1, len(expected[0]) + 1), expected[0], color=MUTED, linewidth=7, alpha=0.35)
+    for x, cell in _dodged(cells):
+        y = courses[cell.anchor]
+        ax.plot([step + x for step in range(1, len(y) + 1)], y, **{**_style(cell), "linestyle": "none"})
+    ax.set_ylabel("loss, nats")
+
+
+def _draw_deviations(
+    ax: Axes, cells: Sequence[CellView], away: dict[str, list[float]], tolerance: float | None
+) -> None:
+    nonzero = [value for cell in cells for value in away[cell.anchor] if value > 0]
+    floor = min([*nonzero, tolerance or 1e-5]) / 6
+    for x, cell in _dodged(cells):
+        y = [max(value, floor) for value in away[cell.anchor]]
+        ax.plot([step + x for step in range(1, len(y) + 1)], y, **_style(cell))
+    if tolerance:
+        ax.axhline(tolerance, color=INK, linewidth=1, linestyle=(0, (6, 3)))
+    ax.set_yscale("log")
+    ax.set_ylim(floor / 3, max([*nonzero, tolerance or 0]) * 3)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
+    ax.text(0.995, 0.045, "bottom: no difference at all", transform=ax.transAxes, ha="right", color=MUTED, fontsize=7.5)
+    ax.set_ylabel("distance, nats")
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _reference(cell: CellView) -> dict[int, list[float]]:
+    return figures.job_losses(cell.reference) if cell.reference else {}
+
+
+def _dodged(cells: Sequence[CellView]) -> Iterator[tuple[float, CellView]]:
+    """Cells with the shift that keeps equal losses from hiding one another."""
+    spread = min(0.045, 0.5 / len(cells))
+    for index, cell in enumerate(cells):
+        yield (index - (len(cells) - 1) / 2) * spread, cell
+
+
+def _style(cell: CellView) -> dict[str, Any]:
+    return {
+        "color": cell.look.hex,
+        "linestyle": cell.look.linestyle,
+        "linewidth": 1.1,
+        **marker(cell.look),
+        "markersize": 5,
+    }
+
+
+def _texts(course: Sequence[float], away: Sequence[float]) -> list[str]:
+    return [f"{loss:.6f} ({deviation:.1e})" for loss, deviation in zip(course, away, strict=False)]

@@ -1,0 +1,46 @@
+"""How a value is written, by its unit: the one formatter of tables, charts and pages."""
+
+import math
+from collections.abc import Callable
+
+MIB, GIB = 2**20, 2**30
+
+
+def shown(value: object, unit: str) -> str:
+    """A value with its unit, such as `61.2 ms`; `–` where it is unknown. A unit not known here is written after it."""
+    if not known(value):
+        return "–"
+    number = float(value)  # type: ignore[arg-type]
+    if math.isinf(number):
+        return "∞"
+    return _WRITERS[unit](number) if unit in _WRITERS else f"{significant(number)} {unit}"
+
+
+def known(value: object) -> bool:
+    """Whether a table's field holds a number."""
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+def significant(number: float) -> str:
+    """Three significant digits, with separators where the number is long."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    digits = 2 - math.floor(math.log10(abs(number)))
+    return f"{number:,.{max(digits, 0)}f}" if -4 < digits < 7 or number > 1 else f"{number:.2g}"
+
+
+def _seconds(number: float) -> str:
+    return f"{number * 1000:,.1f} ms" if abs(number) < 10 else f"{number:,.1f} s"
+
+
+_WRITERS: dict[str, Callable[[float], str]] = {
+    "tokens/s": lambda number: f"{number:,.0f}",
+    "s": _seconds,
+    "×": lambda number: f"{number:.2f}×",
+    "%": lambda number: f"{number * 100:.0f} %",
+    "bytes": lambda number: f"{number / MIB:,.0f} MiB" if number < 100 * GIB else f"{number / GIB:,.1f} GiB",
+    "perplexity": lambda number: f"{number:,.2f}" if number < 1e6 else f"{number:.2e}",
+    "nats": lambda number: f"{number:.2g}",
+    "models/h": lambda number: f"{number:,.1f}",
+    "sequences": lambda number: f"{number:,.0f}",
+}

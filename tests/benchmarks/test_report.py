@@ -1,0 +1,65 @@
+"""What a report costs: seconds and peak memory of `parbench report`, in a process of its own, at several sizes."""
+
+import subprocess
+import sys
+import time
+from itertools import islice, product
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from parbench.results.store import RUN_FILE, TRIALS_FILE
+from tests.records import cell, job, rank, reference, run_record, trial
+
+# (cells, rounds, steps): an ordinary run, and three sizes that grow fourfold up to two million step times.
+SIZES = [(20, 5, 50), (32, 20, 200), (125, 20, 200), (500, 20, 200)]
+
+REPORT = """
+import resource, sys
+from parbench.cli import main
+
+try:
+    main()
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, file=sys.stderr)
+"""
+
+
+def store(folder: Path, size: int, rounds: int, steps: int) -> None:
+    """A run of `size` cells: up to 10 strategies on up to 5 device counts, for as many workloads as it takes."""
+    names = ["single", *(f"strategy{number}" for number in range(9))]
+    every = product((f"workload{number}" for number in range(size)), (1, 2, 4, 8, 16), names)
+    cells = [cell(name, devices, workload=workload) for workload, devices, name in islice(every, size)]
+    folder.mkdir()
+    (folder / RUN_FILE).write_text(run_record(cells, rounds=rounds).model_dump_json())
+    expected = {each.reference: reference(each) for each in cells}
+    with (folder / TRIALS_FILE).open("w") as file:
+        file.writelines(f"{each.model_dump_json()}\n" for each in expected.values())
+        for number, each in product(range(rounds), cells):
+            seconds = (1 + number % 7 / 100) / each.devices**0.8
+            times = tuple(seconds / steps * (1 + (step * 37 % 11) / 50) for step in range(steps))
+            ranks = (rank(jobs=(job(steps=steps, window_s=sum(times), step_times_s=times),)),)
+            file.write(f"{trial(each, number, ranks=ranks).model_dump_json()}\n")
+
+
+@pytest.mark.parametrize("forms", ["html", "html,png,svg"])
+@pytest.mark.parametrize(("size", "rounds", "steps"), SIZES)
+def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: int, steps: int, forms: str) -> None:
+    folder = tmp_path / "run"
+    store(folder, size, rounds, steps)
+
+    def render() -> tuple[float, float, float]:
+        started = time.monotonic()
+        arguments = ["report", str(folder), "--out", str(tmp_path / "out"), "--format", forms]
+        ended = subprocess.run([sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True)
+        cpu_s, peak_bytes = map(float, ended.stderr.splitlines()[-1].split())
+        return time.monotonic() - started, cpu_s, peak_bytes / 1e9
+
+    wall_s, cpu_s, peak_gb = benchmark.pedantic(render, rounds=1)
+    page = (tmp_path / "out" / "index.html").stat().st_size / 1e6
+    print(
+        f"\n{size} cells × {rounds} rounds × {steps} steps as {forms}: {wall_s:.1f} s, of CPU {cpu_s:.1f} s "
+        f"({1000 * cpu_s / size:.0f} ms a cell), {peak_gb:.2f} GB at most, page of {page:.1f} MB"
+    )
