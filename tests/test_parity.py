@@ -1,4 +1,4 @@
-"""Every strategy computes what `single` computes, in real processes: families, devices, scaling, models, phases, axes."""
+"""Every strategy computes what `single` computes, in real processes, for every family, phase and axis."""
 
 import json
 from dataclasses import replace

@@ -15,7 +15,7 @@ from parbench.results.trial import CellRecord, JobRecord, MemoryRecord, RankReco
 Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences"]
 
 PARITY_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 2e-3, "bf16": 5e-3}
-"""How far a loss may lie from the reference, in nats per token, by precision; below fp32, rounding depends on shapes."""
+"""How far a loss may lie from the reference, in nats per token; below fp32, rounding depends on shapes."""
 
 TOKENS_MUST_AGREE = ("fp32",)
 """Precisions in which generated tokens must be the reference's; in others two logits may lie closer than rounding."""
