@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from rich.table import Table
@@ -11,8 +12,8 @@ from rich.text import Text
 from parbench.cells import Plan
 from parbench.results.export import plain
 from parbench.results.store import list_runs, read_run
-from parbench.strategies.base import STRATEGIES
-from parbench.workloads.base import FAMILIES
+from parbench.strategies.base import STRATEGIES, Strategy
+from parbench.workloads.base import FAMILIES, Family
 
 SCENARIOS = Path("scenarios")
 
@@ -21,9 +22,13 @@ def lines(what: str, results: Path) -> Iterator[str]:
     """A line for each of `what`: strategies, workloads, scenarios or runs."""
     match what:
         case "strategies":
-            yield from _classes(STRATEGIES.classes(), STRATEGIES.broken, "strategy")
+            for name, strategy in sorted(STRATEGIES.classes().items()):
+                yield from _strategy_lines(name, strategy)
+            yield from _broken(STRATEGIES.broken, "strategy")
         case "workloads":
-            yield from _classes(FAMILIES.classes(), FAMILIES.broken, "model family")
+            for name, family in sorted(FAMILIES.classes().items()):
+                yield from _family_lines(name, family)
+            yield from _broken(FAMILIES.broken, "model family")
         case "scenarios":
             yield from (str(path) for path in sorted(SCENARIOS.glob("*.yaml")))
         case "runs":
@@ -57,12 +62,34 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def _classes(classes: Mapping[str, type], broken: Mapping[str, str], what: str) -> Iterator[str]:
-    width = max(map(len, [*classes, *broken]), default=0)
-    for name, cls in sorted(classes.items()):
-        options: type[BaseModel] = getattr(cls, "options_type", cls)
-        fields = [field for field in options.model_fields if field != "kind"]
-        takes = f"  [{', '.join(fields)}]" if fields else ""
-        yield f"{name:{width}}  {(inspect.getdoc(cls) or '').partition(chr(10))[0]}{takes}"
+def _strategy_lines(name: str, strategy: type[Strategy[Any]]) -> Iterator[str]:
+    yield f"{name}: {_first_line(strategy)}"
+    yield f"    phases {', '.join(strategy.phases)}; devices {', '.join(strategy.device_kinds)}; {_exactness(strategy)}"
+    yield from _options(strategy.options_type)
+
+
+def _family_lines(name: str, family: type[Family]) -> Iterator[str]:
+    yield f"{name}: {_first_line(family)}"
+    if family.presets:
+        yield f"    presets {', '.join(family.presets)}"
+    yield from _options(family)
+
+
+def _exactness(strategy: type[Strategy[Any]]) -> str:
+    return "exact: losses must match the reference's" if strategy.exact else "inexact: its deviation is reported"
+
+
+def _options(model: type[BaseModel]) -> Iterator[str]:
+    fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
+    if fields:
+        told = (name if field.default is None else f"{name}={field.default}" for name, field in fields.items())
+        yield f"    options {', '.join(told)}"
+
+
+def _broken(broken: Mapping[str, str], what: str) -> Iterator[str]:
     for name, reason in sorted(broken.items()):
-        yield f"{name:{width}}  this {what} could not be imported: {reason}"
+        yield f"{name}: this {what} could not be imported: {reason}"
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]

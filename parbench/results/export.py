@@ -51,8 +51,9 @@ def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """The columns of the terminal's table as a GitHub table."""
-    rows = [[_markdown_cell(column(row)) for column in TERMINAL.values()] for row in table.to_dict(orient="records")]
-    header = f"| {' | '.join(TERMINAL)} |\n|{' --- |' * len(TERMINAL)}\n"
+    columns = {**_where(table), **columns_of(table)}
+    rows = [[_markdown_cell(column(row)) for column in columns.values()] for row in table.to_dict(orient="records")]
+    header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
     return header + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -78,11 +79,12 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
         view = Table(
             title=Text(f"{plain(workload)}: {scaling} scaling, {size}"), title_justify="left", header_style="bold"
         )
-        for index, title in enumerate(TERMINAL):
+        columns = columns_of(rows)
+        for index, title in enumerate(columns):
             view.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows.to_dict(orient="records"):
             style = "" if row["status"] == "ok" and row["parity"] != "failed" else "dim"
-            name, *rest = (Text(plain(column(row))) for column in TERMINAL.values())
+            name, *rest = (Text(plain(column(row))) for column in columns.values())
             mark = look[row["label"]]
             view.add_row(Text.assemble((mark.glyph, mark.hex), " ", name), *rest, style=style)
         console.print(view)
@@ -127,6 +129,37 @@ TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
     "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
     "status": lambda row: str(row["status"]),
 }
+
+
+OCCASIONAL = (
+    "compile_s",
+    "mfu",
+    "bubble",
+    "makespan_s",
+    "models_per_hour",
+    "averaged_perplexity",
+    "time_to_first_token_s",
+    "time_per_output_token_p50_s",
+    "time_per_output_token_p99_s",
+    "decode_tokens_per_s",
+)
+"""Figures that people see where some row has them."""
+
+
+def columns_of(rows: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
+    """The columns that people see of these rows: title and what stands there."""
+    perplexity = FIGURES["validation_perplexity"]
+    silent = {perplexity.title} if rows[perplexity.name].isna().all() else set()
+    usual = {title: column for title, column in TERMINAL.items() if title not in silent}
+    told = {FIGURES[name].title: _figure(name) for name in OCCASIONAL if name in rows and rows[name].notna().any()}
+    *figures, parity, status = usual.items()
+    return {**dict(figures), **told, **dict((parity, status))}
+
+
+def _where(table: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
+    """What tells the rows of a table without titles apart: the workload and the scaling, where there are several."""
+    names = [name for name in ("workload", "scaling") if table[name].nunique() > 1]
+    return {name: lambda row, name=name: str(row[name]) for name in names}  # type: ignore[misc]
 
 
 def _json_value(value: object) -> object:

@@ -28,14 +28,12 @@ class Averaging(Strategy[Options]):
     def step(self, batch):
         from torch import distributed
 
-        loss = self.loss(batch)
-        loss.backward()
+        loss = self.accumulate(batch)
         for parameter in self.model.parameters():
             distributed.all_reduce(parameter.grad, group=self.group)
             parameter.grad /= self.ranks
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.detach()
+        self.updates.apply()
+        return loss
 
 
 class BagOfTokens(Family):
