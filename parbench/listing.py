@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.cells import Plan
+from parbench.check.baselines import list_baselines
 from parbench.results.export import plain
 from parbench.results.store import list_runs, read_run
 from parbench.strategies.base import STRATEGIES
@@ -18,7 +19,7 @@ SCENARIOS = Path("scenarios")
 
 
 def lines(what: str, results: Path) -> Iterator[str]:
-    """A line for each of `what`: strategies, workloads, scenarios or runs."""
+    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines."""
     match what:
         case "strategies":
             yield from _classes(STRATEGIES.classes(), STRATEGIES.broken, "strategy")
@@ -26,6 +27,8 @@ def lines(what: str, results: Path) -> Iterator[str]:
             yield from _classes(FAMILIES.classes(), FAMILIES.broken, "model family")
         case "scenarios":
             yield from (str(path) for path in sorted(SCENARIOS.glob("*.yaml")))
+        case "baselines":
+            yield from list_baselines(results / "baselines")
         case "runs":
             for folder in list_runs(results):
                 run = read_run(folder)

@@ -51,7 +51,7 @@ def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """The columns of the terminal's table as a GitHub table."""
-    rows = [[_markdown_cell(column(row)) for column in TERMINAL.values()] for row in table.to_dict(orient="records")]
+    rows = [[markdown_cell(column(row)) for column in TERMINAL.values()] for row in table.to_dict(orient="records")]
     header = f"| {' | '.join(TERMINAL)} |\n|{' --- |' * len(TERMINAL)}\n"
     return header + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -137,5 +137,6 @@ def _json_value(value: object) -> object:
     return value
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """Text that is only text in a GitHub table."""
     return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", plain(text))
