@@ -220,9 +220,10 @@ class MeasureSpec(Spec):
 class CheckSpec(Spec):
     """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
 
-    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression. `alpha` is
-    the family-wise share of false alarms, `min_effect` the worsening that should be found with probability `power`;
-    from `sessions` stored sessions on, a new one is judged by the spread between them.
+    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression. From
+    `sessions` stored sessions on, a new one is judged by the spread between them; as long as that is unknown, margins
+    are at least `margin_few_sessions`. `alpha` is the family-wise share of false alarms, `min_effect` the worsening
+    that should be found with probability `power`.
     """
 
     gate: Annotated[tuple[MetricName, ...], Field(strict=False, min_length=1)] = (
@@ -231,8 +232,9 @@ class CheckSpec(Spec):
         "peak_memory_bytes",
         "parameters",
     )
-    margin: Annotated[float, Field(ge=0, le=10)] = 0.05
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.02
     margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}
+    margin_few_sessions: Annotated[float, Field(ge=0, le=10)] = 0.05
     min_effect: Annotated[PositiveFloat, Field(le=10)] = 0.2
     alpha: Annotated[PositiveFloat, Field(lt=0.5)] = 0.05
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
@@ -240,11 +242,9 @@ class CheckSpec(Spec):
 
     @model_validator(mode="after")
     def _effects_lie_beyond_margins(self) -> Self:
-        for metric in self.gate:
-            if self.margin_of(metric) >= self.min_effect:
-                raise ValueError(
-                    f"min_effect {self.min_effect} must be larger than the margin {self.margin_of(metric)} of {metric}"
-                )
+        largest = max(self.margin_few_sessions, *map(self.margin_of, self.gate))
+        if largest >= self.min_effect:
+            raise ValueError(f"min_effect {self.min_effect} must be larger than every margin, also {largest}")
         return self
 
     def margin_of(self, metric: MetricName) -> float:

@@ -203,12 +203,8 @@ def _session(run: Run) -> Session:
 def _readable(content: Mapping[str, Any]) -> str:
     """JSON with a line a metric: lists of plain values are not broken up."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    return (
-        re.sub(
-            r"\[[^\[\]{}\"]*\]", lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text
-        )
-        + "\n"
-    )
+    lists = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
+    return lists.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -152,10 +152,12 @@ def _comparison(
 ) -> Comparison | None:
     new = [_worse(metric, value) for value in fresh]
     old = [[_worse(metric, value) for value in session] for session in sessions]
+    margin = spec.margin_of(metric.name)
     if len(old) >= spec.sessions:
-        return between_sessions(new, old)
+        return between_sessions(new, old, margin)
     pooled = [value for session in old for value in session]
-    return within_run(new, pooled, spec.margin_of(metric.name)) if min(len(new), len(pooled)) >= 2 else None
+    enough = min(len(new), len(pooled)) >= 2
+    return within_run(new, pooled, max(margin, spec.margin_few_sessions)) if enough else None
 
 
 def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: CheckSpec) -> Pair:

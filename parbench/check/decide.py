@@ -83,11 +83,11 @@ class Comparison:
             return float(self.tested(shift, alternative).pvalue)
 
 
-def between_sessions(new: Sequence[float], sessions: Sequence[Sequence[float]]) -> Comparison:
+def between_sessions(new: Sequence[float], sessions: Sequence[Sequence[float]], margin: float) -> Comparison:
     """A new session's mean against those of many sessions: the t-test whose interval is a prediction interval.
 
     `scipy.stats.ttest_ind` with a single new observation. The null hypothesis is that the new session is one more of
-    the same kind; the spread between sessions holds what a machine does from day to day.
+    the same kind, worse by at most the margin; the spread between sessions holds what a machine does from day to day.
     """
     from numpy import mean, std
     from scipy.stats import ttest_ind
@@ -98,7 +98,7 @@ def between_sessions(new: Sequence[float], sessions: Sequence[Sequence[float]]) 
         return ttest_ind([fresh[0] - shift], old, alternative=alternative)
 
     estimate = fresh[0] - float(mean(old))
-    return Comparison("between sessions", estimate, float(std(old, ddof=1)), (1, len(old)), 0.0, tested)
+    return Comparison("between sessions", estimate, float(std(old, ddof=1)), (1, len(old)), math.log1p(margin), tested)
 
 
 def within_run(new: Sequence[float], old: Sequence[float], margin: float) -> Comparison:

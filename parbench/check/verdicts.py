@@ -123,10 +123,9 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def _judged(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *, alpha: float) -> Finding:
     comparison = pair.comparison
     assert comparison is not None  # noqa: S101 - for mypy: only what was compared is judged here
-    margin, effect = math.log1p(spec.margin_of(pair.metric.name)), math.log1p(spec.min_effect)
-    detectable = max(comparison.detectable(alpha, spec.power), margin)
+    detectable, effect = comparison.detectable(alpha, spec.power), math.log1p(spec.min_effect)
     reason = None
-    if fell and comparison.estimate > margin:
+    if fell:
         verdict: Verdict = "regressed"
     elif improved:
         verdict = "improved"
@@ -150,7 +149,7 @@ def _judged(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *
         high=math.exp(high),
         p=p,
         p_permutation=pair.p_permutation,
-        margin=spec.margin_of(pair.metric.name),
+        margin=math.expm1(comparison.margin),
         noise=comparison.noise,
         detectable=math.expm1(detectable) if detectable < 10 else None,
         rounds=comparison.counts[0],
@@ -184,8 +183,7 @@ def _judged_exactly(pair: Pair) -> Finding:
 def _surely_better(tested: Sequence[Pair], spec: CheckSpec) -> list[bool]:
     """Which became better by more than the margin, with a correction of their own."""
     comparisons = [pair.comparison for pair in tested if pair.comparison]
-    margins = [math.log1p(spec.margin_of(pair.metric.name)) for pair in tested]
-    beyond = [comparison.estimate < -margin for comparison, margin in zip(comparisons, margins, strict=True)]
+    beyond = [comparison.estimate < -comparison.margin for comparison in comparisons]
     if not any(beyond):
         return beyond
     p_values = [each.p_better if far else 1.0 for each, far in zip(comparisons, beyond, strict=True)]
