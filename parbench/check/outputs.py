@@ -56,15 +56,15 @@ def to_junit(report: Report, *, strict: bool = False) -> str:
     suite = ElementTree.Element("testsuite", {"name": "parbench check"})
     cases = [("gate", "judged something", "error" if report.problem else "passed", report.problem or "")]
     cases += [
-        (finding.cell, finding.metric or "measured", _outcome(finding, strict=strict), _sentence(finding))
+        (finding.cell, finding.metric or "measured", _outcome(finding, strict=strict), sentence(finding))
         for finding in report.findings
         if finding.gated
     ]
-    for cell, name, outcome, sentence in cases:
+    for cell, name, outcome, message in cases:
         case = ElementTree.SubElement(suite, "testcase", {"classname": plain(cell), "name": name, "time": "0"})
         if outcome != "passed":
             kind = {} if outcome == "skipped" else {"type": "parbench"}
-            ElementTree.SubElement(case, outcome, {"message": plain(sentence), **kind})
+            ElementTree.SubElement(case, outcome, {"message": plain(message), **kind})
     outcomes = Counter(outcome for _, _, outcome, _ in cases)
     for key, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(key, str(outcomes[outcome]))
@@ -155,7 +155,8 @@ def _outcome(finding: Finding, *, strict: bool) -> str:
             return "passed"
 
 
-def _sentence(finding: Finding) -> str:
+def sentence(finding: Finding) -> str:
+    """A finding in a line."""
     if finding.reason:
         return f"{finding.verdict}: {finding.reason}"
     _, _, _, before, now, ratio, p, margin, _ = _row(finding)

@@ -202,4 +202,4 @@ def _too_blunt(comparison: Comparison, spec: CheckSpec, alpha: float) -> str:
 
 
 def _shown(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in sorted(values))
+    return ", ".join(f"{value:,.12g}" for value in sorted(values))
