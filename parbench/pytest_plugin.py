@@ -108,8 +108,8 @@ class ScenarioFile(pytest.File):
 
             from parbench.gate import Bench
 
-            wanted = {item.cell for item in self.session.items if isinstance(item, CellItem | GateItem)}
-            cells = tuple(cell for cell in self.plan.cells if cell in wanted or cell.record.is_reference)
+            wanted = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
+            cells = tuple(cell for cell in self.plan.cells if cell.record.id in wanted or cell.record.is_reference)
             bench = Bench(self.results, Console(quiet=True))
             self._run = bench.run(replace(self.plan, cells=cells))
         return self._run

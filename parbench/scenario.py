@@ -16,6 +16,9 @@ MetricName = Literal[
     "peak_memory_bytes",
     "relative_step_time",
     "scaling_efficiency",
+    "time_to_first_token_s",
+    "time_per_output_token_p50_s",
+    "decode_tokens_per_s",
     "parameters",
 ]
 

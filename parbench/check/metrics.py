@@ -33,6 +33,7 @@ class Metric:
     title: str
     better: Literal["higher", "lower"] | None
     of: Callable[[Launch], float | None]
+    unit: str
     portable: bool = False
 
 
@@ -58,49 +59,44 @@ def _parameters(launch: Launch) -> int:
     return sum(job.parameters for rank in launch.trial.ranks for job in rank.jobs)
 
 
+def _registered(name: MetricName, of: Callable[[Launch], float | None], *, portable: bool = False) -> Metric:
+    """A figure of the tables, with their title and direction."""
+    figure = figures.FIGURES[name]
+    return Metric(name=name, title=figure.title, better=figure.better, of=of, unit=figure.unit, portable=portable)
+
+
+def _of_generation(name: MetricName) -> Metric:
+    return _registered(name, lambda launch: figures.generation_figures(launch.trial, launch.cell).get(name))
+
+
+def _quantile(name: MetricName, title: str, share: float) -> Metric:
+    def of(launch: Launch) -> float:
+        return figures.step_time_quantile_s(launch.trial, share)
+
+    return Metric(name=name, title=title, better="lower", of=of, unit="s")
+
+
 METRICS: dict[MetricName, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(name="step_time_min_s", title="fastest step", better="lower", of=_fastest_step),
-        Metric(
-            name="step_time_p10_s",
-            title="10 % of steps",
-            better="lower",
-            of=lambda launch: figures.step_time_quantile_s(launch.trial, LOW_QUANTILE),
-        ),
-        Metric(
-            name="step_time_s",
-            title="median step",
-            better=figures.FIGURES["step_time_s"].better,
-            of=lambda launch: figures.step_time_s(launch.trial),
-        ),
-        Metric(
-            name="tokens_per_s",
-            title="tokens/s",
-            better=figures.FIGURES["tokens_per_s"].better,
-            of=lambda launch: figures.tokens_per_s(launch.trial, launch.cell),
-        ),
-        Metric(
-            name="peak_memory_bytes",
-            title="memory/rank",
-            better=figures.FIGURES["peak_memory_bytes"].better,
-            of=lambda launch: figures.peak_memory_bytes(launch.trial),
-        ),
+        _quantile("step_time_min_s", "fastest step", 0),
+        _quantile("step_time_p10_s", "10 % of steps", LOW_QUANTILE),
+        _registered("step_time_s", lambda launch: figures.step_time_s(launch.trial)),
+        _registered("tokens_per_s", lambda launch: figures.tokens_per_s(launch.trial, launch.cell)),
+        _registered("peak_memory_bytes", lambda launch: figures.peak_memory_bytes(launch.trial)),
+        _of_generation("time_to_first_token_s"),
+        _of_generation("time_per_output_token_p50_s"),
+        _of_generation("decode_tokens_per_s"),
+        _registered("scaling_efficiency", _scaling_efficiency, portable=True),
         Metric(
             name="relative_step_time",
             title="step ÷ reference's",
             better="lower",
             of=_relative_step_time,
+            unit="×",
             portable=True,
         ),
-        Metric(
-            name="scaling_efficiency",
-            title="efficiency",
-            better=figures.FIGURES["scaling_efficiency"].better,
-            of=_scaling_efficiency,
-            portable=True,
-        ),
-        Metric(name="parameters", title="parameters", better=None, of=_parameters, portable=True),
+        Metric(name="parameters", title="parameters", better=None, of=_parameters, unit="", portable=True),
     )
 }
 

@@ -104,17 +104,17 @@ def _row(finding: Finding) -> tuple[str, ...]:
 
 
 def _value(finding: Finding, value: float | None) -> str:
-    if value is None:
+    if value is None or finding.metric is None:
         return "–"
-    match finding.metric:
-        case "step_time_min_s" | "step_time_p10_s" | "step_time_s":
+    match METRICS[finding.metric].unit:
+        case "s":
             return f"{1000 * value:.4g} ms"
-        case "peak_memory_bytes":
+        case "bytes":
             return f"{value / 2**20:,.0f} MiB"
-        case "tokens_per_s" | "parameters":
-            return f"{value:,.0f}"
-        case _:
+        case "×" | "%":
             return f"{value:.3f}"
+        case _:
+            return f"{value:,.0f}"
 
 
 def _lines(report: Report, *, strict: bool) -> list[str]:
