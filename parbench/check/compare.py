@@ -16,7 +16,10 @@ from parbench.errors import UsageError
 from parbench.results.store import Run
 from parbench.scenario import CheckSpec
 
-UNKNOWN_SPREAD = "The spread between sessions is not known yet: what differs from day to day may look like a change."
+UNKNOWN_SPREAD = (
+    "The spread between sessions is not known yet: what differs from day to day may look like a change. "
+    "On a shared machine, --against is sounder."
+)
 ONE_ROUND = "one round says nothing about the spread between launches: measure at least 2"
 ELSEWHERE = "measured in another environment"
 

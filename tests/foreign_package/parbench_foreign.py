@@ -38,10 +38,15 @@ class Averaging(Strategy[Options]):
         return loss.detach()
 
 
-class Sluggish(Averaging):
+class Sluggish(Strategy[Options]):
     """Burns a share of extra time in every step, as the environment says: the same cell, only slower."""
 
     name = "sluggish"
+    scales = False
+
+    @classmethod
+    def layout(cls, options, workload, devices):
+        return Layout(processes=1)
 
     def step(self, batch):
         started = time.perf_counter()
