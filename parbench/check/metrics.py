@@ -6,7 +6,6 @@ from typing import Literal
 
 from parbench.results import figures
 from parbench.results.store import Run
-from parbench.results.tables import cells_table
 from parbench.results.trial import CellRecord, Trial
 from parbench.scenario import MetricName
 
@@ -114,6 +113,8 @@ class Observed:
 
 def observe(run: Run) -> dict[str, Observed]:
     """Every cell of the run by its id. A cell that the parity gate shut out has failed."""
+    from parbench.results.tables import cells_table  # with pandas, which listing baselines does not need
+
     table = cells_table(run)
     launches = _launches(run)
     found = {}
