@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores
 
-.PHONY: run test lint benchmark example clean
+.PHONY: run test lint benchmark proof example clean
 
 run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
 	@# 3: a cell failed. The report shows it.
@@ -26,6 +26,10 @@ benchmark: $(READY)  ## fidelity, cost and scaling, against plain torch scripts
 
 example: $(READY)  ## render the example report again, from EXAMPLE_RUNS
 	$(BIN)/parbench report $(EXAMPLE_RUNS) --out report/example --format html,png
+
+proof: $(READY)  ## can the regression check be trusted here? Half an hour of real launches, best on a quiet machine
+	$(BIN)/python -m tests.benchmarks.gate
+	$(BIN)/python -m tests.benchmarks.gate --arms
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

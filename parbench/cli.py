@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from parbench import __version__
+from parbench.check_cli import baseline, check
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_BAD_USAGE = 2
 EXIT_CELL_FAILED = 3
+EXIT_NO_BASELINE = 4
 EXIT_INTERRUPTED = 130
 
 RESULTS = Path("results")
@@ -48,6 +50,10 @@ def cli() -> None:
     parbench report                             a page with its verdict, table and charts
     parbench doctor                             what would disturb a measurement here
     """
+
+
+cli.add_command(baseline)
+cli.add_command(check)
 
 
 @cli.command()
@@ -117,7 +123,9 @@ def plan(scenario: Path, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["strategies", "workloads", "scenarios", "runs"]), default="strategies")
+@click.argument(
+    "what", type=click.Choice(["strategies", "workloads", "scenarios", "runs", "baselines"]), default="strategies"
+)
 @_results
 def list_(what: str, results: Path) -> None:
     """List what can be named in a scenario, or what is stored."""
@@ -198,12 +206,13 @@ def _errors_as_sentences() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from parbench.errors import ParbenchError
+        from parbench.errors import BaselineError, NothingMeasuredError, ParbenchError
 
         if not isinstance(error, ParbenchError):
             raise
         click.echo("\n".join(_plain(line) for line in str(error).splitlines()), err=True)
-        sys.exit(EXIT_BAD_USAGE)
+        codes = {BaselineError: EXIT_NO_BASELINE, NothingMeasuredError: EXIT_CELL_FAILED}
+        sys.exit(codes.get(type(error), EXIT_BAD_USAGE))
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -53,5 +53,13 @@ class ResultsError(UsageError):
     """Stored results that cannot be read, or a folder that cannot be written."""
 
 
+class BaselineError(ParbenchError):
+    """There is no baseline to compare with, or none that can be trusted."""
+
+
+class NothingMeasuredError(ParbenchError):
+    """There is no measurement to keep or to judge."""
+
+
 class LaunchError(ParbenchError):
     """Processes could not be started at all."""

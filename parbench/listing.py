@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.cells import Plan
+from parbench.check.baselines import list_baselines
 from parbench.results.export import plain
 from parbench.results.store import list_runs, read_run
 from parbench.strategies.base import STRATEGIES, Strategy
@@ -19,7 +20,7 @@ SCENARIOS = Path("scenarios")
 
 
 def lines(what: str, results: Path) -> Iterator[str]:
-    """A line for each of `what`: strategies, workloads, scenarios or runs."""
+    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines."""
     match what:
         case "strategies":
             for name, strategy in sorted(STRATEGIES.classes().items()):
@@ -31,6 +32,8 @@ def lines(what: str, results: Path) -> Iterator[str]:
             yield from _broken(FAMILIES.broken, "model family")
         case "scenarios":
             yield from (str(path) for path in sorted(SCENARIOS.glob("*.yaml")))
+        case "baselines":
+            yield from list_baselines(results / "baselines")
         case "runs":
             for folder in list_runs(results):
                 run = read_run(folder)

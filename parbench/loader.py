@@ -13,6 +13,7 @@ from parbench.errors import Mistake
 from parbench.exclude import FIELDS
 from parbench.matrix import Variant, nested_model, variant_count, variants
 from parbench.scenario import (
+    CheckSpec,
     DevicesSpec,
     MeasureSpec,
     ModelSpec,
@@ -80,6 +81,7 @@ class _Reader:
             scaling=self._scaling(),
             exclude=self._exclude(),
             measure=self._section(MeasureSpec, "measure"),
+            check=self._section(CheckSpec, "check"),
         )
         return self.draft
 

@@ -48,14 +48,10 @@ def run_campaign(
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
     environment = capture()
-    seed = plan.scenario.measure.seed
-    corpora = {
-        name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
-        for name, spec in plan.scenario.workloads.items()
-    }
+    corpora = prepare_corpora(plan)
     with Store.locked(folder) as store:
         done = _already_done(folder, environment, corpora, resume)
-        store.begin(_record(plan, folder, environment, corpora, command))
+        store.begin(run_record(plan, folder, environment, corpora, command))
         tasks = [task for task in schedule(plan) if (task.purpose, task.key, task.round) not in done]
         with progress.campaign(len(tasks), already=len(done)):
             for task in tasks:
@@ -65,6 +61,15 @@ def run_campaign(
                 store.append(trial)
                 progress.ends(task.cell.record, trial)
     return read_run(folder)
+
+
+def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
+    """The data of every workload, read once. Raises `UsageError` where it cannot be had."""
+    seed = plan.scenario.measure.seed
+    return {
+        name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
+        for name, spec in plan.scenario.workloads.items()
+    }
 
 
 def schedule(plan: Plan) -> list[Task]:
@@ -172,9 +177,10 @@ def _already_done(
     return {(t.purpose, t.key, t.round) for t in run.trials if t.environment == environment.digest}
 
 
-def _record(
+def run_record(
     plan: Plan, folder: Path, environment: Environment, corpora: dict[str, Corpus], command: Sequence[str]
 ) -> RunRecord:
+    """What a run sets out to do, and where."""
     return RunRecord(
         id=folder.resolve().name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

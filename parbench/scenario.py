@@ -8,6 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, S
 Scaling = Literal["strong", "weak"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Phase = Literal["train", "score", "generate"]
+MetricName = Literal[
+    "step_time_min_s",
+    "step_time_p10_s",
+    "step_time_s",
+    "tokens_per_s",
+    "peak_memory_bytes",
+    "relative_step_time",
+    "scaling_efficiency",
+    "time_to_first_token_s",
+    "time_per_output_token_p50_s",
+    "decode_tokens_per_s",
+    "parameters",
+]
 
 
 class Spec(BaseModel):
@@ -207,6 +220,41 @@ class MeasureSpec(Spec):
     deadline_s: Annotated[PositiveFloat, Field(le=604_800)] = 120.0
 
 
+class CheckSpec(Spec):
+    """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
+
+    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression. From
+    `sessions` stored sessions on, a new one is judged by the spread between them; as long as that is unknown, margins
+    are at least `margin_few_sessions`. `alpha` is the family-wise share of false alarms, `min_effect` the worsening
+    that should be found with probability `power`.
+    """
+
+    gate: Annotated[tuple[MetricName, ...], Field(strict=False, min_length=1)] = (
+        "step_time_min_s",
+        "relative_step_time",
+        "peak_memory_bytes",
+        "parameters",
+    )
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.02
+    margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}
+    margin_few_sessions: Annotated[float, Field(ge=0, le=10)] = 0.05
+    min_effect: Annotated[PositiveFloat, Field(le=10)] = 0.2
+    alpha: Annotated[PositiveFloat, Field(lt=0.5)] = 0.05
+    power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    sessions: Annotated[int, Field(ge=3, le=1000)] = 10
+
+    @model_validator(mode="after")
+    def _effects_lie_beyond_margins(self) -> Self:
+        largest = max(self.margin_few_sessions, *map(self.margin_of, self.gate))
+        if largest >= self.min_effect:
+            raise ValueError(f"min_effect {self.min_effect} must be larger than every margin, also {largest}")
+        return self
+
+    def margin_of(self, metric: MetricName) -> float:
+        """By what share a metric may worsen."""
+        return self.margins.get(metric, self.margin)
+
+
 class Scenario(Spec):
     """Workloads × strategies × device counts, and how to measure them.
 
@@ -221,6 +269,7 @@ class Scenario(Spec):
     scaling: tuple[Scaling, ...] = ("strong",)
     exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
     measure: MeasureSpec = MeasureSpec()
+    check: CheckSpec = CheckSpec()
 
 
 def describe_options(values: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from parbench.loader import MAX_NAME, MAX_TEXT, Catalogue
-from parbench.scenario import DevicesSpec, MeasureSpec, ModelSpec, Scaling, Scenario, WorkloadSpec
+from parbench.scenario import CheckSpec, DevicesSpec, MeasureSpec, ModelSpec, Scaling, Scenario, WorkloadSpec
 
 Schema = dict[str, Any]
 
@@ -23,14 +23,14 @@ def scenario_schema(catalogue: Catalogue) -> Schema:
     list of whole mappings says the same.
     """
     families, options = catalogue.families.values(), catalogue.options.values()
-    definitions = _Definitions([DevicesSpec, MeasureSpec, ModelSpec, WorkloadSpec, *families, *options])
+    definitions = _Definitions([CheckSpec, DevicesSpec, MeasureSpec, ModelSpec, WorkloadSpec, *families, *options])
     definitions.of(WorkloadSpec)["properties"]["model"] = {
         "oneOf": [definitions.reference(family) for family in families],
         "discriminator": {"propertyName": "kind"},
     }
     definitions.drop(ModelSpec)
     definitions.require_tags()
-    definitions.accept_matrices(besides=(DevicesSpec, MeasureSpec))
+    definitions.accept_matrices(besides=(CheckSpec, DevicesSpec, MeasureSpec))
     counts = definitions.of(DevicesSpec)["properties"]["counts"]["anyOf"]
     counts += [alternative["items"] for alternative in counts if _takes_list(alternative)]
     return {
@@ -51,6 +51,7 @@ def scenario_schema(catalogue: Catalogue) -> Schema:
             "devices": _or_nothing(definitions.reference(DevicesSpec)),
             "scaling": _or_list({"enum": list(get_args(Scaling))}, uniqueItems=True),
             "measure": _or_nothing(definitions.reference(MeasureSpec)),
+            "check": _or_nothing(definitions.reference(CheckSpec)),
         },
         "required": ["workloads", "strategies"],
         "additionalProperties": False,

@@ -52,7 +52,7 @@ def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
 def to_markdown(table: pd.DataFrame) -> str:
     """The columns of the terminal's table as a GitHub table."""
     columns = {**_where(table), **columns_of(table)}
-    rows = [[_markdown_cell(column(row)) for column in columns.values()] for row in table.to_dict(orient="records")]
+    rows = [[markdown_cell(column(row)) for column in columns.values()] for row in table.to_dict(orient="records")]
     header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
     return header + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -170,5 +170,6 @@ def _json_value(value: object) -> object:
     return value
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """Text that is only text in a GitHub table."""
     return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", plain(text))

@@ -242,6 +242,13 @@ def step_time_s(trial: Trial) -> float:
     return max(statistics.median(_step_times(rank)) for rank in trial.ranks)
 
 
+def step_time_quantile_s(trial: Trial, share: float) -> float:
+    """The slowest rank's quantile of step times, in seconds: share 0 is the fastest step, 0.5 the median."""
+    import numpy
+
+    return max(float(numpy.quantile(_step_times(rank), share)) for rank in trial.ranks)
+
+
 def peak_memory_bytes(trial: Trial) -> int | None:
     """The largest rank's peak in bytes; of a rank with several CUDA devices, the fullest device."""
     peaks = [peak for rank in trial.ranks if (peak := _rank_peak(rank.memory)) is not None]

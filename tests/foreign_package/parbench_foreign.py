@@ -36,6 +36,26 @@ class Averaging(Strategy[Options]):
         return loss
 
 
+class Sluggish(Strategy[Options]):
+    """Burns a share of extra time in every step, as the environment says: the same cell, only slower."""
+
+    name = "sluggish"
+    scales = False
+
+    @classmethod
+    def layout(cls, options, workload, devices):
+        return Layout(processes=1)
+
+    def step(self, batch):
+        started = time.perf_counter()
+        loss = super().step(batch)
+        extra = float(os.environ.get("SLUGGISH_EXTRA", "0"))
+        until = time.perf_counter() + extra * (time.perf_counter() - started)
+        while time.perf_counter() < until:
+            pass
+        return loss
+
+
 class BagOfTokens(Family):
     """No order at all: an embedding, mixing layers of single tokens, a head."""
 

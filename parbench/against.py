@@ -1,0 +1,158 @@
+"""A against B on this machine, now: two arms take turns in one campaign, launch by launch."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from parbench.cells import Plan
+from parbench.environment import Environment, differences
+from parbench.errors import UsageError
+from parbench.launch.arm import ArmLauncher
+from parbench.progress import Progress
+from parbench.results.store import RUN_FILE, Run, Store, read_run
+from parbench.run import measure, prepare_corpora, run_record, schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """An interpreter, and the folders that it imports from before all else; `own` must be where it finds some code."""
+
+    name: str
+    python: Path = Path(sys.executable)
+    paths: tuple[Path, ...] = ()
+    own: Path | None = None
+
+
+Arms = tuple[Arm, Arm]
+"""The candidate, and the base that it is compared with."""
+
+
+@contextlib.contextmanager
+def arms_against(what: str) -> Iterator[Arms]:
+    """The two arms that `--against` names: `git:REF`, `python:PATH` or `itself`. Raises `UsageError`."""
+    kind, _, value = what.partition(":")
+    if what == "itself":
+        yield Arm(name="candidate"), Arm(name="base")
+    elif kind == "git" and value:
+        with _worktree(value) as (root, tree):
+            yield (
+                Arm(name="candidate", paths=_import_folders(root, root)),
+                Arm(name="base", paths=_import_folders(root, tree), own=tree),
+            )
+    elif kind == "python" and value:
+        python = shutil.which(value)
+        if python is None:
+            raise UsageError(f"--against {what}: there is no interpreter '{value}' that can be started")
+        yield Arm(name="candidate"), Arm(name="base", python=Path(python).absolute())
+    else:
+        raise UsageError(f"--against {what}: must be git:REF or python:PATH, such as git:main or python:old/bin/python")
+
+
+def run_arms(
+    plan: Plan, arms: Arms, folder: Path, progress: Progress, *, command: Sequence[str]
+) -> tuple[Run, Run, list[str]]:
+    """Measures both arms in every round, who goes first balanced at random; their runs and how their software differs.
+
+    Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
+    noise between rounds and never a difference between the arms.
+    """
+    corpora, tasks = prepare_corpora(plan), schedule(plan)
+    order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
+    turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in tasks}
+    with contextlib.ExitStack() as stack:
+        stores = {arm.name: stack.enter_context(Store.locked(folder / arm.name)) for arm in arms}
+        stack.enter_context(progress.campaign(len(tasks) * len(arms), already=0))
+        environments: dict[str, Environment] = {}
+        for _, group in groupby(tasks, key=lambda task: (task.purpose, task.round)):
+            with _servers(arms) as (launchers, found):
+                environments |= found
+                for name, store in stores.items():
+                    if not (store.folder / RUN_FILE).exists():
+                        store.begin(run_record(plan, store.folder, found[name], corpora, command))
+                for task in group:
+                    for arm in turns[task.key][task.round]:
+                        progress.starts(task.cell.record, task.purpose, task.round)
+                        trial = measure(
+                            plan,
+                            task,
+                            corpora[task.cell.record.workload],
+                            stores[arm.name].folder / "trials" / task.folder_name,
+                            launchers[arm.name],
+                            found[arm.name].digest,
+                        )
+                        stores[arm.name].append(trial)
+                        progress.ends(task.cell.record, trial)
+    candidate, base = (read_run(folder / arm.name) for arm in arms)
+    changed = differences(*(environments[arm.name] for arm in reversed(arms)))
+    return candidate, base, [f"The arms differ in {field}: {old} → {new}." for field, old, new in changed]
+
+
+def _balanced(arms: Arms, rounds: int, order: random.Random) -> list[Sequence[Arm]]:
+    """Who goes when, round by round: each arm is first in half of the rounds, and which rounds is random."""
+    turns: list[Sequence[Arm]] = [arms if number % 2 else arms[::-1] for number in range(rounds)]
+    order.shuffle(turns)
+    return turns
+
+
+@contextlib.contextmanager
+def _servers(arms: Arms) -> Iterator[tuple[Mapping[str, ArmLauncher], Mapping[str, Environment]]]:
+    """A launcher for each arm, with the environment that it runs in; both import torch at the same time."""
+    launchers = {arm.name: ArmLauncher(arm.python, arm.paths) for arm in arms}
+    try:
+        for launcher in launchers.values():
+            launcher.start()
+        found = {name: launcher.greet() for name, launcher in launchers.items()}
+        for arm in arms:
+            own = [path for path in launchers[arm.name].modules if arm.own and path.is_relative_to(arm.own)]
+            if arm.own and not own:
+                raise UsageError(
+                    "no strategy, workload or parbench module comes from this repository: the commit would be compared "
+                    "with itself; install your package from it (pip install --editable .)"
+                )
+        yield launchers, found
+    finally:
+        for launcher in launchers.values():
+            launcher.close()
+
+
+def _import_folders(root: Path, tree: Path) -> tuple[Path, ...]:
+    """Where `tree` keeps what this process imports from `root`, and the usual places."""
+    below = (Path(entry or os.curdir).resolve() for entry in sys.path)
+    inside = [folder.relative_to(root) for folder in below if folder.is_relative_to(root)]
+    folders = dict.fromkeys([*inside, Path(), Path("src")])
+    return tuple(tree / folder for folder in folders if (tree / folder).is_dir())
+
+
+@contextlib.contextmanager
+def _worktree(reference: str) -> Iterator[tuple[Path, Path]]:
+    """The repository of the current folder, and a checkout of `reference` that lasts as long as the block."""
+    root = Path(_git("rev-parse", "--show-toplevel")).resolve()
+    commit = _git("rev-parse", "--verify", "--end-of-options", f"{reference}^{{commit}}")
+    with tempfile.TemporaryDirectory(prefix="parbench-") as temporary:
+        tree = Path(temporary).resolve() / "base"
+        _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+        try:
+            yield root, tree
+        finally:
+            _git("worktree", "remove", "--force", str(tree))
+
+
+def _git(*arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        raise UsageError("--against git:REF needs git, which is not installed")
+    ended = subprocess.run(  # noqa: S603 - a list of arguments, and no option can be smuggled in
+        [git, *arguments], capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines()
+        raise UsageError(f"git {arguments[0]} failed: {said[-1] if said else f'exit code {ended.returncode}'}")
+    return ended.stdout.strip()

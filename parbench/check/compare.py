@@ -1,0 +1,187 @@
+"""What is compared with what: a run with a baseline's sessions, or one arm with the other. Each gives a report."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from itertools import product
+from statistics import geometric_mean
+
+from parbench.check.baselines import Baseline, differences, rounded, speed_of
+from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
+from parbench.check.metrics import METRICS, Metric, Observed, observe
+from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
+from parbench.errors import UsageError
+from parbench.results.store import Run
+from parbench.scenario import CheckSpec
+
+UNKNOWN_SPREAD = (
+    "The spread between sessions is not known yet: what differs from day to day may look like a change. "
+    "On a shared machine, --against is sounder."
+)
+ONE_ROUND = "one round says nothing about the spread between launches: measure at least 2"
+ELSEWHERE = "measured in another environment"
+
+
+def spec_of(run: Run) -> CheckSpec:
+    """The `check` section of the run's scenario."""
+    return CheckSpec.model_validate_json(json.dumps(run.record.scenario.get("check") or {}))
+
+
+def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable: bool = False) -> Report:
+    """A fresh run against what is stored, for the cells whose id matches `only`.
+
+    Raises `UsageError` where the run is itself part of the baseline, or no cell matches.
+    """
+    if any(session.run == run.record.id for session in baseline.sessions):
+        raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
+    spec, foreign = spec_of(run), differences(baseline.environment, speed_of(run))
+    cells = {name: cell for name, cell in observe(run).items() if fnmatchcase(name, only)}
+    keys = {name: key for name, key in baseline.keys.items() if fnmatchcase(name, only)}
+    if not cells and not keys:
+        raise UsageError(f"--only {only}: no cell's id matches; the cells are {', '.join(baseline.keys)}")
+    findings = judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
+    unknown = any(finding.method == "within run" for finding in findings)
+    return Report(
+        title=f"{run.record.id} against baseline {baseline.name}, sessions: {len(baseline.sessions)}",
+        spec=spec,
+        findings=findings,
+        foreign=tuple(foreign),
+        portable=portable,
+        notes=(UNKNOWN_SPREAD,) if unknown else (),
+    )
+
+
+def judge_sessions(
+    cells: Mapping[str, Observed],
+    keys: Mapping[str, str],
+    baseline: Baseline,
+    spec: CheckSpec,
+    *,
+    foreign: bool = False,
+    portable: bool = False,
+) -> tuple[Finding, ...]:
+    """A verdict on every cell of either side, and on every metric that the baseline has of it.
+
+    In a foreign environment nothing absolute can be compared, and ratios gate only where they are said to be portable.
+    """
+    both = [cell for cell in cells.values() if cell.status == "ok" and keys.get(cell.id) == cell.key]
+    findings, pairs = [*_without_counterpart(cells, keys)], []
+    for cell, metric in product(both, METRICS.values()):
+        gated = metric.name in spec.gate and (not foreign or portable)
+        if not baseline.values(cell.id, metric.name):
+            continue
+        if metric.name not in cell.metrics:
+            if gated:
+                lost = "the run has no value of it"
+                findings.append(Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=lost))
+        elif foreign and not metric.portable:
+            findings.append(
+                Finding(cell=cell.id, metric=metric.name, verdict="not comparable", gated=False, reason=ELSEWHERE)
+            )
+        else:
+            pairs.append(_against_sessions(cell, metric, baseline, spec, gated=gated))
+    return ordered([*findings, *judge(pairs, spec)])
+
+
+def against_arm(candidate: Run, base: Run, title: str) -> Report:
+    """Two arms that took turns in one campaign: differences within each round."""
+    spec, cells, others = spec_of(candidate), observe(candidate), observe(base)
+    bad = [other for other in others.values() if other.status == "failed" and cells[other.id].status == "ok"]
+    findings = [
+        Finding(cell=other.id, metric=None, verdict="failed", reason=f"in the arm compared with: {other.reason}")
+        for other in bad
+    ]
+    compared = {name: cell for name, cell in cells.items() if cell.status != "ok" or others[name].status == "ok"}
+    findings += _without_counterpart(compared, {name: others[name].key for name in compared})
+    pairs = [
+        _against_rounds(cell, others[cell.id], METRICS[name], spec)
+        for cell in compared.values()
+        if cell.status == "ok"
+        for name in cell.metrics
+        if cell.metrics[name].keys() & others[cell.id].metrics.get(name, {}).keys()
+    ]
+    return Report(title=title, spec=spec, findings=ordered([*findings, *judge(pairs, spec)]))
+
+
+def confirmed(report: Report, again: Report) -> Report:
+    """Only what fresh samples call regressed as well stays so: the rule of `--confirm`."""
+    still = {(finding.cell, finding.metric) for finding in again.of("regressed")}
+
+    def checked(finding: Finding) -> Finding:
+        if finding.verdict != "regressed" or not finding.gated or (finding.cell, finding.metric) in still:
+            return finding
+        return replace(finding, verdict="inconclusive", reason="fresh samples did not confirm the regression")
+
+    notes = (*report.notes, "What looked worse was measured once more, and is called regressed only if it was again.")
+    return replace(report, findings=ordered(map(checked, report.findings)), notes=notes)
+
+
+def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str]) -> Iterator[Finding]:
+    """Cells that cannot be compared at all."""
+    for name in keys.keys() - cells.keys():
+        yield Finding(cell=name, metric=None, verdict="missing", reason="the run did not measure it")
+    for name, cell in cells.items():
+        if cell.status == "failed":
+            yield Finding(cell=name, metric=None, verdict="failed", reason=cell.reason)
+        elif cell.status == "skipped" and name in keys:
+            yield Finding(cell=name, metric=None, verdict="missing", reason=f"skipped: {cell.reason}")
+        elif cell.status == "ok" and name not in keys:
+            yield Finding(cell=name, metric=None, verdict="new", reason="the baseline does not have it yet")
+        elif cell.status == "ok" and keys[name] != cell.key:
+            reason = "the scenario measures something else under this name now; save a baseline of it"
+            yield Finding(cell=name, metric=None, verdict="not comparable", reason=reason)
+
+
+def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
+    sessions, fresh = baseline.values(cell.id, metric.name), list(cell.metrics[metric.name].values())
+    pooled = [value for session in sessions for value in session]
+    comparison = None if metric.better is None else _comparison(metric, fresh, sessions, spec)
+    return Pair(
+        cell=cell.id,
+        metric=metric,
+        gated=gated,
+        old=geometric_mean(pooled),
+        new=geometric_mean(fresh),
+        comparison=comparison,
+        problem=None if comparison or metric.better is None else ONE_ROUND,
+        values=(frozenset(pooled), frozenset(rounded(metric.name, value) for value in fresh)),
+    )
+
+
+def _comparison(
+    metric: Metric, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
+) -> Comparison | None:
+    new = [_worse(metric, value) for value in fresh]
+    old = [[_worse(metric, value) for value in session] for session in sessions]
+    margin = spec.margin_of(metric.name)
+    if len(old) >= spec.sessions:
+        return between_sessions(new, old, margin)
+    pooled = [value for session in old for value in session]
+    enough = min(len(new), len(pooled)) >= 2
+    return within_run(new, pooled, max(margin, spec.margin_few_sessions)) if enough else None
+
+
+def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: CheckSpec) -> Pair:
+    new, old = cell.metrics[metric.name], other.metrics[metric.name]
+    rounds = sorted(new.keys() & old.keys())
+    changes = [_worse(metric, new[number]) - _worse(metric, old[number]) for number in rounds]
+    enough, margin = len(rounds) >= 2, spec.margin_of(metric.name)
+    comparison = paired(changes, margin) if metric.better and enough else None
+    return Pair(
+        cell=cell.id,
+        metric=metric,
+        gated=metric.name in spec.gate,
+        old=geometric_mean([old[number] for number in rounds]),
+        new=geometric_mean([new[number] for number in rounds]),
+        comparison=comparison,
+        p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
+        problem=None if enough or metric.better is None else ONE_ROUND,
+        values=(frozenset(old.values()), frozenset(new.values())),
+    )
+
+
+def _worse(metric: Metric, value: float) -> float:
+    """The logarithm of a value, turned so that more is worse."""
+    return math.log(value) if metric.better == "lower" else -math.log(value)

@@ -1,0 +1,157 @@
+"""What is compared: each metric's direction, and its value in every launch of every cell of a run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from parbench.results import figures
+from parbench.results.store import Run
+from parbench.results.trial import CellRecord, Trial
+from parbench.scenario import MetricName
+
+LOW_QUANTILE = 0.1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One good trial of a cell, and in the same round that of the reference on one device, if there is one."""
+
+    trial: Trial
+    cell: CellRecord
+    base: "Launch | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric, which direction is better (None: it must stay exactly as it is), and whether machines share it.
+
+    `portable` metrics are ratios or counts that mean the same on another machine.
+    """
+
+    name: MetricName
+    title: str
+    better: Literal["higher", "lower"] | None
+    of: Callable[[Launch], float | None]
+    unit: str
+    portable: bool = False
+
+
+def _fastest_step(launch: Launch) -> float:
+    return figures.step_time_quantile_s(launch.trial, 0)
+
+
+def _relative_step_time(launch: Launch) -> float | None:
+    """The strategy/`single` ratio: the fastest step over that of the reference in the same round."""
+    alone = launch.cell.is_reference and launch.cell.devices == 1
+    return _fastest_step(launch) / _fastest_step(launch.base) if launch.base and not alone else None
+
+
+def _scaling_efficiency(launch: Launch) -> float | None:
+    if launch.base is None or launch.cell.devices == 1:
+        return None
+    base = figures.tokens_per_s(launch.base.trial, launch.base.cell)
+    return figures.tokens_per_s(launch.trial, launch.cell) / base / launch.cell.devices
+
+
+def _parameters(launch: Launch) -> int:
+    """The parameters that all ranks hold together."""
+    return sum(job.parameters for rank in launch.trial.ranks for job in rank.jobs)
+
+
+def _registered(name: MetricName, of: Callable[[Launch], float | None], *, portable: bool = False) -> Metric:
+    """A figure of the tables, with their title and direction."""
+    figure = figures.FIGURES[name]
+    return Metric(name=name, title=figure.title, better=figure.better, of=of, unit=figure.unit, portable=portable)
+
+
+def _of_generation(name: MetricName) -> Metric:
+    return _registered(name, lambda launch: figures.generation_figures(launch.trial, launch.cell).get(name))
+
+
+def _quantile(name: MetricName, title: str, share: float) -> Metric:
+    def of(launch: Launch) -> float:
+        return figures.step_time_quantile_s(launch.trial, share)
+
+    return Metric(name=name, title=title, better="lower", of=of, unit="s")
+
+
+METRICS: dict[MetricName, Metric] = {
+    metric.name: metric
+    for metric in (
+        _quantile("step_time_min_s", "fastest step", 0),
+        _quantile("step_time_p10_s", "10 % of steps", LOW_QUANTILE),
+        _registered("step_time_s", lambda launch: figures.step_time_s(launch.trial)),
+        _registered("tokens_per_s", lambda launch: figures.tokens_per_s(launch.trial, launch.cell)),
+        _registered("peak_memory_bytes", lambda launch: figures.peak_memory_bytes(launch.trial)),
+        _of_generation("time_to_first_token_s"),
+        _of_generation("time_per_output_token_p50_s"),
+        _of_generation("decode_tokens_per_s"),
+        _registered("scaling_efficiency", _scaling_efficiency, portable=True),
+        Metric(
+            name="relative_step_time",
+            title="step ÷ reference's",
+            better="lower",
+            of=_relative_step_time,
+            unit="×",
+            portable=True,
+        ),
+        Metric(name="parameters", title="parameters", better=None, of=_parameters, unit="", portable=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A cell of a run: what became of it, and each metric's value by round."""
+
+    id: str
+    key: str
+    status: Literal["ok", "skipped", "failed"]
+    reason: str | None = None
+    metrics: Mapping[MetricName, Mapping[int, float]] = field(default_factory=dict)
+
+
+def observe(run: Run) -> dict[str, Observed]:
+    """Every cell of the run by its id. A cell that the parity gate shut out has failed."""
+    from parbench.results.tables import cells_table  # with pandas, which listing baselines does not need
+
+    table = cells_table(run)
+    launches = _launches(run)
+    found = {}
+    for cell, row in zip(run.record.cells, table.to_dict(orient="records"), strict=True):
+        good = row["status"] == "ok" and row["parity"] != "failed"
+        status: Literal["ok", "skipped", "failed"] = (
+            "ok" if good else "skipped" if row["status"] == "skipped" and cell.reason else "failed"
+        )
+        reason = row["reason"] if isinstance(row["reason"], str) else None
+        metrics = _values(launches[cell.id]) if good else {}
+        found[cell.id] = Observed(cell.id, cell.key, status, reason, metrics)
+    return found
+
+
+def _values(launches: Mapping[int, Launch]) -> dict[MetricName, dict[int, float]]:
+    """Values that are known and positive: a ratio can be formed of no others."""
+    values: dict[MetricName, dict[int, float]] = {}
+    for name, metric in METRICS.items():
+        known = {number: metric.of(launch) for number, launch in launches.items()}
+        values[name] = {number: float(value) for number, value in known.items() if value and value > 0}
+    return {name: by_round for name, by_round in values.items() if by_round}
+
+
+def _launches(run: Run) -> dict[str, dict[int, Launch]]:
+    trials: dict[str, dict[int, Trial]] = {}
+    for trial in run.trials:
+        if (trial.purpose, trial.status, trial.environment) == ("measure", "ok", run.record.environment_digest):
+            trials.setdefault(trial.key, {})[trial.round] = trial
+    bases = {
+        (cell.workload, cell.scaling): {n: Launch(trial, cell) for n, trial in trials.get(cell.key, {}).items()}
+        for cell in run.record.cells
+        if cell.is_reference and cell.devices == 1
+    }
+    return {
+        cell.id: {
+            number: Launch(trial, cell, bases.get((cell.workload, cell.scaling), {}).get(number))
+            for number, trial in trials.get(cell.key, {}).items()
+        }
+        for cell in run.record.cells
+    }

@@ -1,0 +1,95 @@
+"""The gate: measure what has to be measured, compare, and measure once more what looks worse."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from parbench.against import Arms, arms_against, run_arms
+from parbench.cells import Plan
+from parbench.check.baselines import Baseline
+from parbench.check.compare import against_arm, against_baseline, confirmed
+from parbench.check.outputs import to_json
+from parbench.check.verdicts import Report
+from parbench.launch.local import LocalLauncher
+from parbench.progress import progress_on
+from parbench.results.store import Run
+from parbench.run import new_folder, run_campaign
+
+NOISE_FLOOR_FILE = "noise_floor.json"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a gate measures into, and where it tells of it."""
+
+    results: Path
+    console: Console
+
+    def run(self, plan: Plan) -> Run:
+        """A fresh run of the plan."""
+        folder = self._folder(plan)
+        launcher = LocalLauncher()
+        try:
+            launcher.start()
+            return run_campaign(plan, folder, launcher, progress_on(self.console), command=_command())
+        finally:
+            launcher.close()
+
+    def run_arms(self, plan: Plan, arms: Arms, title: str) -> tuple[Report, Path]:
+        """Both arms in turns, compared."""
+        folder = self._folder(plan)
+        candidate, base, changed = run_arms(plan, arms, folder, progress_on(self.console), command=_command())
+        report = against_arm(candidate, base, title)
+        return replace(report, notes=(*report.notes, *changed)), folder
+
+    def _folder(self, plan: Plan) -> Path:
+        folder = new_folder(self.results, plan.scenario.name)
+        self.console.print(f"Measuring into {folder}", highlight=False, markup=False, soft_wrap=True)
+        return folder
+
+
+def check_scenario(
+    plan: Plan, baseline: Baseline, bench: Bench, *, only: str = "*", portable: bool = False, confirm: bool = False
+) -> Report:
+    """Measures the scenario now and compares it with a baseline."""
+    report = against_baseline(bench.run(plan), baseline, only=only, portable=portable)
+    suspects = _suspects(plan, report)
+    if not confirm or suspects is None:
+        return report
+    return confirmed(report, against_baseline(bench.run(suspects), baseline, only=only, portable=portable))
+
+
+def check_against(plan: Plan, what: str, bench: Bench, *, confirm: bool = False) -> Report:
+    """Measures the scenario's cells here and as `what` has them, in turns. Against itself, the noise floor is kept."""
+    with arms_against(what) as arms:
+        report, folder = bench.run_arms(plan, arms, f"{plan.scenario.name} against {what}")
+        if what == "itself":
+            (folder / NOISE_FLOOR_FILE).write_text(to_json(report))
+        suspects = _suspects(plan, report)
+        if not confirm or suspects is None:
+            return report
+        return confirmed(report, bench.run_arms(suspects, arms, report.title)[0])
+
+
+def _suspects(plan: Plan, report: Report) -> Plan | None:
+    """The cells that look worse, with the references that their ratios need."""
+    worse = {finding.cell for finding in report.of("regressed")}
+    bases = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in worse}
+    cells = tuple(
+        cell
+        for cell in plan.cells
+        if cell.record.id in worse
+        or (
+            cell.record.is_reference
+            and cell.record.devices == 1
+            and (cell.record.workload, cell.record.scaling) in bases
+        )
+    )
+    return replace(plan, cells=cells) if worse else None
+
+
+def _command() -> Sequence[str]:
+    return ["parbench", *sys.argv[1:]]

@@ -1,0 +1,202 @@
+"""`pytest --scenario FILE`: every cell a test with pytest-benchmark's records, and with a baseline a gate a cell.
+
+All cells of a scenario are measured in one campaign, interleaved, when the first of them is run. What was measured is
+then replayed to pytest-benchmark through a clock that tells measured time, a round for each launch.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from parbench.cells import Cell, Plan
+    from parbench.check.verdicts import Report
+    from parbench.results.store import Run
+
+RESULTS = Path("results")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of parbench."""
+    group = parser.getgroup("parbench")
+    group.addoption(
+        "--scenario", action="append", default=[], metavar="FILE", help="Measure the cells of this scenario."
+    )
+    group.addoption("--parbench-baseline", metavar="NAME", help="Check every cell of the scenarios against a baseline.")
+    group.addoption(
+        "--parbench-results", default=str(RESULTS), metavar="DIR", help="Where runs and baselines are kept."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Scenarios are collected like files named on the command line, and alone where no other was named."""
+    scenarios = [str(Path(path).absolute()) for path in config.getoption("--scenario")]
+    if scenarios:
+        named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
+        config.args = [*named, *scenarios]
+    elif config.getoption("--parbench-baseline"):
+        raise pytest.UsageError("--parbench-baseline needs --scenario FILE")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioFile | None":
+    """A scenario that was asked for; other YAML files are none of our business."""
+    asked = {Path(path).resolve() for path in parent.config.getoption("--scenario")}
+    return ScenarioFile.from_parent(parent, path=file_path) if file_path.resolve() in asked else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Adds what changes speed on this machine to pytest-benchmark's records."""
+    if config.getoption("--scenario"):
+        from parbench.environment import capture
+
+        machine_info["parbench"] = capture().speed.model_dump(mode="json")
+
+
+class Replay:
+    """A clock that stands still but for `advance`, which moves it on by the next measured time."""
+
+    def __init__(self) -> None:
+        self.now, self.left = 0.0, list[float]()
+
+    def __call__(self) -> float:
+        """The time by this clock."""
+        return self.now
+
+    def advance(self) -> None:
+        """The next launch took its time."""
+        self.now += self.left.pop(0)
+
+
+class ScenarioFile(pytest.File):
+    """A scenario and its one campaign."""
+
+    _run: "Run | None" = None
+    _report: "Report | None" = None
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """An item for every cell, also the skipped ones, and with a baseline a gate for each of them."""
+        from parbench.cells import read_plan
+        from parbench.devices import detect
+        from parbench.errors import ParbenchError
+
+        try:
+            self.plan: Plan = read_plan(self.path, detect())
+        except ParbenchError as error:
+            raise self.CollectError(str(error)) from None
+        for cell in self.plan.cells:
+            yield CellItem.from_parent(self, name=cell.record.id, callobj=_measured, cell=cell)
+        if self.config.getoption("--parbench-baseline"):
+            for cell in self.plan.cells:
+                yield GateItem.from_parent(self, name=f"gate:{cell.record.id}", cell=cell)
+
+    @property
+    def results(self) -> Path:
+        """Where runs are kept."""
+        return Path(self.config.getoption("--parbench-results"))
+
+    @property
+    def run(self) -> "Run":
+        """The campaign, measured when it is first asked for, of the cells that were selected and their references."""
+        if self._run is None:
+            from dataclasses import replace
+
+            from rich.console import Console
+
+            from parbench.gate import Bench
+
+            wanted = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
+            cells = tuple(cell for cell in self.plan.cells if cell.record.id in wanted or cell.record.is_reference)
+            bench = Bench(self.results, Console(quiet=True))
+            self._run = bench.run(replace(self.plan, cells=cells))
+        return self._run
+
+    @property
+    def report(self) -> "Report":
+        """The check of the campaign against the baseline."""
+        if self._report is None:
+            from parbench.check.baselines import load
+            from parbench.check.compare import against_baseline
+
+            baseline = load(self.config.getoption("--parbench-baseline"), self.results / "baselines")
+            self._report = against_baseline(self.run, baseline)
+        return self._report
+
+
+class CellItem(pytest.Function):
+    """A cell: passes where it was measured well."""
+
+    def __init__(self, *, cell: "Cell", **rest: Any) -> None:
+        super().__init__(**rest)
+        self.cell = cell
+        self.clock = Replay()
+        if self.config.pluginmanager.hasplugin("benchmark"):
+            group = f"{cell.record.workload} ({cell.record.scaling})"
+            self.add_marker(pytest.mark.benchmark(group=group, timer=self.clock, warmup=False, disable_gc=False))
+
+
+class GateItem(pytest.Item):
+    """A cell's verdicts: fails where something regressed, and skips where nothing can be told."""
+
+    parent: ScenarioFile
+
+    def __init__(self, *, cell: "Cell", **rest: Any) -> None:
+        super().__init__(**rest)
+        self.cell = cell
+
+    def runtest(self) -> None:
+        """Judges the cell among all others: the correction is for the whole campaign."""
+        from parbench.check.outputs import sentence
+
+        with _sentences():
+            report = self.parent.report
+        if report.problem:
+            pytest.fail(report.problem, pytrace=False)
+        mine = [finding for finding in report.findings if finding.gated and finding.cell == self.cell.record.id]
+        bad = [each for each in mine if each.verdict in ("regressed", "failed", "missing", "not comparable")]
+        if bad:
+            pytest.fail("\n".join(map(sentence, bad)), pytrace=False)
+        unsure = [finding for finding in mine if finding.verdict in ("inconclusive", "new")]
+        if unsure or not mine:
+            pytest.skip("; ".join(map(sentence, unsure)) or self.cell.record.reason or "nothing to compare")
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where the item comes from."""
+        return self.path, None, self.name
+
+
+def _measured(request: pytest.FixtureRequest) -> None:
+    """What a cell's item does: have the campaign measured, and replay it."""
+    from parbench.check.metrics import METRICS, observe
+
+    item: Any = request.node
+    if item.cell.layout is None:
+        pytest.skip(item.cell.record.reason)
+    with _sentences():
+        observed = observe(item.parent.run)[item.cell.record.id]
+    if observed.status != "ok":
+        pytest.fail(f"{observed.id}: {observed.reason}", pytrace=False)
+    if not item.config.pluginmanager.hasplugin("benchmark"):
+        return
+    benchmark = request.getfixturevalue("benchmark")
+    steps = list(observed.metrics["step_time_s"].values())
+    if benchmark.enabled:
+        item.clock.left = list(steps)
+        benchmark.pedantic(item.clock.advance, rounds=len(steps), iterations=1)
+    benchmark.extra_info.update(
+        {name: list(observed.metrics[name].values()) for name in METRICS if name in observed.metrics}
+    )
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """What a user can mend is a sentence here too."""
+    from parbench.errors import ParbenchError
+
+    try:
+        yield
+    except ParbenchError as error:
+        pytest.fail(str(error), pytrace=False)

@@ -1,0 +1,94 @@
+"""Can the gate be trusted here? Real launches: an unchanged program checked many times, and known slowdowns.
+
+    python -m tests.benchmarks.gate --checks 20 --slowdowns 10        against a stored baseline
+    python -m tests.benchmarks.gate --checks 20 --slowdowns 10 --arms two arms in turns (--against git:HEAD)
+
+A plug-in strategy burns 0, 10, 20 or 50 % of extra time in every step. Best on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+SOURCE = (Path(__file__).parents[1] / "foreign_package" / "parbench_foreign.py").read_text()
+CELL = "lstm/sluggish/1"
+SCENARIO = """
+name: proof
+workloads:
+  lstm:
+    model: {kind: lstm, layers: 2, d_model: 64}
+    seq_len: 32
+    global_batch: 16
+strategies: [single, sluggish]
+devices: {kind: cpu, counts: [1]}
+measure: {rounds: ROUNDS, window_s: 0.3, validation_batches: 1}
+"""
+
+
+def program(folder: Path, extra: float) -> None:
+    """The user's package in its working tree, slower by `extra`."""
+    (folder / "src").mkdir(exist_ok=True)
+    changed = SOURCE.replace('"SLUGGISH_EXTRA", "0"', f'"SLUGGISH_EXTRA", "{extra}"')
+    (folder / "src" / "parbench_foreign.py").write_text(changed)
+
+
+def prepare(folder: Path, rounds: int) -> None:
+    """A repository with the package, its entry point and the scenario, committed while nothing is slow."""
+    program(folder, 0)
+    (folder / "proof.yaml").write_text(SCENARIO.replace("ROUNDS", str(rounds)))
+    metadata = folder / "src" / "parbench_foreign-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: parbench-foreign\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[parbench.strategies]\nsluggish = parbench_foreign:Sluggish\n")
+    author = ["-c", "user.name=proof", "-c", "user.email=proof@localhost"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "as it was"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+
+
+def parbench(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "parbench", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode > 1:
+        sys.exit(ended.stdout + ended.stderr)
+    return ended.stdout
+
+
+def check(folder: Path, *, arms: bool) -> dict[str, str]:
+    """One check: the verdict on each gated cell and metric."""
+    how = ["--against", "git:HEAD"] if arms else ["--baseline", "proof"]
+    report = json.loads(parbench(folder, "check", "proof.yaml", *how, "--format", "json"))
+    return {f"{each['cell']} {each['metric']}": each["verdict"] for each in report["findings"] if each["gated"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checks", type=int, default=20, help="checks of the unchanged program")
+    parser.add_argument("--slowdowns", type=int, default=10, help="checks of each slowdown")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--sessions", type=int, default=1, help="sessions to store first")
+    parser.add_argument("--arms", action="store_true", help="two arms in turns instead of a stored baseline")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        prepare(folder, options.rounds)
+        for _ in range(0 if options.arms else options.sessions):
+            parbench(folder, "run", "proof.yaml")
+            parbench(folder, "baseline", "save", "latest", "--name", "proof")
+        for extra, count in ((0.0, options.checks), *((extra, options.slowdowns) for extra in (0.1, 0.2, 0.5))):
+            program(folder, extra)
+            found = [check(folder, arms=options.arms) for _ in range(count)]
+            alarms = sum("regressed" in verdicts.values() for verdicts in found)
+            caught = sum(verdicts[f"{CELL} step_time_min_s"] == "regressed" for verdicts in found)
+            verdicts = Counter(verdict for each in found for verdict in each.values())
+            what = "unchanged: false alarms" if extra == 0 else f"{extra:+.0%} a step: caught"
+            print(f"{what} {alarms if extra == 0 else caught} of {count}; all verdicts: {dict(verdicts)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
