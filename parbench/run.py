@@ -185,7 +185,7 @@ def run_record(
         id=folder.resolve().name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(command),
-        scenario=plan.scenario.model_dump(mode="json"),
+        scenario=plan.scenario.resolved(),
         rounds=plan.scenario.measure.rounds,
         environment=environment.model_dump(mode="json"),
         environment_digest=environment.digest,

@@ -271,6 +271,14 @@ class Scenario(Spec):
     measure: MeasureSpec = MeasureSpec()
     check: CheckSpec = CheckSpec()
 
+    def resolved(self) -> dict[str, Any]:
+        """All of it as plain data; of options those that were written, because labels tell them."""
+        written = [
+            {**each.model_dump(mode="json"), "options": each.options.model_dump(mode="json", exclude_unset=True)}
+            for each in self.strategies
+        ]
+        return {**self.model_dump(mode="json"), "strategies": written}
+
 
 def describe_options(values: dict[str, Any]) -> str:
     """`{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; nothing as nothing."""

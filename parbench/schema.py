@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from parbench.exclude import FIELDS
 from parbench.loader import MAX_NAME, MAX_TEXT, Catalogue
 from parbench.scenario import CheckSpec, DevicesSpec, MeasureSpec, ModelSpec, Scaling, Scenario, WorkloadSpec
 
@@ -50,6 +51,7 @@ def scenario_schema(catalogue: Catalogue) -> Schema:
             "strategies": {"type": "array", "minItems": 1, "items": _strategy(catalogue, definitions)},
             "devices": _or_nothing(definitions.reference(DevicesSpec)),
             "scaling": _or_list({"enum": list(get_args(Scaling))}, uniqueItems=True),
+            "exclude": _or_nothing({"type": "array", "items": _rule()}),
             "measure": _or_nothing(definitions.reference(MeasureSpec)),
             "check": _or_nothing(definitions.reference(CheckSpec)),
         },
@@ -112,6 +114,13 @@ def _strategy(catalogue: Catalogue, definitions: _Definitions) -> Schema:
             },
         ]
     }
+
+
+def _rule() -> Schema:
+    """Fields of a cell, each with a value or several."""
+    types = {str: "string", int: "integer", bool: "boolean"}
+    fields = {name: _or_list({"type": types[kind]}) for name, kind in FIELDS.items()}
+    return {"type": "object", "properties": fields, "minProperties": 1, "additionalProperties": False}
 
 
 def _takes_list(schema: Schema) -> bool:

@@ -280,7 +280,7 @@ def test_the_resolved_scenario_can_be_run_again(path, tmp_path):
     scenario = draft_scenario(read_document(path), catalogue(), default_name="x").scenario
     assert scenario is not None
     copy = tmp_path / "copy.yaml"
-    copy.write_text(measured.scenario_yaml(scenario.model_dump(mode="json")))
+    copy.write_text(measured.scenario_yaml(scenario.resolved()))
     draft = draft_scenario(read_document(copy), catalogue(), default_name="x")
     assert not draft.mistakes
     assert draft.scenario == scenario

@@ -33,6 +33,7 @@ class LocalLauncher(Launcher):
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload(["parbench.measure.preload"])
         self._running: list[ForkServerProcess] = []
+        self._ready = False
 
     def start(self) -> None:
         """Begins importing torch in the fork server, without waiting for it."""
@@ -42,7 +43,7 @@ class LocalLauncher(Launcher):
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
         """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
-        self.start()
+        self._await_server()
         started = time.monotonic()
         with socket.create_server((HOST, 0), backlog=processes) as listener:
             port = listener.getsockname()[1]
@@ -65,6 +66,16 @@ class LocalLauncher(Launcher):
     def close(self) -> None:
         """Ends ranks that still run. The fork server ends with this process."""
         self._end_all()
+
+    def _await_server(self) -> None:
+        """Until the server has imported all that ranks need: no trial's time is spent on that."""
+        self.start()
+        if not self._ready:
+            first = self._context.Process(target=os.getpid)
+            first.start()
+            first.join()
+            first.close()
+            self._ready = True
 
     def _wait(self, deadline: float) -> bool:
         """Waits for all ranks; once one has failed the others, who may wait for it, get a moment. False: too late."""

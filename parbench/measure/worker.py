@@ -156,6 +156,7 @@ class Worker:
         reference = self.assignment.purpose == "reference"
         compiled_s = compile_seconds()
         warm = warm_up(step, PARITY_STEPS, 0 if reference else self.assignment.warmup, team, self.device)
+        losses = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(step.losses)]
         record = JobRecord(
             job=job,
             parameters=parameters,
@@ -170,7 +171,7 @@ class Worker:
             record = self._window(strategy, step, record, warm, team, queue)
             self.journal.stage("validation")
         validation = None if reference else self._validate(strategy, workload, job)
-        return self._by_model(record, step.losses, validation)
+        return self._by_model(record, losses, validation)
 
     def _steps(self, strategy: Strategy[Options], workload: Workload, job: int) -> Steps:
         batches = self._batches(workload, job)
@@ -218,15 +219,14 @@ class Worker:
         )
 
     def _by_model(
-        self, record: JobRecord, losses: list[torch.Tensor], validation: list[float] | None
+        self, record: JobRecord, losses: list[list[float]], validation: list[float] | None
     ) -> list[JobRecord]:
         """A record for each of the models that are stacked."""
-        values = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(losses)]
         return [
             record.model_copy(
                 update={
                     "job": record.job + number,
-                    "losses": tuple(step[number] for step in values),
+                    "losses": tuple(step[number] for step in losses),
                     "validation_loss": validation[number] if validation else None,
                 }
             )
