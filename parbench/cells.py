@@ -56,7 +56,7 @@ class Plan:
 def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Plan:
     """The plan of the scenario at `path`. Raises `ScenarioError` with every mistake, also those that only show here."""
     document = read_document(path).override(overrides)
-    draft = draft_scenario(document, catalogue(), default_name=path.stem)
+    draft = draft_scenario(document, catalogue(), default_name=path.stem, folder=path.parent)
     scenario = draft.scenario
     cells = tuple(_cells(scenario, machine, draft)) if scenario else ()
     if draft.mistakes or scenario is None:

@@ -39,9 +39,10 @@ class PluginError(ParbenchError):
 
 
 class Unsupported(ParbenchError):  # noqa: N818 - it is a verdict on a cell, not a failure
-    """A strategy cannot lay this workload out over these devices.
+    """A strategy cannot lay this workload out over these devices, or a model cannot be built as it is written.
 
-    `field` names the field of the workload or of the strategy's options that stands in the way, if one does.
+    `field` names the field of the workload, of its model or of the strategy's options that stands in the way, if one
+    does.
     """
 
     def __init__(self, reason: str, field: str | None = None) -> None:

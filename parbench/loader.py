@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from parbench.document import DataPath, Document
-from parbench.errors import Mistake
+from parbench.errors import Mistake, Unsupported
 from parbench.exclude import FIELDS
 from parbench.matrix import Variant, nested_model, variant_count, variants
 from parbench.scenario import (
@@ -57,15 +58,19 @@ class Draft:
         self.mistakes.append(self.document.mistake(path, message))
 
 
-def draft_scenario(document: Document, catalogue: Catalogue, *, default_name: str) -> Draft:
-    """Reads every section, whatever is wrong with the others; `draft.scenario` holds the parts that are right."""
-    return _Reader(document, catalogue).read(default_name)
+def draft_scenario(document: Document, catalogue: Catalogue, *, default_name: str, folder: Path = Path()) -> Draft:
+    """Reads every section, whatever is wrong with the others; `draft.scenario` holds the parts that are right.
+
+    Paths in the document start at `folder`, which models are told when they are validated (`context["folder"]`).
+    """
+    return _Reader(document, catalogue, folder).read(default_name)
 
 
 class _Reader:
-    def __init__(self, document: Document, catalogue: Catalogue) -> None:
+    def __init__(self, document: Document, catalogue: Catalogue, folder: Path) -> None:
         self.document = document
         self.catalogue = catalogue
+        self.folder = folder
         self.draft = Draft(document, [])
 
     def read(self, default_name: str) -> Draft:
@@ -160,7 +165,16 @@ class _Reader:
             model = self._model(variant.get("model"), (*path, "model"))
             workload = self._validated(WorkloadSpec, {**variant, "model": model or ModelSpec(kind="")}, path)
             if workload and model:
-                yield key + describe_options(differences), workload
+                yield key + describe_options(differences), self._examined(workload, path)
+
+    def _examined(self, workload: WorkloadSpec, path: DataPath) -> WorkloadSpec:
+        """The workload with what its model tells only once it is built."""
+        try:
+            model = workload.model.examined(workload.vocab_size, workload.seq_len)
+        except Unsupported as error:
+            self.draft.mistake((*path, "model", *([error.field] if error.field else [])), str(error))
+            return workload
+        return workload.model_copy(update={"model": model})
 
     def _model(self, data: Any, path: DataPath) -> ModelSpec | None:
         if not isinstance(data, dict) or "kind" not in data:
@@ -233,7 +247,7 @@ class _Reader:
 
     def _validated(self, model: type[S], data: Any, path: DataPath) -> S | None:
         try:
-            return model.model_validate(data)
+            return model.model_validate(data, context={"folder": self.folder})
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 written = self._written(path, detail)

@@ -123,6 +123,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         key=task.key,
         round=task.round,
         workload=cell.workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
+        folder=str(plan.folder.resolve()),
         strategy=_reference_strategy() if reference else cell.strategy.name,
         options=options,
         device_kind=cell.devices.kind,

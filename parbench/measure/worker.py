@@ -64,7 +64,8 @@ class Worker:
         self.assignment = assignment
         self.journal = journal
         self.rank = rank
-        family = FAMILIES[assignment.workload["model"]["kind"]].model_validate(assignment.workload["model"])
+        model = assignment.workload["model"]
+        family = FAMILIES[model["kind"]].model_validate(model, context={"folder": assignment.folder})
         self.spec = WorkloadSpec.model_validate({**assignment.workload, "model": family})
         self.strategy_class = STRATEGIES[assignment.strategy]
         self.options = self.strategy_class.options_type.model_validate(assignment.options)

@@ -20,8 +20,9 @@ PARITY_STEPS = 5
 class Assignment(Spec):
     """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
 
-    `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. A `reference`
-    stops after its first steps, whose losses the parity gate compares with.
+    `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. `folder` is
+    the scenario's, where paths in the workload start. A `reference` stops after its first steps, whose losses the
+    parity gate compares with.
     """
 
     purpose: Purpose
@@ -29,6 +30,7 @@ class Assignment(Spec):
     key: str
     round: int
     workload: dict[str, Any]
+    folder: str = "."
     strategy: str
     options: dict[str, Any]
     device_kind: DeviceKind

@@ -172,8 +172,10 @@ class ModelParallel(Pipelined[PipelineOptions]):
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
     """The stages of the whole pipeline, balanced by counted work; raises `Unsupported` where it cannot be made."""
     family = workload.model
-    if not isinstance(family, Family) or family.n_blocks == 0:
-        raise Unsupported("the model has no embed, blocks and head that stages could be made of")
+    if not isinstance(family, Family):
+        raise Unsupported(f"{family.kind} is no model family")
+    if reason := family.stage_refusal():
+        raise Unsupported(reason)
     stages = ranks * options.stages_each()
     if family.n_blocks + 1 < stages:
         raise Unsupported(f"{family.n_blocks} blocks and the head are too few for {stages} stages")

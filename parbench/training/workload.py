@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from parbench.scenario import Precision, WorkloadSpec
 from parbench.training.batches import Batches
-from parbench.training.model import LanguageModel, OnPart, build_model
+from parbench.training.model import LanguageModel, OnPart, WholeModel, build_model
 from parbench.training.updates import Updates
 from parbench.workloads.base import Family
 from parbench.workloads.corpus import Corpus
@@ -30,6 +30,7 @@ class Workload:
         self.corpus = corpus
         self.seed = seed
         self.device = device
+        self.family.load()
 
     @property
     def family(self) -> Family:
@@ -48,7 +49,7 @@ class Workload:
         *,
         ends: tuple[bool, bool] | None = None,
         on_part: OnPart | None = None,
-    ) -> LanguageModel:
+    ) -> LanguageModel | WholeModel:
         """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks` and `ends`.
 
         `on_part` gets each part once it is built and on the device, before the next one is.
@@ -56,7 +57,7 @@ class Workload:
 
         def place(part: nn.Module, name: str) -> None:
             part.to(self.device)
-            if self.spec.compile:
+            if self.spec.compile and name != "rest":
                 # Its forward alone: hooks that strategies add stay outside of the compiled graph.
                 part.forward = torch.compile(part.forward, dynamic=False)
             if on_part is not None:
@@ -72,7 +73,8 @@ class Workload:
             on_part=place,
         )
         model.autocast = AUTOCAST.get(self.spec.precision)
-        model.checkpointing = self.spec.activation_checkpointing
+        if self.spec.activation_checkpointing:
+            model.checkpoint_blocks()
         return model
 
     def batches(self, job: int) -> Batches:

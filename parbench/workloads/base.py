@@ -78,6 +78,13 @@ class Family(ModelSpec, ABC):
         """Why this family cannot be run like that on such devices; None where it can."""
         return None
 
+    def load(self) -> None:
+        """Imports what building needs, ahead of it: what is imported is no part of the model's memory."""
+
+    def stage_refusal(self) -> str | None:
+        """Why the model cannot be cut into stages; None where it can."""
+        return None if self.n_blocks else "the model has no embed, blocks and head that stages could be made of"
+
     def tensor_refusal(self, degree: int) -> str | None:  # noqa: ARG002 - for overriding
         """Why the family's tensors cannot be split over `degree` devices; None where they can."""
         return f"model family {self.kind} has no tensor-parallel plan"

@@ -1,0 +1,46 @@
+"""Families whose models are built in one go: those that people bring, and those of other libraries."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from parbench.workloads.base import Family
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class WholeFamily(Family, ABC):
+    """A family whose models are built in one go, and not part by part.
+
+    Where `n_blocks` is not 0, the model has `embed`, `blocks` and `head`, of which stages can be made; where it is 0,
+    only strategies that take a model whole can be had. A stage is cut out of the whole model, which each rank builds.
+    """
+
+    @property
+    def n_blocks(self) -> int:
+        """None, unless a subclass knows better."""
+        return 0
+
+    @abstractmethod
+    def whole(self, vocab_size: int, seq_len: int) -> "nn.Module":
+        """Token ids (batch, seq_len) → logits (batch, seq_len, vocab_size); freshly initialised."""
+
+    def units(self, model: "nn.Module") -> "list[nn.Module]":  # noqa: ARG002 - for overriding
+        """The modules within a model without seams that are sharded and compiled one by one, in order; maybe none."""
+        return []
+
+    def checkpoint_units(self, model: "nn.Module") -> None:
+        """Has the units of a model without seams compute their activations again in the backward pass."""
+        raise NotImplementedError(self.kind)
+
+    def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":
+        """Not built by itself."""
+        raise NotImplementedError(self.kind)
+
+    def block(self, seq_len: int) -> "nn.Module":
+        """Not built by itself."""
+        raise NotImplementedError(self.kind)
+
+    def head(self, vocab_size: int) -> "nn.Module":
+        """Not built by itself."""
+        raise NotImplementedError(self.kind)
