@@ -1,5 +1,6 @@
 """What a scenario says: workloads, strategies, devices, and how to measure them. Typed, frozen, without torch."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -51,9 +52,18 @@ BYTES = 256
 
 
 class BytePairs(Spec):
-    """A byte-level BPE vocabulary of exactly `vocab_size` tokens, trained on the data itself (extra `tokenizers`)."""
+    """A byte-level BPE vocabulary of `vocab_size` tokens, trained on the data itself (`parbench[tokenizers]`).
+
+    Where the data has fewer pairs to merge, the tokens that are left are known to the model and never seen.
+    """
 
     vocab_size: Annotated[int, Field(ge=BYTES, le=1_000_000)] = 4096
+
+    @model_validator(mode="after")
+    def _the_library_is_there(self) -> Self:
+        if find_spec("tokenizers") is None:
+            raise ValueError("needs the tokenizers library: pip install 'parbench[tokenizers]'")
+        return self
 
 
 class StandardLibraryText(Spec):

@@ -33,9 +33,10 @@ def load_function(reference: str, folder: Path) -> tuple[Callable[..., Any], str
 
 
 def said_by(error: BaseException) -> str:
-    """An error's type and the first line of what it says, shortened."""
-    lines = str(error).strip().splitlines() or ["without a word"]
-    return f"{type(error).__name__}: {lines[0][:300]}"
+    """An error's type and what it says first, in one line of bearable length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {said[:300]}"
 
 
 class _Loader(importlib.abc.InspectLoader):
