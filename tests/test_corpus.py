@@ -1,5 +1,8 @@
 import hashlib
+import os
 import resource
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -7,8 +10,9 @@ import numpy
 import pytest
 
 from parbench.errors import ResultsError, UsageError
-from parbench.scenario import StandardLibraryText, SyntheticTokens, TextFile
-from parbench.workloads.corpus import BYTE_VOCABULARY, cache_folder, prepare, standard_library_files
+from parbench.scenario import BytePairs, StandardLibraryText, SyntheticTokens, TextFile
+from parbench.workloads import bpe
+from parbench.workloads.corpus import cache_folder, prepare, standard_library_files
 
 TEXT = b"caf\xc3\xa9 \x00\xff " * 10
 
@@ -34,7 +38,7 @@ def test_the_standard_library_is_real_text_and_always_the_same():
     corpus = prepared(StandardLibraryText(), seq_len=64)
     content = Path(corpus.path).read_bytes()
     assert corpus == prepared(StandardLibraryText(), seq_len=64)
-    assert (corpus.vocab_size, corpus.dtype, corpus.tokens) == (BYTE_VOCABULARY, "uint8", len(content))
+    assert (corpus.vocab_size, corpus.dtype, corpus.tokens) == (256, "uint8", len(content))
     assert corpus.tokens > 1_000_000
     assert b"class JSONDecoder" in content
     assert corpus.sha256 == hashlib.sha256(content).hexdigest()
@@ -65,11 +69,129 @@ def test_a_path_may_be_absolute_or_start_at_home(tmp_path, monkeypatch):
     assert prepared(TextFile(path="~/text.txt"), tmp_path / "nowhere") == absolute
 
 
-@pytest.mark.parametrize("path", ["absent.txt", "folder", "x" * 300, "~no-such-user-here/text.txt"])
+@pytest.mark.parametrize("path", ["absent.txt", "absent/folder/", "x" * 300, "~no-such-user-here/text.txt"])
 def test_a_text_that_cannot_be_read_is_a_sentence(tmp_path, path):
-    (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match=r"data\.path: .* cannot be read: "):
         prepared(TextFile(path=path), tmp_path)
+
+
+def test_a_folder_is_all_files_in_it_that_match_in_the_order_of_their_paths(tmp_path):
+    for name in ("b.txt", "a/z.txt", "a/b/c.txt", "a/other.md", "c.txt.bak"):
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text(f"<{name}>")
+    (tmp_path / "texts" / "folder.txt").mkdir()
+    assert content(TextFile(path="texts"), tmp_path) == b"<a/b/c.txt><a/z.txt><b.txt>"
+    assert content(TextFile(path="texts", files="*/*"), tmp_path) == b"<a/other.md><a/z.txt>"
+    assert content(TextFile(path="texts/a/other.md", files="*.txt"), tmp_path) == b"<a/other.md>"
+
+
+def content(data: TextFile, folder: Path) -> bytes:
+    return Path(prepared(data, folder).path).read_bytes()
+
+
+def test_a_folder_without_a_file_that_matches_is_a_sentence(tmp_path):
+    (tmp_path / "texts").mkdir()
+    with pytest.raises(UsageError, match=r"data\.files: no file below .*texts matches \*\.rst"):
+        prepared(TextFile(path="texts", files="*.rst"), tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "**.txt"])
+def test_a_pattern_that_is_none_is_a_sentence(tmp_path, pattern):
+    if pattern == "**.txt" and sys.version_info >= (3, 13):
+        pytest.skip("since Python 3.13 this is a pattern")
+    with pytest.raises(UsageError, match=r"data\.files: .* is no pattern of relative paths"):
+        prepared(TextFile(path=".", files=pattern), tmp_path)
+
+
+def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
+    (tmp_path / "whole.txt").write_text("x" * 100)
+    (tmp_path / "dangling.txt").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"data\.path: .*dangling\.txt cannot be read: No such file"):
+        prepared(TextFile(path="."), tmp_path)
+
+
+@pytest.fixture
+def tokenizers():
+    return pytest.importorskip("tokenizers", reason="byte pairs need the extra tokenizers")
+
+
+PROSE = "the cat sat on the mat, the café at thé mat\n".encode() * 40
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_byte_pairs_make_fewer_tokens_below_the_vocabulary(tmp_path):
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=280)})
+    corpus = prepared(data, tmp_path)
+    tokens = numpy.fromfile(corpus.path, dtype="<i4")
+    assert (corpus.vocab_size, corpus.dtype, corpus.tokens) == (280, "int32", len(tokens))
+    assert len(tokens) < len(PROSE) / 2
+    assert 256 <= tokens.max() < 280
+    assert tokens.min() >= 0
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_a_vocabulary_is_as_large_as_it_says_even_where_the_text_has_fewer_pairs(tmp_path):
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=50_000)})
+    assert prepared(data, tmp_path).vocab_size == 50_000
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_with_no_room_for_pairs_every_byte_is_a_token(tmp_path):
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=256)})
+    assert prepared(data, tmp_path).tokens == len(PROSE)
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_any_bytes_can_be_encoded():
+    assert len(bpe.encoded(bytes(range(256)) * 4, 300)) % 4 == 0
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_tokens_are_the_same_in_every_process():
+    script = f"import sys; from parbench.workloads.bpe import encoded; sys.stdout.buffer.write(encoded({PROSE!r}, 300))"
+    others = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed, threads in (("1", "1"), ("2", "4"))
+    ]
+    assert others == [bpe.encoded(PROSE, 300)] * 2
+
+
+@pytest.mark.usefixtures("tokenizers")
+def test_a_text_is_encoded_once(tmp_path, own_cache, monkeypatch):
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=280)})
+    first = prepared(data, tmp_path)
+    encode, calls = bpe.encoded, []
+    monkeypatch.setattr(bpe, "encoded", lambda *arguments: calls.append(arguments) or encode(*arguments))
+    assert prepared(data, tmp_path) == first
+    assert calls == []
+    other = data.model_copy(update={"bpe": BytePairs(vocab_size=270)})
+    assert prepared(other, tmp_path).sha256 != first.sha256
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures("tokenizers")
+@pytest.mark.parametrize(
+    ("pattern", "damage"), [("*.tokens", b"damaged"), ("*.bpe", b"\xff"), ("*.bpe", b"../../secret"), ("*.bpe", b"")]
+)
+def test_damage_in_the_cache_of_byte_pairs_is_repaired(tmp_path, own_cache, pattern, damage):
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=280)})
+    first = prepared(data, tmp_path)
+    before = Path(first.path).read_bytes()
+    (damaged,) = own_cache.rglob(pattern)
+    damaged.write_bytes(damage)
+    assert prepared(data, tmp_path) == first
+    assert Path(first.path).read_bytes() == before
+
+
+def test_without_the_library_byte_pairs_are_a_sentence(monkeypatch):
+    monkeypatch.setattr("parbench.scenario.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the tokenizers library: pip install 'parbench\[tokenizers\]'"):
+        BytePairs()
 
 
 @pytest.mark.parametrize("size", [0, 1, 9])

@@ -28,7 +28,7 @@ def load_function(reference: str, folder: Path) -> tuple[Callable[..., Any], str
     if function is None:
         raise Unsupported(f"{place} has no function {name}", field="build")
     if not callable(function):
-        raise Unsupported(f"{name} in {place} is a {type(function).__name__} and no function", field="build")
+        raise Unsupported(f"{name} in {place} is no function", field="build")
     return function, sha256
 
 

@@ -1,7 +1,11 @@
-"""Token files: text as bytes, or synthetic tokens, kept in a cache under their own SHA-256. No torch."""
+"""Token files: text as bytes or byte pairs, or synthetic tokens, kept in a cache under their own SHA-256. No torch.
+
+A token file is numbers and nothing else: what is read back is compared or hashed, and never unpickled or run.
+"""
 
 import hashlib
 import os
+import re
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +15,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from parbench.errors import ResultsError, UsageError
-from parbench.scenario import DataSpec, Spec, StandardLibraryText, SyntheticTokens, TextFile
-
-BYTE_VOCABULARY = 256
+from parbench.scenario import BytePairs, DataSpec, Spec, StandardLibraryText, SyntheticTokens, TextFile
+from parbench.workloads import bpe
 
 # Tests hold odd encodings and megabytes of generated tables; what people installed is no part of the library.
 _LEFT_OUT = {"__pycache__", "idlelib", "lib2to3", "site-packages", "dist-packages", "test", "tests"}
@@ -34,10 +37,13 @@ def prepare(data: DataSpec, *, seq_len: int, seed: int, folder: Path) -> Corpus:
 
     Raises `UsageError` where the text cannot be read, or is too short for a training and a validation sequence.
     """
+    dtype: Literal["uint8", "int32"] = "int32"
     if isinstance(data, SyntheticTokens):
-        content, vocab_size, dtype = _synthetic(data, seed), data.vocab_size, "int32"
+        content = _synthetic(data, seed)
+    elif data.bpe:
+        content = _pairs(_text(data, folder), data.bpe)
     else:
-        content, vocab_size, dtype = _text(data, folder), BYTE_VOCABULARY, "uint8"
+        content, dtype = _text(data, folder), "uint8"
     tokens = len(content) // (4 if dtype == "int32" else 1)
     if tokens < 2 * seq_len + 2:
         raise UsageError(
@@ -46,7 +52,7 @@ def prepare(data: DataSpec, *, seq_len: int, seed: int, folder: Path) -> Corpus:
         )
     sha256 = hashlib.sha256(content).hexdigest()
     path = _cached(content, sha256)
-    return Corpus(path=str(path), sha256=sha256, tokens=tokens, vocab_size=vocab_size, dtype=dtype)  # type: ignore[arg-type]
+    return Corpus(path=str(path), sha256=sha256, tokens=tokens, vocab_size=data.vocab_size, dtype=dtype)
 
 
 def cache_folder() -> Path:
@@ -67,11 +73,49 @@ def _text(data: StandardLibraryText | TextFile, folder: Path) -> bytes:
     if isinstance(data, StandardLibraryText):
         return b"".join(path.read_bytes() for path in standard_library_files())
     try:
-        return (folder / data.resolved).read_bytes()
+        return b"".join(path.read_bytes() for path in _files(data, folder / data.resolved))
     except OSError as error:
         raise UsageError(f"data.path: {error.filename} cannot be read: {error.strerror}") from None
     except RuntimeError as error:  # of `~somebody`, who has no home here
         raise UsageError(f"data.path: {data.path} cannot be read: {error}") from None
+
+
+def _files(data: TextFile, path: Path) -> list[Path]:
+    """The file itself; of a folder, all files that match, in the order of their paths."""
+    if not path.is_dir():
+        return [path]
+    try:
+        found = sorted(each for each in path.glob(data.files) if not each.is_dir())
+    except (NotImplementedError, ValueError) as error:
+        raise UsageError(f"data.files: {data.files} is no pattern of relative paths: {error}") from None
+    if not found:
+        raise UsageError(f"data.files: no file below {path} matches {data.files}")
+    return found
+
+
+def _pairs(text: bytes, pairs: BytePairs) -> bytes:
+    """The text in its own vocabulary; out of the cache where it has been encoded before, which takes long."""
+    key = hashlib.sha256(bpe.recipe(pairs.vocab_size) + b"\0" + text).hexdigest()
+    note = _corpora() / f"{key}.bpe"
+    known = _noted(note)
+    if known is None:
+        known = bpe.encoded(text, pairs.vocab_size)
+        sha256 = hashlib.sha256(known).hexdigest()
+        _cached(known, sha256)
+        _write(note, sha256.encode())
+    return known
+
+
+def _noted(note: Path) -> bytes | None:
+    """The tokens whose hash a note holds, if they are still what they were."""
+    try:
+        sha256 = note.read_text(encoding="ascii")
+        if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
+            return None
+        content = (_corpora() / f"{sha256}.tokens").read_bytes()
+    except (OSError, UnicodeError):
+        return None
+    return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
 def _synthetic(data: SyntheticTokens, seed: int) -> bytes:
@@ -80,11 +124,27 @@ def _synthetic(data: SyntheticTokens, seed: int) -> bytes:
     return numpy.random.default_rng(seed).integers(data.vocab_size, size=data.tokens, dtype="<i4").tobytes()
 
 
+def _corpora() -> Path:
+    return cache_folder() / "corpora"
+
+
 def _cached(content: bytes, sha256: str) -> Path:
-    path = cache_folder() / "corpora" / f"{sha256}.tokens"
+    path = _corpora() / f"{sha256}.tokens"
+    if not _holds(path, content):
+        _write(path, content)
+    return path
+
+
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        if path.is_file() and path.read_bytes() == content:
-            return path
+        return path.is_file() and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A whole file or none. Raises `ResultsError` where the cache cannot be written."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             whole = Path(scratch) / path.name
@@ -94,4 +154,3 @@ def _cached(content: bytes, sha256: str) -> Path:
         raise ResultsError(
             f"the token file cannot be kept in {path.parent}: {error.strerror}; set PARBENCH_CACHE to another folder"
         ) from None
-    return path

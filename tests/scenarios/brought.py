@@ -1,0 +1,130 @@
+"""Models as users bring them, good and bad, for tests/test_custom.py."""
+
+import torch
+from torch import nn
+
+
+class Seamed(nn.Module):
+    """embed → blocks → head, the blocks of different widths inside."""
+
+    def __init__(self, vocab_size, width=16, layers=4):
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, width)
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(nn.Linear(width, 8 * (n + 1)), nn.Tanh(), nn.Linear(8 * (n + 1), width))
+                for n in range(layers)
+            )
+        )
+        self.head = nn.Linear(width, vocab_size)
+
+    def forward(self, tokens):
+        return self.head(self.blocks(self.embed(tokens)))
+
+
+class Tied(Seamed):
+    def __init__(self, vocab_size):
+        super().__init__(vocab_size)
+        self.head.weight = self.embed.weight
+
+
+class Twice(Seamed):
+    """Goes through its blocks twice, so that its parts are no seams."""
+
+    def forward(self, tokens):
+        return self.head(self.blocks(self.blocks(self.embed(tokens))))
+
+
+class Widening(Seamed):
+    def __init__(self, vocab_size):
+        super().__init__(vocab_size)
+        self.blocks = nn.ModuleList([nn.Linear(16, 32), nn.Linear(32, 16)])
+
+    def forward(self, tokens):
+        hidden = self.embed(tokens)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(hidden)
+
+
+class Recurrent(nn.Module):
+    """No parts that go by any name."""
+
+    def __init__(self, vocab_size, width=16):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.out = nn.Linear(width, vocab_size)
+
+    def forward(self, tokens):
+        return self.out(self.gru(self.tokens(tokens))[0])
+
+
+def seamed(*, vocab_size, seq_len, **options):
+    print("people's code may print")
+    return Seamed(vocab_size, **options)
+
+
+def tied(*, vocab_size, seq_len):
+    return Tied(vocab_size)
+
+
+def twice(*, vocab_size, seq_len):
+    return Twice(vocab_size)
+
+
+def widening(*, vocab_size, seq_len):
+    return Widening(vocab_size)
+
+
+def recurrent(*, vocab_size, seq_len):
+    return Recurrent(vocab_size)
+
+
+def raising(*, vocab_size, seq_len):
+    raise ValueError("no model today\nnor tomorrow")
+
+
+def leaving(*, vocab_size, seq_len):
+    raise SystemExit(3)
+
+
+def without_sizes():
+    return nn.Identity()
+
+
+def no_module(*, vocab_size, seq_len):
+    return {"layers": 3}
+
+
+def no_parameters(*, vocab_size, seq_len):
+    return nn.Identity()
+
+
+def wrong_vocabulary(*, vocab_size, seq_len):
+    return Seamed(vocab_size + 1)
+
+
+def one_logit(*, vocab_size, seq_len):
+    return nn.Sequential(nn.Embedding(vocab_size, vocab_size), nn.Flatten(1))
+
+
+class Pair(Seamed):
+    def forward(self, tokens):
+        return super().forward(tokens), None
+
+
+def pair(*, vocab_size, seq_len):
+    return Pair(vocab_size)
+
+
+class Confused(Seamed):
+    def forward(self, tokens):
+        return torch.cat([tokens, super().forward(tokens)])
+
+
+def confused(*, vocab_size, seq_len):
+    return Confused(vocab_size)
+
+
+not_a_function = 5

@@ -1,0 +1,221 @@
+"""Models that people bring: what is found out about them, every way to go wrong, and real runs of the example."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from parbench.cells import Plan, read_plan
+from parbench.devices import Machine, allowed_cores
+from parbench.errors import ScenarioError
+from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
+from parbench.run import Task, measure
+from parbench.workloads.corpus import prepare
+
+BROUGHT = Path(__file__).parent / "scenarios" / "brought.py"
+EXAMPLE = Path(__file__).parent.parent / "scenarios" / "custom" / "mixer.yaml"
+SCENARIO = """\
+workloads:
+  mine:
+    model:
+      kind: custom
+      build: models/brought.py:seamed
+    data: {source: synthetic, vocab_size: 64, tokens: 20000}
+    seq_len: 8
+    global_batch: 16
+strategies: [single, ddp, fsdp, model_parallel]
+devices: {kind: cpu, counts: [2], oversubscribe: true}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, validation_batches: 1, deadline_s: 60}
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    (tmp_path / "models").mkdir()
+    shutil.copy(BROUGHT, tmp_path / "models" / "brought.py")
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def plan(path: Path, function: str = "seamed", *overrides: str) -> Plan:
+    build = f"workloads.mine.model.build=models/brought.py:{function}"
+    return read_plan(path, Machine(cores=allowed_cores()), [build, *overrides])
+
+
+def reasons(made: Plan) -> dict[str, str | None]:
+    return {cell.record.strategy: cell.record.reason for cell in made.cells}
+
+
+def mistake(path: Path, *overrides: str) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        read_plan(path, Machine(cores=allowed_cores()), overrides)
+    (found,) = caught.value.mistakes
+    return str(found)
+
+
+def test_a_model_with_seams_has_every_strategy(scenario, capsys):
+    made = plan(scenario)
+    assert set(reasons(made).values()) == {None}
+    stages = next(cell.record.layout for cell in made.cells if cell.record.strategy == "model_parallel")
+    assert stages == "2 processes, embed+block 0–1 50% | block 2–3+head 50%"
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ("recurrent", "it has no modules embed and head"),
+        ("tied", "embed and head share parameters"),
+        ("twice", "embed → blocks → head does not give its own logits"),
+        ("widening", "block 0 makes shape (2, 8, 32) of shape (2, 8, 16), and must keep the shape"),
+    ],
+)
+def test_a_model_without_seams_has_those_that_take_it_whole_and_the_others_say_why_not(scenario, function, why):
+    found = reasons(plan(scenario, function, "strategies=[single, ddp, fsdp, tensor_parallel, model_parallel]"))
+    assert (found["single"], found["ddp"], found["fsdp"]) == (None, None, None)
+    assert found["model_parallel"] == f"no embed → blocks → head in the model of models/brought.py:{function}: {why}"
+    assert found["tensor_parallel"] == "a custom model has no tensor-parallel plan"
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        ("absent.py:build", "absent.py cannot be read: No such file or directory"),
+        ("models:build", "models cannot be imported: ModuleNotFoundError: No module named 'models'"),
+        ("./models:build", "models cannot be read: Is a directory"),
+        ("~no-such-user-here/m.py:build", "~no-such-user-here/m.py cannot be read: Could not determine home directory"),
+        ("no_such_package.models:build", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("models/broken.py:build", "models/broken.py cannot be imported: SyntaxError: "),
+        ("models/brought.py:absent", "models/brought.py has no function absent"),
+        ("models/brought.py:not_a_function", "not_a_function in models/brought.py is a int and no function"),
+        ("models/brought.py:raising", "models/brought.py:raising cannot be built: ValueError: no model today"),
+        ("models/brought.py:leaving", "models/brought.py:leaving cannot be built: SystemExit: 3"),
+        ("models/brought.py:without_sizes", "cannot be built: TypeError: without_sizes() got an unexpected keyword"),
+        ("models/brought.py:no_module", "models/brought.py:no_module returned a dict instead of a torch.nn.Module"),
+        ("models/brought.py:no_parameters", "returned a model without parameters to train"),
+        (
+            "models/brought.py:wrong_vocabulary",
+            "gives shape (2, 8, 65) for token ids of shape (2, 8); "
+            "logits must have the shape (2, 8, 64): batch, seq_len, vocab_size",
+        ),
+        ("models/brought.py:one_logit", "gives shape (2, 512) for token ids of shape (2, 8)"),
+        ("models/brought.py:pair", "gives a tuple for token ids of shape (2, 8)"),
+        ("models/brought.py:confused", "the model of models/brought.py:confused cannot be run: RuntimeError: Tensors"),
+    ],
+)
+def test_everything_that_can_go_wrong_is_a_sentence_with_its_line(scenario, build, message):
+    (scenario.parent / "models" / "broken.py").write_text("def build(:\n")
+    scenario.write_text(SCENARIO.replace("models/brought.py:seamed", build))
+    found = mistake(scenario)
+    assert found.startswith(f"{scenario}:5: workloads.mine.model.build: ")
+    assert message in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("build", ["brought.py", "brought.py:", ":build", "brought.py:two words"])
+def test_a_build_that_is_no_file_and_function_is_a_mistake(scenario, build):
+    assert "workloads.mine.model.build: must match pattern" in mistake(
+        scenario, f'workloads.mine.model.build="{build}"'
+    )
+
+
+def test_sizes_of_the_workload_are_no_options(scenario):
+    assert "vocab_size is not an option" in mistake(scenario, "workloads.mine.model.options={vocab_size: 3}")
+
+
+def test_options_reach_the_function_and_lists_of_them_make_a_matrix(scenario):
+    made = plan(scenario, "seamed", "workloads.mine.model.options={layers: [2, 3]}", "strategies=[model_parallel]")
+    stages = {cell.record.workload: cell.record.layout for cell in made.cells}
+    assert sorted(stages) == ["mine(layers=2)", "mine(layers=3)"]
+    assert "block 1+head" in stages["mine(layers=2)"]
+
+
+def test_the_key_follows_the_files_content_and_not_its_place(scenario, tmp_path):
+    first = plan(scenario).cells[0].record.key
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(scenario.parent / "models", elsewhere / "models")
+    shutil.copy(scenario, elsewhere)
+    assert plan(elsewhere / scenario.name).cells[0].record.key == first
+    with (scenario.parent / "models" / "brought.py").open("a") as file:
+        file.write("# changed\n")
+    assert plan(scenario).cells[0].record.key != first
+
+
+def test_reading_a_scenario_leaves_nothing_beside_the_file(scenario):
+    plan(scenario)
+    assert [path.name for path in (scenario.parent / "models").iterdir()] == ["brought.py"]
+
+
+def test_a_module_is_found_by_its_name(scenario, monkeypatch):
+    monkeypatch.syspath_prepend(str(scenario.parent / "models"))
+    made = read_plan(scenario, Machine(cores=allowed_cores()), ["workloads.mine.model.build=brought:seamed"])
+    assert set(reasons(made).values()) == {None}
+
+
+def test_checkpointing_without_blocks_is_refused_with_the_reason(scenario):
+    found = reasons(plan(scenario, "recurrent", "workloads.mine.activation_checkpointing=true"))
+    assert set(found.values()) == {
+        "no embed → blocks → head in the model of models/brought.py:recurrent: it has no modules embed and head"
+    }
+
+
+@pytest.mark.parametrize("function", ["seamed", "recurrent"])
+def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
+    made = plan(scenario, function)
+    spec = made.scenario.workloads["mine"]
+    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
+
+    def launched(task: Task):
+        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, "here")
+        assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
+        return trial
+
+    any_cell = made.runnable[0]
+    reference = launched(Task(purpose="reference", cell=any_cell, key=any_cell.record.reference, round=0, models=1))
+    strategies = set()
+    for cell in made.runnable:
+        trial = launched(Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1))
+        assert parity_deviation(trial, reference) <= PARITY_TOLERANCE["fp32"], cell.record.id
+        strategies.add(cell.record.strategy)
+    assert strategies == {"single", "ddp", "fsdp"} | ({"model_parallel"} if function == "seamed" else set())
+
+
+def test_a_file_that_changes_after_the_plan_fails_its_trials_with_the_reason(scenario, launcher, tmp_path):
+    made = plan(scenario)
+    spec = made.scenario.workloads["mine"]
+    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
+    (scenario.parent / "models" / "brought.py").write_text(BROUGHT.read_text() + "# changed\n")
+    cell = made.runnable[0]
+    task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
+    trial = measure(made, task, corpus, tmp_path / "trial", launcher, "here")
+    assert trial.status == "failed"
+    assert "has changed since the scenario was read" in trial.reason
+
+
+def test_a_mistake_ends_the_command_with_exit_code_2_and_no_traceback(scenario, parbench):
+    ended = parbench("plan", scenario, "--set", "workloads.mine.model.build=models/brought.py:raising")
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    assert "cannot be built: ValueError: no model today" in ended.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_example_runs_from_any_folder(parbench, tmp_path):
+    small = [
+        *("--set", "workloads.mixer.model.options={width: 16, layers: 2}", "--set", "workloads.mixer.seq_len=16"),
+        *("--set", "devices={kind: cpu, counts: [2], oversubscribe: true}", "--set", "measure.window_s=0.01"),
+        *("--rounds", "1", "--out", str(tmp_path / "run")),
+    ]
+    ended = parbench("run", EXAMPLE, *small)
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(parbench("table", tmp_path / "run", "--format", "json").stdout)
+    cells = rows["cells"] if isinstance(rows, dict) else rows
+    assert {(cell["strategy"], cell["parity"]) for cell in cells} == {
+        ("single", "reference"),
+        ("ddp", "ok"),
+        ("fsdp", "ok"),
+        ("model_parallel", "ok"),
+    }
