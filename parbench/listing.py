@@ -31,7 +31,7 @@ def lines(what: str, results: Path) -> Iterator[str]:
                 yield from _family_lines(name, family)
             yield from _broken(FAMILIES.broken, "model family")
         case "scenarios":
-            yield from (str(path) for path in sorted(SCENARIOS.glob("*.yaml")))
+            yield from (str(path) for path in sorted(SCENARIOS.rglob("*.yaml")))
         case "baselines":
             yield from list_baselines(results / "baselines")
         case "runs":
@@ -83,9 +83,10 @@ def _exactness(strategy: type[Strategy[Any]]) -> str:
 
 
 def _options(model: type[BaseModel]) -> Iterator[str]:
-    fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
-    if fields:
-        told = (name if field.default is None else f"{name}={field.default}" for name, field in fields.items())
+    # Not all fields are for people to write: the schema leaves out those that are not.
+    defaults = {name: field.get("default") for name, field in model.model_json_schema()["properties"].items()}
+    told = [name if default is None else f"{name}={default}" for name, default in defaults.items() if name != "kind"]
+    if told:
         yield f"    options {', '.join(told)}"
 
 

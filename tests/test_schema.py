@@ -9,7 +9,7 @@ from parbench.document import parse_document, read_document
 from parbench.loader import draft_scenario
 from parbench.schema import scenario_schema
 
-SCENARIOS = sorted(Path(__file__).parent.parent.glob("scenarios/*.yaml"))
+SCENARIOS = sorted(Path(__file__).parent.parent.glob("scenarios/**/*.yaml"))
 GOOD = "workloads: {lstm: {model: {kind: lstm, layers: 2}}}\nstrategies: [single, ddp]\n"
 
 
@@ -54,11 +54,14 @@ def test_there_are_scenarios():
         ["workloads.lstm.seq_len=[32, 64]"],
         ["workloads.lstm.model.layers=[1, 2]"],
         ["workloads.lstm.model=[{kind: lstm}, {kind: transformer, heads: 2}]"],
+        ["workloads.lstm.model={kind: custom, build: 'tests/scenarios/brought.py:seamed', options: {layers: [1, 2]}}"],
+        ["workloads.lstm.model={kind: transformer, preset: [gpt-laptop, gpt2-124m]}"],
         ["workloads.lstm.models=[auto, 2]"],
         ["workloads.lstm.optimizer={name: [adam, adamw], lr: [1e-3, 1e-2]}"],
         ["workloads.lstm.models=2", "workloads.lstm.optimizer.lr_per_model=[1e-3, 1e-2]"],
         ["workloads.lstm.data={source: python-stdlib}"],
         ["workloads.lstm.data={source: text, path: [a.txt, b.txt]}"],
+        ["workloads.lstm.data={source: text, path: texts, files: '**/*.md', bpe: {vocab_size: [300, 400]}}"],
         ["workloads.lstm.data={source: synthetic, vocab_size: [10, 20]}"],
         ["strategies=[{ddp: }, {model_parallel: {schedule: [gpipe, 1f1b], micro_batches: 4}}]"],
         ["devices.counts=2"],
@@ -83,6 +86,10 @@ def test_what_the_loader_reads_is_valid(validator, overrides):
         "workloads.lstm.globl_batch=8",
         "workloads.lstm.model.layrs=2",
         "workloads.lstm.model.heads=2",
+        "workloads.lstm.model={kind: transformer, preset: gpt3}",
+        "workloads.lstm.model={kind: custom, build: 5}",
+        "workloads.lstm.model={kind: custom}",
+        "workloads.lstm.model={kind: huggingface, architecture: gpt2, config: 5}",
         "workloads.lstm.model.kind=gru",
         "workloads.lstm.model={layers: 2}",
         "workloads.lstm={seq_len: 2}",

@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from parbench.errors import Unsupported
 from parbench.scenario import Spec, WorkloadSpec
 from parbench.workloads.code import load_function, said_by
-from parbench.workloads.whole import WholeFamily
+from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +41,7 @@ class Custom(WholeFamily):
 
     kind: Literal["custom"] = "custom"
     build: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]+:[A-Za-z_][A-Za-z0-9_]*$")]
-    options: Annotated[dict[str, JsonValue], Field(default_factory=dict)]
+    options: Values
     found: SkipJsonSchema[Found | None] = None
     _folder: Path = PrivateAttr(Path())
 

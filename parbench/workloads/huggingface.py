@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from parbench.errors import Unsupported
 from parbench.scenario import WorkloadSpec
 from parbench.workloads.code import said_by
-from parbench.workloads.whole import WholeFamily
+from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ class HuggingFace(WholeFamily):
 
     kind: Literal["huggingface"] = "huggingface"
     architecture: Annotated[str, Field(min_length=1, max_length=100)]
-    config: Annotated[dict[str, JsonValue], Field(default_factory=dict)]
+    config: Values
 
     def examined(self, vocab_size: int, seq_len: int) -> Self:
         """Itself, if its model can be built; raises `Unsupported` where it cannot."""

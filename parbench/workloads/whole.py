@@ -1,12 +1,27 @@
 """Families whose models are built in one go: those that people bring, and those of other libraries."""
 
+import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from parbench.workloads.base import Family
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must be plain text, finite numbers, lists and mappings") from None
+    return values
+
+
+Values = Annotated[dict[str, Any], Field(default_factory=dict), AfterValidator(_plain)]
+"""Values by names that only somebody else knows; a list among them makes a matrix."""
 
 
 class WholeFamily(Family, ABC):

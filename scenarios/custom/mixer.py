@@ -19,6 +19,7 @@ class Block(nn.Module):
         self.output = nn.Linear(2 * width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Padding at the start, cut off at the end: no position sees a later one."""
         mixed = self.look_back(self.norm(hidden).transpose(1, 2))[..., : hidden.shape[1]].transpose(1, 2)
         gate, value = self.gate_and_value(mixed).chunk(2, dim=-1)
         return hidden + self.output(torch.nn.functional.silu(gate) * value)
@@ -34,6 +35,7 @@ class Mixer(nn.Module):
         self.head = nn.Linear(width, vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Nothing but `embed`, `blocks` and `head`, one after another."""
         hidden = self.embed(tokens)
         for block in self.blocks:
             hidden = block(hidden)
