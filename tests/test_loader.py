@@ -158,7 +158,7 @@ scaling: strongly
         (
             "workloads.lstm.model.kind=5",
             "workloads.lstm.model.kind",
-            "there is no model family 5; known are llama, lstm, transformer",
+            "there is no model family 5; known are custom, huggingface, llama, lstm, transformer",
         ),
     ],
 )
@@ -194,9 +194,9 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
         (
             "workloads.lstm.model={layers: 2}",
             "workloads.lstm.model",
-            "a mapping with a kind (llama, lstm, transformer)",
+            "a mapping with a kind (custom, huggingface, llama, lstm, transformer)",
         ),
-        ("workloads.lstm.model=lstm", "workloads.lstm.model", "a mapping with a kind (llama, lstm, transformer)"),
+        ("workloads.lstm.model=lstm", "workloads.lstm.model", "a mapping with a kind (custom, huggingface, llama, lstm, transformer)"),
         (
             "workloads.lstm.model={kind: transformer, heads: 3}",
             "workloads.lstm.model",
