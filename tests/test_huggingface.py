@@ -139,6 +139,12 @@ def test_without_the_library_the_extra_is_named(scenario, monkeypatch):
 
 
 @needs_the_library
+def test_the_librarys_version_is_part_of_what_is_measured(scenario):
+    transformers = pytest.importorskip("transformers", reason="models of transformers need the extra transformers")
+    assert plan(scenario).cells[0].workload.model.library == transformers.__version__
+
+
+@needs_the_library
 def test_checkpointing_and_compiling_together_are_refused(scenario):
     made = plan(scenario, "workloads.hub.activation_checkpointing=true", "workloads.hub.compile=true")
     assert {cell.record.reason for cell in made.cells} == {

@@ -196,7 +196,11 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
             "workloads.lstm.model",
             "a mapping with a kind (custom, huggingface, llama, lstm, transformer)",
         ),
-        ("workloads.lstm.model=lstm", "workloads.lstm.model", "a mapping with a kind (custom, huggingface, llama, lstm, transformer)"),
+        (
+            "workloads.lstm.model=lstm",
+            "workloads.lstm.model",
+            "a mapping with a kind (custom, huggingface, llama, lstm, transformer)",
+        ),
         (
             "workloads.lstm.model={kind: transformer, heads: 3}",
             "workloads.lstm.model",

@@ -37,7 +37,7 @@ class Ensemble(Strategy[EnsembleOptions]):
         """A process and a lane for each device, with equally many models stacked in each."""
         family = workload.model
         if not (isinstance(family, Family) and family.stacks):
-            raise Unsupported(f"models of family {family.kind} cannot be stacked: torch.vmap has no rule for them")
+            raise Unsupported(f"models of family {family.kind} are not known to run stacked, under torch.vmap")
         refuse(
             workload,
             compile="torch.compile and torch.vmap over functional calls do not go together",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from parbench.errors import Unsupported
 from parbench.scenario import WorkloadSpec
@@ -30,18 +31,20 @@ class HuggingFace(WholeFamily):
     otherwise, so that strategies can be compared loss by loss; there are no special tokens; weights are tied where the
     architecture ties them. Blocks are what the class says must not be split (`_no_split_modules`): they are sharded,
     compiled and checkpointed one by one. Nothing is downloaded, no checkpoint is read and no remote code is run.
+    `library` is filled in: the version of transformers is part of what is measured.
     """
 
     kind: Literal["huggingface"] = "huggingface"
     architecture: Annotated[str, Field(min_length=1, max_length=100)]
     config: Values
+    library: SkipJsonSchema[str | None] = None
 
     def examined(self, vocab_size: int, seq_len: int) -> Self:
-        """Itself, if its model can be built; raises `Unsupported` where it cannot."""
+        """Itself with the library's version, if its model can be built; raises `Unsupported` where it cannot."""
         positions = getattr(self._without_memory(vocab_size).model.config, "max_position_embeddings", None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise Unsupported(f"has {positions} positions, fewer than seq_len {seq_len}", field="config")
-        return self
+        return self.model_copy(update={"library": _transformers().__version__})
 
     def load(self) -> None:
         """Imports the architecture's classes."""
