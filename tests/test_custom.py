@@ -125,6 +125,11 @@ def test_sizes_of_the_workload_are_no_options(scenario):
     assert "vocab_size is not an option" in mistake(scenario, "workloads.mine.model.options={vocab_size: 3}")
 
 
+def test_what_is_found_is_not_for_people_to_write(scenario):
+    found = mistake(scenario, "workloads.mine.model.found={sha256: x, blocks: 4, no_seams: }")
+    assert found.endswith("workloads.mine.model.found: is filled in when the scenario is read; leave it out")
+
+
 def test_options_reach_the_function_and_lists_of_them_make_a_matrix(scenario):
     made = plan(scenario, "seamed", "workloads.mine.model.options={layers: [2, 3]}", "strategies=[model_parallel]")
     stages = {cell.record.workload: cell.record.layout for cell in made.cells}

@@ -112,6 +112,7 @@ def test_checkpointing_changes_no_gradient():
         ("gpt2", "gpt22", 5, "architecture", "has no causal language model of type 'gpt22'; did you mean gpt2"),
         ("gpt2", "t5", 5, "architecture", "has no causal language model of type 't5'"),
         ("n_head: 2", "n_head: 5", 6, "config", "transformers cannot build gpt2: ValueError: "),
+        ("architecture: gpt2", "architecture: gpt2\n      library: 5.0.0", 6, "library", "is filled in when"),
         ("n_head: 2", "n_hed: 2", 6, "config", "a config of gpt2 has no n_hed; did you mean n_head"),
         ("n_head: 2", "vocab_size: 2", 6, "config", "vocab_size is not for the config to say"),
         ("n_head: 2", "auto_map: {}", 6, "config", "a config of gpt2 has no auto_map"),

@@ -64,6 +64,8 @@ class Custom(WholeFamily):
 
     def examined(self, vocab_size: int, seq_len: int) -> Self:
         """Itself, with what building the model and running it on two sequences of tokens has shown."""
+        if self.found:
+            raise Unsupported("is filled in when the scenario is read; leave it out", field="found")
         # What people's code prints is not the output of a plan.
         with contextlib.redirect_stdout(sys.stderr):
             function, sha256 = load_function(self.build, self._folder)

@@ -41,6 +41,8 @@ class HuggingFace(WholeFamily):
 
     def examined(self, vocab_size: int, seq_len: int) -> Self:
         """Itself with the library's version, if its model can be built; raises `Unsupported` where it cannot."""
+        if self.library:
+            raise Unsupported("is filled in when the scenario is read; leave it out", field="library")
         positions = getattr(self._without_memory(vocab_size).model.config, "max_position_embeddings", None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise Unsupported(f"has {positions} positions, fewer than seq_len {seq_len}", field="config")
