@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from parbench.cells import Cell, Plan
+from parbench.cells import Cell, Plan, plainly
 from parbench.environment import Environment, capture
 from parbench.errors import ResultsError
 from parbench.launch.base import Launcher, log_tail, prepare_folder, read_ranks, verdict
@@ -116,13 +116,14 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     reference = task.purpose == "reference"
     count = 1 if reference else cell.devices.count
     on_cpu = cell.devices.kind == "cpu"
+    workload = plainly(cell.workload) if reference else cell.workload
     options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
         purpose=task.purpose,
         cell=task.name,
         key=task.key,
         round=task.round,
-        workload=cell.workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
+        workload=workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
         folder=str(plan.folder.resolve()),
         strategy=_reference_strategy() if reference else cell.strategy.name,
         options=options,

@@ -1,6 +1,12 @@
-"""How long torch.compile has taken so far in this process."""
+"""Where torch.compile works, and how long it has taken."""
 
 import torch._dynamo.utils
+import torch._inductor.config
+
+
+def compile_here() -> None:
+    """Compiles in this process: helpers of its own would crowd a rank's cores, also in the window."""
+    torch._inductor.config.compile_threads = 1
 
 
 def compile_seconds() -> float:

@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import Store
 from parbench.devices import Devices
 from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
-from parbench.measure.compiling import compile_seconds
+from parbench.measure.compiling import compile_here, compile_seconds
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
 from parbench.measure.queue import Queue
@@ -86,6 +86,8 @@ class Worker:
         if cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(self.assignment.threads)
+        if self.device.type == "cpu":
+            compile_here()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.

@@ -30,7 +30,9 @@ def significant(number: float) -> str:
 
 
 def _seconds(number: float) -> str:
-    return f"{number * 1000:,.1f} ms" if abs(number) < 10 else f"{number:,.1f} s"
+    if abs(number) < 1:
+        return f"{number * 1000:,.1f} ms"
+    return f"{number:,.2f} s" if abs(number) < 10 else f"{number:,.1f} s"
 
 
 _WRITERS: dict[str, Callable[[float], str]] = {
