@@ -2,17 +2,22 @@
 
 from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 
-from tests.benchmarks.bare.models import Model, Setting, Step, train
+from tests.benchmarks.bare.models import Model, Setting, Step, adam, cross_entropy
 
 PERIOD = 8
 
 
 def build(setting: Setting) -> Step:
     model = Model(setting.family)
-    averager, alone = PeriodicModelAverager(period=PERIOD, warmup_steps=0), train(model, setting)
+    optimizer, parameters = adam(model.parameters()), list(model.parameters())
+    averager = PeriodicModelAverager(period=PERIOD, warmup_steps=0)
 
     def step(index):
-        alone(index)
-        averager.average_parameters(model.parameters())
+        tokens = setting.batch(index)
+        # Here and not at the end: parameters without gradients are not averaged.
+        optimizer.zero_grad(set_to_none=True)
+        cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]).backward()
+        optimizer.step()
+        averager.average_parameters(parameters)
 
     return step
