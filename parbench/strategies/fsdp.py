@@ -1,5 +1,6 @@
 """Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state cut over the ranks."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     from parbench.training.model import OnPart
     from parbench.training.workload import Workload
+
+
+MAP_APART = 4 * 2**20
+M_MMAP_THRESHOLD = -3
 
 
 class FSDPOptions(Options):
@@ -73,6 +78,8 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
     import torch
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    if mesh.device_type == "cpu":
+        give_back_freed_memory()
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     policy = MixedPrecisionPolicy(param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype])
 
@@ -84,3 +91,14 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
             fully_shard(part, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
 
     return shard
+
+
+def give_back_freed_memory() -> None:
+    """Has glibc map blocks of 4 MiB and more apart, so that parameters that are let go leave the process.
+
+    By default it learns to take them from its heap, where what is allocated meanwhile lies between them: with 100
+    million parameters on 2 ranks, the holes outweighed what sharding saves. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, MAP_APART)

@@ -14,7 +14,7 @@ from parbench.workloads.corpus import prepare
 SCENARIO = """
 workloads:
   w:
-    model: {kind: transformer, layers: 8, d_model: 1024, heads: 16}
+    model: {kind: transformer, layers: 32, d_model: 512, heads: 8}
     seq_len: 16
     global_batch: 4
 strategies: [single, ddp, {ddp: {shard_optimizer: true}}, fsdp, tensor_parallel, model_parallel]
