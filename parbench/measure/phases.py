@@ -3,10 +3,12 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from parbench.measure.clock import Marks
 from parbench.results.trial import PARITY_STEPS, GenerationRecord
@@ -27,6 +29,7 @@ class Steps(ABC):
         self.spec = spec
         self.training = training
         self.validation = validation
+        self.forward_only = forward_only(strategy.model)
         self.losses: list[Tensor] = []
         self.latest: Tensor | None = None
 
@@ -64,7 +67,7 @@ class ScoringSteps(Steps):
 
     def __call__(self, index: int) -> None:
         """Without gradients."""
-        with torch.no_grad():
+        with self.forward_only():
             self._keep(index, self.strategy.evaluate(self.validation(index)))
 
 
@@ -82,7 +85,7 @@ class GenerationSteps(Steps):
     def __call__(self, index: int) -> None:
         """Prompts are the starts of held-out sequences."""
         new_tokens = self.spec.generated
-        with torch.no_grad():
+        with self.forward_only():
             prompts = self.validation(index).inputs[:, : self.spec.seq_len - new_tokens]
             marks = Marks(prompts.device)
             tokens = self.strategy.generate(prompts, new_tokens, marks.mark)
@@ -105,6 +108,15 @@ class GenerationSteps(Steps):
             first_token_s=tuple(times[0] for times in intervals),
             token_s=tuple(time for times in intervals for time in times[1:]),
         )
+
+
+def forward_only(model: nn.Module) -> Callable[[], AbstractContextManager[None]]:
+    """What a forward pass without a backward one runs in: the cheaper inference mode, unless tensors are split.
+
+    Sharded and split tensors (`DTensor`) lose their way in inference mode (seen with torch 2.13).
+    """
+    split = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return torch.no_grad if split else torch.inference_mode
 
 
 def digest(tokens: Tensor) -> str:

@@ -89,14 +89,16 @@ class Replicas:
     def __init__(self, root: "nn.Module", threads: DeviceThreads) -> None:
         # Each replica has a module of its own: threads that share one module would see each other's parameters.
         self.modules = [root, *(copy.deepcopy(root) for _ in threads.pools[1:])]
-        self.parameters = [list(module.parameters()) for module in self.modules]
+        self.parameters: list[list[Tensor]] = [list(module.parameters()) for module in self.modules]
         self.threads = threads
 
     def forward(self, inputs: "Tensor", with_gradients: bool) -> "list[Tensor]":
         """Replicates the parameters, scatters the inputs (batch, …), and applies the replicas at the same time."""
-        for copies in self.parameters[1:]:
-            for target, source in zip(copies, self.parameters[0], strict=True):
-                target.data.copy_(source.data)
+        import torch
+
+        with torch.no_grad():
+            for copies in self.parameters[1:]:
+                torch._foreach_copy_(copies, self.parameters[0])
         count = len(self.modules)
         return self.threads.map(_apply, self.modules, inputs.chunk(count), [with_gradients] * count)
 
@@ -107,8 +109,7 @@ class Replicas:
         shares = gradient.chunk(len(self.modules))
         reduced, *others = self.threads.map(torch.autograd.grad, outputs, self.parameters, shares)
         for gradients in others:
-            for total, part in zip(reduced, gradients, strict=True):
-                total.add_(part)
+            torch._foreach_add_(reduced, gradients)
         return list(reduced)
 
 

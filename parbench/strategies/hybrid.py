@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
 
@@ -198,7 +198,10 @@ class Builder:
         if self._shard is not None:
             self._shard(module, "model")
         elif data > 1 and self.workload.trains:
-            module = data_parallel(module, self.workload.device, DDPOptions(), device_mesh=self.mesh["data"])
+            # Over a mesh it looks for split tensors in every pass; where there are none, a group will do.
+            mesh = self.mesh["data"]
+            over: dict[str, Any] = {"device_mesh": mesh} if self._split else {"process_group": mesh.get_group()}
+            module = data_parallel(module, self.workload.device, DDPOptions(), **over)
         # Now, because DistributedDataParallel takes split tensors apart, and shows them whole after the first pass.
         self.parameters += module.parameters()
         return module

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,7 +48,7 @@ class LanguageModel(nn.Module):
         logits are those of the last position alone: (batch, 1, vocab_size).
         """
         # Entered here and not around the call: replicas run in threads of their own, stages in a schedule.
-        with torch.autocast(hidden.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(hidden.device.type, self.autocast) if self.autocast else nullcontext():
             return self._through_parts(hidden) if caches is None else self._onward(hidden, caches, start)
 
     def _through_parts(self, hidden: Tensor) -> Tensor:

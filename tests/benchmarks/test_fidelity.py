@@ -1,8 +1,10 @@
-"""Is what parbench reports what a bare script reaches? Both arms interleaved; a ratio a round, then their spread."""
+"""Is what parbench reports what plain torch reaches? Both interleaved; a ratio a round, then their spread."""
 
+import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,66 +14,74 @@ from parbench.cells import read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
 from parbench.results.figures import tokens_per_s
-from parbench.results.statistics import summarise
+from parbench.results.statistics import Summary, summarise
 from parbench.run import Task, measure
-from parbench.workloads.corpus import prepare
+from parbench.scenario import describe_options
+from tests.benchmarks import duel
+from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, WIDTH
 
-ROUNDS = 10
-BARE = Path(__file__).parent / "bare.py"
+FLOOR = 0.98
 REPOSITORY = Path(__file__).parents[2]
-SCENARIO = """
-workloads:
-  w:
-    model: {kind: FAMILY, layers: 4, d_model: 128}
-    seq_len: 64
-    global_batch: 32
-strategies: [single, ddp]
-devices: {kind: cpu, counts: [COUNT]}
-measure: {window_s: 1.5}
-"""
+TRAINED = [pair for pair in duel.pairs() if pair.phase == "train" and callable(pair.other)]
 
 
-@pytest.mark.parametrize("family", ["lstm", "transformer"])
-@pytest.mark.parametrize(("strategy", "devices"), [("single", 1), ("ddp", 2)])
-def test_reported_over_bare_throughput(
-    family: str, strategy: str, devices: int, launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture
-) -> None:
-    path = tmp_path / "scenario.yaml"
-    path.write_text(SCENARIO.replace("FAMILY", family).replace("COUNT", str(devices)))
-    plan = read_plan(path, Machine(cores=allowed_cores()))
-    cell = next(cell for cell in plan.runnable if cell.record.strategy == strategy)
-    corpus = prepare(cell.workload.data, seq_len=64, seed=0, folder=tmp_path)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] * (devices > 1)
-    command = [sys.executable, *torchrun, str(BARE), strategy, family]
+def in_rounds(benchmark: BenchmarkFixture, one_round: Callable[[int], float], what: str) -> Summary:
+    """The ratios of `duel.ROUNDS` rounds, noted and printed."""
     ratios: list[float] = []
-
-    def reported(number: int) -> float:
-        task = Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=1)
-        return tokens_per_s(measure(plan, task, corpus, tmp_path / "trial", launcher, "here"), cell.record)
-
-    def bare() -> float:
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-    def pair() -> None:
-        number, arms = len(ratios), {"reported": 0.0, "bare": 0.0}
-        for arm in ("reported", "bare") if number % 2 else ("bare", "reported"):
-            arms[arm] = reported(number) if arm == "reported" else bare()
-        ratios.append(arms["reported"] / arms["bare"])
-
-    benchmark.pedantic(pair, rounds=ROUNDS)
+    benchmark.pedantic(lambda: ratios.append(one_round(len(ratios))), rounds=duel.ROUNDS)
     summary = summarise(ratios)
     benchmark.extra_info["ratio"] = summary._asdict()
-    print(f"\n{strategy} {family}: parbench ÷ bare = {summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}]")
-    print(f"median of {len(ratios)} rounds {statistics.median(ratios):.3f}")
+    print(f"\n{what}: {statistics.median(ratios):.3f} [{summary.low:.3f}, {summary.high:.3f}]")
+    return summary
 
 
-@pytest.mark.parametrize("family", ["lstm", "transformer"])
-def test_step_by_step_in_one_process(family: str, benchmark: BenchmarkFixture) -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.steps", family]
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("pair", duel.pairs(), ids=lambda pair: pair.name)
+def test_steps_in_turn(pair: duel.Pair, benchmark: BenchmarkFixture) -> None:
+    corpus = duel.token_file()
+    summary = in_rounds(benchmark, lambda number: duel.duel(pair, corpus, number).speed, f"{pair.name}, in turn")
+    assert summary.high is not None
+    assert summary.high >= FLOOR, "slower than the other, whatever chance does"
 
-    def ratio() -> float:
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("pair", TRAINED, ids=lambda pair: pair.name)
+def test_reported_over_bare_throughput(
+    pair: duel.Pair, launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture
+) -> None:
+    corpus = duel.token_file()
+    path = tmp_path / "scenario.yaml"
+    path.write_text(scenario(pair))
+    plan = read_plan(path, Machine(cores=allowed_cores()))
+    (cell,) = plan.runnable
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(pair.processes)]
+    script = ["-m", "tests.benchmarks.bare", pair.name.split("-")[0], pair.family, corpus.path]
+    command = [sys.executable, *torchrun * (pair.processes > 1), *script]
+
+    def reported(number: int) -> float:
+        task = Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
+        return tokens_per_s(measure(plan, task, corpus, tmp_path / "trial", launcher, "here"), cell.record)
+
+    def bare(number: int) -> float:
         return float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)
 
-    ratios: list[float] = []
-    benchmark.pedantic(lambda: ratios.append(ratio()), rounds=3)
-    print(f"\nsingle {family}, steps in turn: parbench ÷ bare = {', '.join(f'{each:.3f}' for each in ratios)}")
+    def one_round(number: int) -> float:
+        speeds = {arm: arm(number) for arm in ((reported, bare) if number % 2 else (bare, reported))}
+        return speeds[reported] / speeds[bare]
+
+    what = f"{pair.ours.strategy}{describe_options(pair.ours.options)} {pair.family}, reported ÷ bare"
+    in_rounds(benchmark, one_round, what)
+
+
+def scenario(pair: duel.Pair) -> str:
+    heads = f", heads: {HEADS}" if pair.family == "transformer" else ""
+    return f"""
+workloads:
+  w:
+    model: {{kind: {pair.family}, layers: {LAYERS}, d_model: {WIDTH}{heads}}}
+    seq_len: {LENGTH}
+    global_batch: {GLOBAL_BATCH}
+strategies: [{json.dumps({pair.ours.strategy: pair.ours.options})}]
+devices: {{kind: cpu, counts: [{pair.ours.devices}]}}
+measure: {{window_s: 1.5}}
+"""

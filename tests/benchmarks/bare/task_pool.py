@@ -1,0 +1,5 @@
+"""A model of its own in every process, each with the whole batch."""
+
+from tests.benchmarks.bare.single import build
+
+__all__ = ["build"]

@@ -1,0 +1,48 @@
+"""Does a strategy that cuts a model up need less memory in each rank? A model of 100 million parameters, on two."""
+
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from parbench.cells import read_plan
+from parbench.devices import Machine, allowed_cores
+from parbench.launch.local import LocalLauncher
+from parbench.run import Task, measure
+from parbench.workloads.corpus import prepare
+
+SCENARIO = """
+workloads:
+  w:
+    model: {kind: transformer, layers: 32, d_model: 512, heads: 8}
+    seq_len: 16
+    global_batch: 4
+strategies: [single, ddp, {ddp: {shard_optimizer: true}}, fsdp, tensor_parallel, model_parallel]
+devices: {kind: cpu, counts: [2]}
+measure: {warmup: 5, window_s: 0.1, deadline_s: 600}
+"""
+
+
+@pytest.mark.timeout(1800)
+def test_resident_growth(launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(SCENARIO)
+    plan = read_plan(path, Machine(cores=allowed_cores()))
+    growth: dict[str, list[float]] = {}
+
+    def measure_all() -> None:
+        for cell in plan.runnable:
+            corpus = prepare(cell.workload.data, seq_len=16, seed=0, folder=tmp_path)
+            task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
+            trial = measure(plan, task, corpus, tmp_path / "trial", launcher, "here")
+            assert trial.status == "ok", trial.reason
+            growth[cell.record.label] = [rank.memory.resident_growth / 1e6 for rank in trial.ranks]
+
+    benchmark.pedantic(measure_all, rounds=1)
+    benchmark.extra_info["resident_growth_mb"] = growth
+    print()
+    for label, megabytes in growth.items():
+        ranks = ", ".join(f"{each:,.0f} MB" for each in megabytes)
+        print(f"{label:26} {ranks}: {max(megabytes) / max(growth['ddp']):.2f} of ddp's")
+    for label in ("fsdp", "tensor_parallel", "model_parallel"):
+        assert max(growth[label]) < 0.7 * max(growth["ddp"]), label
