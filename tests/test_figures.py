@@ -3,6 +3,7 @@ import math
 import pytest
 
 from parbench.results import figures
+from parbench.results.glossary import FIGURES
 from parbench.results.trial import DeviceMemory, MemoryRecord
 from tests.records import LOSSES, cell, job, rank, trial
 
@@ -154,6 +155,6 @@ def test_a_missing_loss_is_an_infinite_deviation(found, expected):
 
 
 def test_every_figure_is_described_under_its_own_name():
-    for name, figure in figures.FIGURES.items():
+    for name, figure in FIGURES.items():
         assert figure.name == name
         assert figure.meaning.endswith(".")

@@ -225,7 +225,7 @@ def test_several_runs_stand_side_by_side_with_what_their_environments_differ_in(
 
 def test_new_figures_of_the_registry_are_drawn_and_explained(tmp_path, monkeypatch):
     from parbench.results import tables
-    from parbench.results.figures import FIGURES, Figure
+    from parbench.results.glossary import FIGURES, Figure
 
     idle = Figure(name="idle_share", title="idle", unit="%", better="lower", meaning="What is not used.")
     monkeypatch.setitem(FIGURES, "idle_share", idle)

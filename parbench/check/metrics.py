@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from parbench.results import figures
+from parbench.results.glossary import FIGURES
 from parbench.results.store import Run
 from parbench.results.trial import CellRecord, Trial
 from parbench.scenario import MetricName
@@ -60,7 +61,7 @@ def _parameters(launch: Launch) -> int:
 
 def _registered(name: MetricName, of: Callable[[Launch], float | None], *, portable: bool = False) -> Metric:
     """A figure of the tables, with their title and direction."""
-    figure = figures.FIGURES[name]
+    figure = FIGURES[name]
     return Metric(name=name, title=figure.title, better=figure.better, of=of, unit=figure.unit, portable=portable)
 
 

@@ -5,7 +5,6 @@ By hand, in a trial's folder: `torchrun --nproc-per-node N -m parbench.measure.w
 
 import faulthandler
 import gc
-import math
 import os
 import socket
 import sys
@@ -16,25 +15,24 @@ from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.distributed.distributed_c10d import Store
 
 from parbench.devices import Devices
 from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
 from parbench.measure.compiling import compile_here, compile_seconds
+from parbench.measure.failures import failure_of, finite
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
 from parbench.measure.queue import Queue
+from parbench.measure.rendezvous import join_process_group
 from parbench.measure.team import Team
 from parbench.measure.warmup import WarmUp, warm_up
-from parbench.results.trial import PARITY_STEPS, Assignment, Failure, JobRecord, RankRecord, Stage
+from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, Stage
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.training.batches import Batches, StackedBatches
 from parbench.training.workload import Workload
 from parbench.workloads.base import FAMILIES
-
-OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
 
 class Journal:
@@ -261,40 +259,6 @@ class Worker:
             self.journal.write(averaged_validation_loss=losses[0])
 
 
-def finite(losses: torch.Tensor, what: str) -> list[float]:
-    """The value of a loss, or of each model's; raises `FloatingPointError` where one is NaN or infinite."""
-    values = [float(value) for value in losses.reshape(-1).tolist()]
-    for value in values:
-        if not math.isfinite(value):
-            raise FloatingPointError(f"{what} is {value}: training diverged; a lower learning rate may help")
-    return values
-
-
-def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> Store:
-    """Joins under torchrun's variables, over gloo or NCCL; the store that the ranks met at.
-
-    With `listener`, rank 0 serves the rendezvous on that open socket: the launcher that opened it knows its port
-    before any rank starts, so no port is ever guessed or lost.
-    """
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    bound = device if device.type == "cuda" else None
-    store: Store
-    if "PARBENCH_LISTENER" in os.environ:
-        store = distributed.TCPStore(  # type: ignore[attr-defined]
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            world_size=size,
-            is_master=rank == 0,
-            timeout=timeout,
-            master_listen_fd=listener.detach() if listener else None,
-        )
-    else:
-        store, _, _ = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=bound)
-    return store
-
-
 def work(folder: Path, listener: socket.socket | None = None) -> int:
     """Does what `folder/cell.json` says as the rank that the environment names. The exit code: 0 fine, 1 failed."""
     faulthandler.enable()
@@ -313,29 +277,6 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
         journal.write(failure=failure_of(error))
         return 1
     return 0
-
-
-def failure_of(error: BaseException) -> Failure:
-    """The record of an error; outside its CUDA allocator, torch reports lack of memory as a plain RuntimeError."""
-    lacks_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
-    )
-    return Failure(
-        error=f"{type(error).__name__}: {told(error)}",
-        traceback="".join(traceback.format_exception(error)),
-        out_of_memory=lacks_memory,
-        at=time.monotonic(),
-    )
-
-
-def told(error: BaseException) -> str:
-    """The message; of a compiler's pages, the last line, which says what is wrong."""
-    message = str(error)
-    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return message
-    lines = [line.strip() for line in message.splitlines()]
-    spoken = [line for line in lines if line and not line.startswith(("Set TORCH", "You can suppress", "import torch"))]
-    return f"torch.compile failed: {spoken[-1] if spoken else message}"
 
 
 if __name__ == "__main__":

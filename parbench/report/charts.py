@@ -13,7 +13,7 @@ from parbench.report.canvas import MUTED, Chart, device_axis, drawing, legend, m
 from parbench.report.labels import place_labels
 from parbench.report.view import CellView, Panel, shorter
 from parbench.results.export import with_interval
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.units import MIB
 
 HEADER = ("strategy", "devices")

@@ -20,7 +20,7 @@ from parbench.report.table import Column, columns, filters, parity_detail, table
 from parbench.report.verdict import listed, verdict
 from parbench.report.view import Panel, RunView, grouped, shared_figures, slug, views
 from parbench.results.export import as_json, plain
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.identity import DARK_PALETTE, PALETTE
 from parbench.results.store import Run
 

@@ -16,7 +16,7 @@ from parbench.report.charts import compact
 from parbench.report.view import CellView, Panel, shared_figures
 from parbench.results import figures
 from parbench.results.export import with_interval
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.units import MIB, shown
 
 MAX_ROWS = 40

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from parbench.report.view import CellView, RunView, shared_figures
 from parbench.results.export import plain, with_interval
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 
 Text = Callable[[CellView], str]
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from parbench.report.view import CellView, Panel, grouped
 from parbench.results.export import plain, with_interval
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.statistics import Summary
 from parbench.results.units import shown
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from parbench.results import figures
 from parbench.results.export import plain
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.identity import Look, looks
 from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run

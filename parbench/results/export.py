@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.errors import UsageError
-from parbench.results.figures import FIGURES
+from parbench.results.glossary import FIGURES
 from parbench.results.identity import looks
 from parbench.results.units import known
 

@@ -1,0 +1,178 @@
+"""Every figure's name, title, unit, direction and meaning: tables, charts, pages and checks read it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from parbench.results import units
+
+Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure's name, title, unit, which direction is better, and its meaning in a sentence."""
+
+    name: str
+    title: str
+    unit: Unit
+    better: Literal["higher", "lower"] | None
+    meaning: str
+
+    def shown(self, value: object) -> str:
+        """A value of it as every table, chart and page writes it; `–` where it is unknown."""
+        return units.shown(value, self.unit)
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure(
+            name="tokens_per_s",
+            title="tokens/s",
+            unit="tokens/s",
+            better="higher",
+            meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured "
+            "steps × global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean "
+            "over rounds, with its 95 % interval.",
+        ),
+        Figure(
+            name="speedup",
+            title="speedup",
+            unit="×",
+            better="higher",
+            meaning="tokens/s over that of the reference on one device in the same round; geometric mean over rounds.",
+        ),
+        Figure(
+            name="scaling_efficiency",
+            title="efficiency",
+            unit="%",
+            better="higher",
+            meaning="Speedup ÷ devices. Strong scaling keeps the global batch; weak scaling grows it with the devices.",
+        ),
+        Figure(
+            name="step_time_s",
+            title="step",
+            unit="s",
+            better="lower",
+            meaning="Median time of an optimizer step on the slowest rank; the median over rounds.",
+        ),
+        Figure(
+            name="peak_memory_bytes",
+            title="memory/rank",
+            unit="bytes",
+            better="lower",
+            meaning="The largest rank's peak, the median over rounds. CUDA: the peak that torch allocated on a device. "
+            "CPU: the peak growth of resident memory over what was there before the model was built.",
+        ),
+        Figure(
+            name="validation_perplexity",
+            title="val ppl",
+            unit="perplexity",
+            better="lower",
+            meaning="exp of the mean loss on the validation split after the window. Windows are equally long, so a "
+            "faster strategy has trained for more steps: it is a check of sanity, not a ranking.",
+        ),
+        Figure(
+            name="compile_s",
+            title="compile",
+            unit="s",
+            better="lower",
+            meaning="What torch.compile took before the window, on the slowest rank; the median over rounds.",
+        ),
+        Figure(
+            name="mfu",
+            title="MFU",
+            unit="%",
+            better="higher",
+            meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, "
+            "appendix B) in a second, over the peak of all devices for dense 16-bit matrix products. Empty where that "
+            "is not known.",
+        ),
+        Figure(
+            name="bubble",
+            title="bubble",
+            unit="%",
+            better="lower",
+            meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle "
+            "or waiting for messages. Beside it `ideal_bubble`, what the schedule leaves idle if stages cost the same.",
+        ),
+        Figure(
+            name="makespan_s",
+            title="makespan",
+            unit="s",
+            better="lower",
+            meaning="From the start of the first model's window to the end of the last one's, and all between.",
+        ),
+        Figure(
+            name="models_per_hour",
+            title="models/h",
+            unit="models/h",
+            better="higher",
+            meaning="Models ÷ makespan: models of as many steps as were measured.",
+        ),
+        Figure(
+            name="averaged_perplexity",
+            title="averaged ppl",
+            unit="perplexity",
+            better="lower",
+            meaning="Validation perplexity of the average of all models' parameters, where a pool makes one.",
+        ),
+        Figure(
+            name="time_to_first_token_s",
+            title="first token",
+            unit="s",
+            better="lower",
+            meaning="From a prompt to its first new token: the median over steps of the slowest rank.",
+        ),
+        Figure(
+            name="time_per_output_token_p50_s",
+            title="per token p50",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the median over all ranks and steps.",
+        ),
+        Figure(
+            name="time_per_output_token_p90_s",
+            title="per token p90",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the 90th percentile over all ranks and steps.",
+        ),
+        Figure(
+            name="time_per_output_token_p99_s",
+            title="per token p99",
+            unit="s",
+            better="lower",
+            meaning="From one new token to the next: the 99th percentile over all ranks and steps.",
+        ),
+        Figure(
+            name="prefill_tokens_per_s",
+            title="prefill tokens/s",
+            unit="tokens/s",
+            better="higher",
+            meaning="Tokens of prompts that the whole system takes in, in a second until the first new token.",
+        ),
+        Figure(
+            name="decode_tokens_per_s",
+            title="decode tokens/s",
+            unit="tokens/s",
+            better="higher",
+            meaning="New tokens of the whole system in a second, after the first of each sequence.",
+        ),
+        Figure(
+            name="parity_deviation",
+            title="deviation",
+            unit="nats",
+            better="lower",
+            meaning="The largest difference between the first steps' losses and those of the reference on the same "
+            "global batch, over all models and rounds.",
+        ),
+        Figure(
+            name="differing_sequences",
+            title="differing",
+            unit="sequences",
+            better="lower",
+            meaning="How many of the first steps' generated sequences are not, token by token, the reference's.",
+        ),
+    )
+}
