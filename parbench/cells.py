@@ -104,7 +104,8 @@ def _variants(
     devices: Devices,
 ) -> Iterator[tuple[Cell, Unsupported | None]]:
     """A cell for each way in which the strategy can decide what its options leave open."""
-    for options in STRATEGIES[strategy.name].variants(strategy.options, workload, devices):
+    spread = _grown(workload, devices.count) if scaling == "weak" else workload
+    for options in STRATEGIES[strategy.name].variants(strategy.options, spread, devices):
         decided = {
             key: value for key, value in options if value != getattr(strategy.options, key) and value is not None
         }

@@ -25,7 +25,8 @@ class Average:
         if self._sum is None:
             raise RuntimeError("there is no model to average")
         count = torch.tensor(float(self._count))
-        distributed.all_reduce(self._sum)
-        distributed.all_reduce(count)
+        if distributed.get_world_size() > 1:
+            distributed.all_reduce(self._sum)
+            distributed.all_reduce(count)
         device = next(model.parameters()).device
         vector_to_parameters((self._sum / count).to(device), model.parameters())
