@@ -1,11 +1,8 @@
-"""The block of the Llama family."""
+"""What a Llama block has of its own: rotary positions and a gated MLP."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from parbench.modules.attention import Attention
-from parbench.modules.cache import KeyValueCache
 
 
 class RotaryPositions(nn.Module):
@@ -41,27 +38,3 @@ class SwiGLU(nn.Module):
         """One position does not see another."""
         output: Tensor = self.down(functional.silu(self.gate(hidden)) * self.up(hidden))
         return output
-
-
-class LlamaBlock(nn.Module):
-    """RMSNorm, rotary grouped-query attention, RMSNorm, SwiGLU: (batch, seq_len, d_model) → the same shape."""
-
-    def __init__(
-        self, d_model: int, heads: int, key_value_heads: int, hidden_size: int, seq_len: int, rope_base: float
-    ) -> None:
-        super().__init__()
-        self.attention_norm = nn.RMSNorm(d_model, eps=1e-5)
-        rotary = RotaryPositions(d_model // heads, seq_len, rope_base)
-        self.attention = Attention(d_model, heads, key_value_heads, bias=False, rotate=rotary)
-        self.mlp_norm = nn.RMSNorm(d_model, eps=1e-5)
-        self.mlp = SwiGLU(d_model, hidden_size)
-
-    def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With `cache`, `hidden` are the positions that follow those in it."""
-        hidden = hidden + self.attention(self.attention_norm(hidden), cache)
-        transformed: Tensor = self.mlp(self.mlp_norm(hidden))
-        return hidden + transformed
-
-    def new_cache(self, length: int) -> KeyValueCache:
-        """An empty memory of up to `length` positions for one batch of sequences."""
-        return KeyValueCache(length)

@@ -20,28 +20,22 @@ Styles = dict[str, ParallelStyle]
 SEQUENCE = Shard(1)
 
 
-def split_linears(columns: Iterable[str], rows: Iterable[str], *, sequence_parallel: bool) -> Styles:
-    """`columns` take whole hidden states and give parts; `rows` take those parts, and sum to whole hidden states."""
+def split_blocks(
+    columns: Iterable[str], rows: Iterable[str], *, sequence_parallel: bool
+) -> tuple[ParallelStyle | None, Styles, Styles]:
+    """The styles of embedding, `PreNormBlock`s and a head of norm and linear.
+
+    `columns` take whole hidden states and give parts; `rows` take those parts, and sum to whole hidden states. Every
+    device embeds all tokens, which costs nothing; of the head each has a part of the vocabulary, and the logits stay
+    split, for a loss that never brings them together. With `sequence_parallel`, what lies between is split along the
+    sequence, and norms see a part of it each.
+    """
     between = SEQUENCE if sequence_parallel else Replicate()
-    styles: Styles = {name: ColwiseParallel(input_layouts=between) for name in columns}
-    styles.update({name: RowwiseParallel(output_layouts=between) for name in rows})
-    return styles
-
-
-def split_norms(names: Iterable[str], *, sequence_parallel: bool) -> Styles:
-    """Norms see a part of the sequence each, or else the same on every device."""
-    return {name: SequenceParallel() for name in names} if sequence_parallel else {}
-
-
-def split_embed(*, sequence_parallel: bool) -> ParallelStyle | None:
-    """Every device embeds all tokens, which costs nothing, and keeps its part of the sequence."""
+    embed = PrepareModuleOutput(output_layouts=Replicate(), desired_output_layouts=SEQUENCE)
+    block: Styles = {name: ColwiseParallel(input_layouts=between) for name in columns}
+    block |= {name: RowwiseParallel(output_layouts=between) for name in rows}
+    head: Styles = {"1": ColwiseParallel(input_layouts=between, output_layouts=Shard(-1), use_local_output=False)}
     if not sequence_parallel:
-        return None
-    return PrepareModuleOutput(output_layouts=Replicate(), desired_output_layouts=SEQUENCE)
-
-
-def split_head(norm: str, linear: str, *, sequence_parallel: bool) -> Styles:
-    """A part of the vocabulary each; the logits stay split, for a loss that never brings them together."""
-    between = SEQUENCE if sequence_parallel else Replicate()
-    logits = ColwiseParallel(input_layouts=between, output_layouts=Shard(-1), use_local_output=False)
-    return {**split_norms([norm], sequence_parallel=sequence_parallel), linear: logits}
+        return None, block, head
+    norms: Styles = {name: SequenceParallel() for name in ("attention_norm", "mlp_norm")}
+    return embed, {**block, **norms}, {**head, "0": SequenceParallel()}

@@ -83,9 +83,19 @@ class Llama(Family):
 
     def block(self, seq_len: int) -> "nn.Module":
         """(batch, seq_len, d_model) → the same shape."""
-        from parbench.modules.llama import LlamaBlock
+        from torch import nn
 
-        return LlamaBlock(self.d_model, self.heads, self._key_value_heads, self._mlp_width, seq_len, self.rope_base)
+        from parbench.modules.attention import Attention
+        from parbench.modules.block import PreNormBlock
+        from parbench.modules.llama import RotaryPositions, SwiGLU
+
+        rotary = RotaryPositions(self.d_model // self.heads, seq_len, self.rope_base)
+        return PreNormBlock(
+            nn.RMSNorm(self.d_model, eps=1e-5),
+            Attention(self.d_model, self.heads, self._key_value_heads, bias=False, rotate=rotary),
+            nn.RMSNorm(self.d_model, eps=1e-5),
+            SwiGLU(self.d_model, self._mlp_width),
+        )
 
     def head(self, vocab_size: int) -> "nn.Module":
         """(batch, seq_len, d_model) → logits (batch, seq_len, vocab_size)."""
@@ -108,16 +118,12 @@ class Llama(Family):
 
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
         """Columns of what goes into heads and MLP, rows of what comes out (Shoeybi et al. 2019, Megatron-LM)."""
-        from parbench.modules.splitting import split_embed, split_head, split_linears, split_norms
+        from parbench.modules.splitting import split_blocks
 
-        linears = split_linears(
-            columns=("attention.query_key_value", "mlp.gate", "mlp.up"),
-            rows=("attention.output", "mlp.down"),
-            sequence_parallel=sequence_parallel,
-        )
-        norms = split_norms(("attention_norm", "mlp_norm"), sequence_parallel=sequence_parallel)
         return TensorPlan(
-            embed=split_embed(sequence_parallel=sequence_parallel),
-            block={**linears, **norms},
-            head=split_head(norm="0", linear="1", sequence_parallel=sequence_parallel),
+            *split_blocks(
+                columns=("attention.query_key_value", "mlp.gate", "mlp.up"),
+                rows=("attention.output", "mlp.down"),
+                sequence_parallel=sequence_parallel,
+            )
         )

@@ -63,9 +63,15 @@ class Transformer(Family):
 
     def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - positions are the embedding's
         """(batch, seq_len, d_model) → the same shape."""
-        from parbench.modules.transformer import Block
+        from torch import nn
 
-        return Block(self.d_model, self.heads)
+        from parbench.modules.attention import Attention
+        from parbench.modules.block import PreNormBlock
+
+        width = self.d_model
+        mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        attention = Attention(width, self.heads, self.heads, bias=True)
+        return PreNormBlock(nn.LayerNorm(width), attention, nn.LayerNorm(width), mlp)
 
     def head(self, vocab_size: int) -> "nn.Module":
         """(batch, seq_len, d_model) → logits (batch, seq_len, vocab_size)."""
@@ -86,16 +92,12 @@ class Transformer(Family):
 
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
         """Columns of what goes into heads and MLP, rows of what comes out (Shoeybi et al. 2019, Megatron-LM)."""
-        from parbench.modules.splitting import split_embed, split_head, split_linears, split_norms
+        from parbench.modules.splitting import split_blocks
 
-        linears = split_linears(
-            columns=("attention.query_key_value", "mlp.0"),
-            rows=("attention.output", "mlp.2"),
-            sequence_parallel=sequence_parallel,
-        )
-        norms = split_norms(("attention_norm", "mlp_norm"), sequence_parallel=sequence_parallel)
         return TensorPlan(
-            embed=split_embed(sequence_parallel=sequence_parallel),
-            block={**linears, **norms},
-            head=split_head(norm="0", linear="1", sequence_parallel=sequence_parallel),
+            *split_blocks(
+                columns=("attention.query_key_value", "mlp.0"),
+                rows=("attention.output", "mlp.2"),
+                sequence_parallel=sequence_parallel,
+            )
         )

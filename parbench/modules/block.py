@@ -1,4 +1,4 @@
-"""The block of the GPT family."""
+"""The block that GPT and Llama share: pre-norm residual attention, then a pre-norm residual MLP."""
 
 from torch import Tensor, nn
 
@@ -6,17 +6,15 @@ from parbench.modules.attention import Attention
 from parbench.modules.cache import KeyValueCache
 
 
-class Block(nn.Module):
-    """Pre-norm attention and MLP: (batch, seq_len, d_model) → the same shape."""
+class PreNormBlock(nn.Module):
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`: (batch, seq_len, d_model) → the same shape."""
 
-    def __init__(self, d_model: int, heads: int) -> None:
+    def __init__(self, attention_norm: nn.Module, attention: Attention, mlp_norm: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(d_model)
-        self.attention = Attention(d_model, heads, heads, bias=True)
-        self.mlp_norm = nn.LayerNorm(d_model)
-        self.mlp = nn.Sequential(
-            nn.Linear(d_model, 4 * d_model), nn.GELU(approximate="tanh"), nn.Linear(4 * d_model, d_model)
-        )
+        self.attention_norm = attention_norm
+        self.attention = attention
+        self.mlp_norm = mlp_norm
+        self.mlp = mlp
 
     def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """With `cache`, `hidden` are the positions that follow those in it."""
