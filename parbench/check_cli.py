@@ -178,4 +178,4 @@ def _console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 200, highlight=False, emoji=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else 300, highlight=False, emoji=False)

@@ -1,5 +1,6 @@
 """What the fork server imports once, so that no trial pays for it. Imports only: no operator runs here."""
 
+import contextlib
 import gc
 import importlib
 
@@ -9,15 +10,12 @@ import parbench.measure.worker
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.base import FAMILIES
 
-# A strategy whose modules are missing fails in its own trial, with its own message.
-for strategy in STRATEGIES.classes().values():
-    for module in strategy.imports:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            continue
-
-FAMILIES.classes()
+# A strategy or family whose modules are missing fails in its own trial, with its own message.
+needed = [module for strategy in STRATEGIES.classes().values() for module in strategy.imports]
+needed += [module for family in FAMILIES.classes().values() for module in family.imports]
+for module in needed:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)
 
 # What is imported here lives as long as any rank: no rank's collector has to walk, and thereby copy, all of it.
 gc.freeze()

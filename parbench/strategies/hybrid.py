@@ -67,7 +67,7 @@ class Hybrid(Pipelined[HybridOptions]):
     name = "hybrid"
     phases = ("train", "score")
     options_type = HybridOptions
-    imports = ("torch.distributed.pipelining", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+    imports = ("parbench.training.stages", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:

@@ -145,7 +145,7 @@ class ModelParallel(Pipelined[PipelineOptions]):
 
     name = "model_parallel"
     options_type = PipelineOptions
-    imports = ("torch.distributed.pipelining",)
+    imports = ("torch.distributed.pipelining", "parbench.training.stages")
 
     @classmethod
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:

@@ -44,6 +44,8 @@ class Family(ModelSpec, ABC):
     """Its blocks take a cache, so that tokens can be generated one by one."""
     stacks: ClassVar[bool] = False
     """Several models of it can be run as one by `torch.vmap`."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Modules beyond torch that its parts need: the launcher imports them once instead of in every trial."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named sizes; a subclass that has some also has a field `preset`."""
 

@@ -18,6 +18,7 @@ class Llama(Family):
     """
 
     generates = True
+    imports = ("parbench.modules.embedding", "parbench.modules.block", "parbench.modules.llama")
     stacks = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "llama-laptop": {"layers": 4, "d_model": 128, "heads": 4, "key_value_heads": 2},

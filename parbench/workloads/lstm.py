@@ -18,6 +18,7 @@ class LSTM(Family):
     """
 
     generates = True
+    imports = ("parbench.modules.embedding", "parbench.modules.lstm")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lstm-laptop": {"layers": 4, "d_model": 128},
         "lstm-desktop": {"layers": 4, "d_model": 512},

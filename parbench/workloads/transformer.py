@@ -21,6 +21,7 @@ class Transformer(Family):
     """
 
     generates = True
+    imports = ("parbench.modules.embedding", "parbench.modules.block")
     stacks = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "gpt-laptop": {"layers": 4, "d_model": 128, "heads": 4},
