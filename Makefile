@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores
+EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transformer_scaling-cpu-2-cores
 
 .PHONY: run test lint benchmark proof example clean
 
