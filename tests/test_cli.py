@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -257,7 +258,8 @@ class TestReport:
         ended = parbench("report")
         assert ended.returncode == 0, ended.stderr
         page = parbench.folder / ended.stdout.strip()
-        assert page == parbench.folder / "report" / "20261124t002144z-lstm-scaling" / "index.html"
+        identity = json.loads((stored / "run.json").read_text())["id"]
+        assert page == parbench.folder / "report" / re.sub("[^a-z0-9]+", "-", identity.lower()) / "index.html"
         assert "tie for fastest" in page.read_text()
         assert [path.name for path in page.parent.iterdir()] == ["index.html"]
 
@@ -273,12 +275,13 @@ class TestReport:
         assert ended.returncode == 0, ended.stderr
 
     def test_a_torn_line_is_reported_and_the_rest_is_used(self, parbench: CommandLine, stored: Path) -> None:
+        torn = len((stored / "trials.jsonl").read_text().splitlines()) + 1
         with (stored / "trials.jsonl").open("a") as file:
             file.write('{"schema_version": 1, "purpose"')
         ended = parbench("report")
         assert ended.returncode == 0
-        assert "trials.jsonl, line 79 is left out" in ended.stderr
-        assert "line 79 is left out" in (parbench.folder / ended.stdout.strip()).read_text()
+        assert f"trials.jsonl, line {torn} is left out" in ended.stderr
+        assert f"line {torn} is left out" in (parbench.folder / ended.stdout.strip()).read_text()
 
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
