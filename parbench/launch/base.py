@@ -1,6 +1,7 @@
 """The contract of launchers, and how what is left in a trial's folder becomes a trial."""
 
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from parbench.results.trial import Assignment, RankRecord, Stage, Status
+from parbench.results.files import made, opened, writing
+from parbench.results.trial import Assignment, Failure, RankRecord, Stage, Status
 
 LOG_TAIL_CHARACTERS = 4000
 
@@ -40,21 +42,28 @@ class Launcher(ABC):
 
 
 def prepare_folder(folder: Path, assignment: Assignment) -> None:
-    """Makes an empty trial folder with its `cell.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in [*folder.glob("rank*.json"), *folder.glob("rank*.log"), *folder.glob("rank*.tmp")]:
-        leftover.unlink()
-    (folder / "cell.json").write_text(assignment.model_dump_json(indent=2))
+    """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
+    with writing(folder):
+        made(folder)
+        for leftover in [folder / "cell.json", *folder.glob("rank*")]:
+            leftover.unlink(missing_ok=True)
+        with opened(folder / "cell.json", "xb") as file:
+            file.write(assignment.model_dump_json(indent=2).encode())
 
 
 def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
-    """The records that the ranks left, in rank order; a rank that wrote none, or half of one, is missing."""
+    """The records that the ranks left, in rank order; a rank that wrote none is missing, and a bad one has failed."""
     records = []
     for rank in range(processes):
         try:
             records.append(RankRecord.model_validate_json((folder / f"rank{rank}.json").read_bytes()))
-        except (OSError, ValidationError):
+        except OSError:
             continue
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            told = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            failure = Failure(error=told, traceback="", out_of_memory=False, at=time.monotonic())
+            records.append(RankRecord(rank=rank, host="", pid=0, failure=failure))
     return tuple(records)
 
 
@@ -82,7 +91,8 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
     failures = sorted(((record.failure, record) for record in ranks if record.failure), key=lambda pair: pair[0].at)
     for failure, record in failures:
         status: Status = "out_of_memory" if failure.out_of_memory else "failed"
-        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(failure.error)}"
+        peak = _peak(record) if failure.out_of_memory else ""
+        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(failure.error)}{peak}"
     if any(outcome.exit_codes) or None in outcome.exit_codes:
         return "failed", f"the ranks ended with exit codes {', '.join(map(str, outcome.exit_codes))}"
     return "ok", None
@@ -114,6 +124,12 @@ def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
         key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),
     )
     return f"rank {behind.rank} was in {behind.stage}"
+
+
+def _peak(record: RankRecord) -> str:
+    """How much memory a rank had reached, on its fullest device."""
+    known = [device.allocated_peak for device in record.memory.devices] or [record.memory.resident_growth or 0]
+    return f" (its peak was {max(known) / 2**20:,.0f} MiB)" if any(known) else ""
 
 
 def _first_line(text: str) -> str:

@@ -108,6 +108,29 @@ class MemoryRecord(Spec):
     devices: tuple[DeviceMemory, ...] = ()
 
 
+class GpuSurroundings(Spec):
+    """A GPU when a window ended: how many processes computed on it, and what held its clock down."""
+
+    uuid: str
+    processes: int | None = None
+    held_down: tuple[str, ...] = ()
+
+
+class SurroundingsRecord(Spec):
+    """What happened around a rank during its windows.
+
+    Of its cores: `busy_s` CPU seconds that anybody used, `stolen_s` that a hypervisor gave away, and how often heat
+    `throttled` them; `own_s` CPU seconds that the rank used itself; `window_s` the length of the windows.
+    """
+
+    window_s: float = 0.0
+    busy_s: float = 0.0
+    stolen_s: float = 0.0
+    own_s: float = 0.0
+    throttled: int = 0
+    gpus: tuple[GpuSurroundings, ...] = ()
+
+
 class Failure(Spec):
     """Why a rank stopped: the error, its traceback, and when (seconds on the host's monotonic clock)."""
 
@@ -133,6 +156,7 @@ class RankRecord(Spec):
     stage: Stage = "start"
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
+    surroundings: SurroundingsRecord = SurroundingsRecord()
     averaged_validation_loss: float | None = None
     failure: Failure | None = None
 
@@ -140,8 +164,8 @@ class RankRecord(Spec):
 class Trial(Spec):
     """One launch of one cell: a line of `trials.jsonl`.
 
-    `key` is the hash of all that decides what was measured, `environment` the digest of where; `wall_s` runs from the
-    launch to the end of the last rank.
+    `key` is the hash of all that decides what was measured, `environment` the digest of where, `code` that of the code
+    which measured; `wall_s` runs from the launch to the end of the last rank; `warnings` say what disturbed it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -150,11 +174,13 @@ class Trial(Spec):
     key: str
     round: int
     environment: str
+    code: str = ""
     started_at: str
     wall_s: float
     status: Status
     reason: str | None = None
     log_tail: str = ""
+    warnings: tuple[str, ...] = ()
     ranks: tuple[RankRecord, ...] = ()
 
 
@@ -193,7 +219,7 @@ class CellRecord(Spec):
 class RunRecord(Spec):
     """What a run set out to do and where: the content of its folder's `run.json`.
 
-    `environment_digest` is what trials must carry to count: a resumed run may hold some from another environment.
+    `environment_digest` and `code` are what trials must carry to count: a resumed run may hold others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -204,5 +230,6 @@ class RunRecord(Spec):
     rounds: int = Field(ge=1)
     environment: dict[str, Any]
     environment_digest: str
+    code: str = ""
     corpora: dict[str, Corpus]
     cells: tuple[CellRecord, ...]
