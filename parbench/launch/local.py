@@ -116,8 +116,10 @@ class LocalLauncher(Launcher):
         emigrants = [child for process in left for child in _emigrants(process.pid or 0)]
         for process in left:
             _signal_session(process, signal.SIGABRT)
-        if left:
-            connection.wait([process.sentinel for process in left], timeout=TERMINATION_GRACE_S)
+        until = time.monotonic() + TERMINATION_GRACE_S
+        while left and (remaining := until - time.monotonic()) > 0:
+            connection.wait([process.sentinel for process in left], timeout=remaining)
+            left = [process for process in left if process.is_alive()]
         for process in self._running:
             if process.pid:
                 _signal_session(process, signal.SIGKILL)

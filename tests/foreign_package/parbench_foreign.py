@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 from parbench.scenario import Options
@@ -145,7 +146,7 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "memory":
-            use = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            use = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             resource.setrlimit(resource.RLIMIT_AS, (use + 2**28, use + 2**28))
             kept = [torch.ones(2**22) for _ in range(1000)]
             raise AssertionError(f"{len(kept)} tensors did not fill the memory")
