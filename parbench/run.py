@@ -11,9 +11,10 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from parbench.cells import Cell, Plan, plainly
+from parbench.devices import Devices, Machine
 from parbench.environment import Environment, capture, differences
 from parbench.errors import ResultsError
-from parbench.launch.base import Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.launch.base import Campaign, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
 from parbench.results.store import RUN_FILE, Run, Store, read_run
@@ -66,13 +67,14 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
-    environment, every = capture(), schedule(plan)
-    origin = Origin(environment.digest, code_of(plan))
-    corpora = prepare_corpora(plan)
-    with Store.locked(folder) as store:
+    corpora, every = prepare_corpora(plan), schedule(plan)
+    agreed = Campaign(scenario=plan.scenario.resolved(), corpora=corpora)
+    with Store.locked(folder) as store, launcher.gathered(agreed) as nodes:
+        environment = capture([node.link for node in nodes])
+        origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         kept = _kept(folder, record, every, resume)
-        store.begin(record)
+        store.begin(record.model_copy(update={"launcher": launcher.name, "nodes": nodes}))
         tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
         with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
             for task in tasks:
@@ -113,7 +115,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     prepare_folder(folder, assignment)
-    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s)
+    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
     status, reason = verdict(outcome, ranks)
     return Trial(
@@ -137,7 +139,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     """What the ranks of a task are told; a reference is the reference strategy on one device."""
     cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
     reference = task.purpose == "reference"
-    count = 1 if reference else cell.devices.count
+    devices = Devices(kind=cell.devices.kind, count=1) if reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
     workload = plainly(cell.workload) if reference else cell.workload
     options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
@@ -150,10 +152,11 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         folder=str(plan.folder.resolve()),
         strategy=_reference_strategy() if reference else cell.strategy.name,
         options=options,
-        device_kind=cell.devices.kind,
-        devices=count,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // count),
-        cores=tuple(plan.machine.share(index, devices_spec.cores_per_device) for index in range(count * on_cpu)),
+        device_kind=devices.kind,
+        devices=devices.count,
+        nodes=devices.nodes,
+        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
+        cores=cores_of(plan.machine, devices.per_node * on_cpu, devices_spec.cores_per_device),
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,
@@ -167,6 +170,11 @@ def code_of(plan: Plan) -> str:
     """The digest of all code that measures this plan's cells."""
     strategies = [STRATEGIES[cell.strategy.name] for cell in plan.cells]
     return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.cells)])
+
+
+def cores_of(machine: Machine, devices: int, cores_per_device: int) -> tuple[tuple[int, ...], ...]:
+    """The logical CPUs of each of the devices that ranks use of a node."""
+    return tuple(machine.share(index, cores_per_device) for index in range(devices))
 
 
 def new_folder(results: Path, name: str) -> Path:

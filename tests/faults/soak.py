@@ -2,8 +2,8 @@
 
     TMPDIR=$(mktemp -d) python -m tests.faults.soak 100
 
-in a folder for temporary files that nobody else uses. Counts, before and after: processes, open files, sockets, shared memory and temporary files, threads of the
-parent, and its memory.
+in a folder for temporary files that nobody else uses. Counts, before and after: processes, open files, sockets, shared
+memory and temporary files, the parent's threads, and its memory.
 """
 
 import sys

@@ -35,7 +35,9 @@ YEAR_S = 365 * 24 * 3600
 @pytest.fixture
 def noise() -> Iterator[None]:
     """Somebody else's program on every core."""
-    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(allowed_cpus()))]
+    burn = "import os\nos.sched_setaffinity(0, {%d})\nwhile True: pass"
+    # In sessions of their own: kernels may share a core out by session.
+    burning = [subprocess.Popen([sys.executable, "-c", burn % cpu], start_new_session=True) for cpu in allowed_cpus()]
     yield
     for process in burning:
         process.kill()

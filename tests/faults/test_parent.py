@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,11 @@ class Stuck:
         return told.decode()
 
 
+def ignores_abort(rank: psutil.Process) -> bool:
+    found = re.search(r"^SigIgn:\s+([0-9a-f]+)$", Path(f"/proc/{rank.pid}/status").read_text(), re.MULTILINE)
+    return bool(found and int(found[1], 16) >> (signal.SIGABRT - 1) & 1)
+
+
 @pytest.fixture
 def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
     started: list[subprocess.Popen[str]] = []
@@ -91,6 +97,8 @@ def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
         ranks = wait_for(third_step, "the trial that does not end")
         if how == "hold":
             wait_for(offspring, "what the rank starts before it holds the interpreter's lock")
+        if how == "stubborn":
+            wait_for(lambda: any(map(ignores_abort, ranks)), "a rank that is stubborn")
         return Stuck(parbench, process, ranks, mine)
 
     yield start
