@@ -1,6 +1,6 @@
 """torch's elastic agent for one trial on one node, in a process of its own that can be ended at any time.
 
-It is forked from a server that has torch imported, and has its ranks forked from there as well.
+It is forked from a server that has torch imported, and its ranks from it: it runs no operator, and no thread of Python.
 """
 
 import contextlib
@@ -9,11 +9,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from parbench.results.trial import RankRecord
 PRELOAD = "torch.distributed.launcher.api"
 MONITOR_INTERVAL_S = 0.05
 LAST_WORDS_S = 0.5
+AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What the agent has handlers for, which its ranks would inherit."""
 
 
 class Agent:
@@ -132,7 +133,7 @@ def run_agent(
         rdzv_configs={"rank": node, "timeout": max(1, int(order.deadline_s))},
         max_restarts=0,
         monitor_interval=MONITOR_INTERVAL_S,
-        start_method="forkserver",
+        start_method="fork",
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "elastic")),
     )
     said: dict[str, Any] = {"exit_codes": dict.fromkeys(ranks_of(node, order.processes), 0)}
@@ -167,7 +168,8 @@ def _serve(listener: socket.socket, order: Order) -> object:
 def run_elastic_rank(folder: Path, network: Mapping[str, str]) -> None:
     """The life of a rank in the process that the agent has started, under torchrun's variables."""
     stand_alone(folder / f"rank{os.environ['RANK']}.log")
-    threading.Thread(target=_end_with_agent, daemon=True, name="agent-watch").start()
+    for number in AGENTS_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     os.environ.update(network)
     layout = random_memory_layout()
 
@@ -181,13 +183,6 @@ def run_elastic_rank(folder: Path, network: Mapping[str, str]) -> None:
         # The agent only tells of the rank that ended first, and one that was killed has left no words of its own.
         time.sleep(LAST_WORDS_S)
         os._exit(code)
-
-
-def _end_with_agent() -> None:
-    agent = parent_process()
-    if agent is not None:
-        connection.wait([agent.sentinel])
-        os.killpg(0, signal.SIGKILL)
 
 
 def _signal_groups(groups: Iterable[int], number: signal.Signals) -> None:

@@ -127,7 +127,7 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
 
 
 def stand_alone(log: Path) -> None:
-    """Gives a new process a session and a log of its own, and has it end with the fork server."""
+    """Gives a new process a session and a log of its own, and has it end with the process that forked it."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
