@@ -9,11 +9,12 @@ from parbench.launch.agent import Agent
 from parbench.launch.base import Campaign, Follower, prepare_folder
 from parbench.launch.forks import ForkServer
 from parbench.launch.greeting import greet
-from parbench.launch.link import SILENCE_S, Link, LinkError, connect
+from parbench.launch.link import Link, LinkError, connect
 from parbench.launch.messages import Order, Over, Report, Welcome
 from parbench.launch.node import network_variables
 
 MARGIN_S = 5.0
+HANGING_UP_S = 3.0
 
 
 class NodeFollower(Follower):
@@ -27,6 +28,8 @@ class NodeFollower(Follower):
 
     def follow(self, campaign: Campaign) -> None:
         """Takes part until node 0 says that it is over; a connection that broke is made again."""
+        # Is it there at all? Only then is it worth while to import torch, which no trial is to wait for.
+        self._reached(self._timeout_s).close()
         self._forks.ready()
         link = self._join(campaign, self._timeout_s)
         while True:
@@ -40,24 +43,27 @@ class NodeFollower(Follower):
                 link.close()
             try:
                 # Who has hung up is gone, or has lost sight of this node for a moment.
-                link = self._join(campaign, SILENCE_S if broken.hung_up else self._timeout_s)
+                link = self._join(campaign, HANGING_UP_S if broken.hung_up else self._timeout_s)
             except UsageError:
                 raise LostNodeError(f"node 0 {broken} before the campaign was over, and is gone") from None
 
-    def _join(self, campaign: Campaign, patience_s: float) -> Link:
-        place = "{}:{}".format(*self._where)
+    def _reached(self, patience_s: float) -> Link:
         try:
-            link = connect(*self._where, patience_s)
+            return connect(*self._where, patience_s)
         except LinkError as error:
             raise UsageError(
-                f"the rendezvous {place} cannot be reached within {patience_s:.0f} s: {error}; "
-                "is node 0 running there, with the same --rendezvous?"
+                "the rendezvous {}:{} cannot be reached".format(*self._where)
+                + f" within {patience_s:.0f} s: {error}; is node 0 running there, with the same --rendezvous?"
             ) from None
+
+    def _join(self, campaign: Campaign, patience_s: float) -> Link:
+        link = self._reached(patience_s)
         try:
             link.send(greet(campaign, self._node, link.address))
             refusal = link.expect(Welcome, self._timeout_s + MARGIN_S).refusal
         except LinkError as error:
             link.close()
+            place = "{}:{}".format(*self._where)
             raise UsageError(f"the rendezvous {place} does not answer as node 0 of parbench does: it {error}") from None
         if refusal:
             link.close()

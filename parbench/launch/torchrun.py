@@ -75,7 +75,6 @@ class TorchrunLauncher(Launcher):
     @contextmanager
     def gathered(self, campaign: Campaign) -> Iterator[tuple[NodeRecord, ...]]:
         """Waits for the other nodes, and lets them go at the end."""
-        self._forks.ready()
         if self._where is None:
             yield ()
             return
@@ -84,6 +83,7 @@ class TorchrunLauncher(Launcher):
         why: str | None = "it ended before its time"
         try:
             leader.gather(self._timeout_s)
+            self._forks.ready()
             self._leader = leader
             yield tuple(leader.records[node] for node in sorted(leader.records))
             why = None

@@ -166,6 +166,19 @@ def _lines(axes: Axes, panel: Panel, figure: str, scale: float) -> None:
             axes.fill_between(x, low, high, color=look.hex, alpha=0.1, linewidth=0)
         axes.plot(x, y, color=look.hex, linestyle=look.linestyle, **marker(look))
     device_axis(axes, [cell.record.devices for cells in labels for cell in cells])
+    boundary = node_boundary(panel)
+    if boundary is not None:
+        axes.axvline(boundary, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        beside: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+        for text, shift, side in (("one node", -4, "right"), ("several", 4, "left")):
+            axes.annotate(text, (boundary, 1), (shift, -2), color=MUTED, fontsize=7.5, ha=side, **beside)
+
+
+def node_boundary(panel: Panel) -> float | None:
+    """Between the most devices that one node has and the fewest that need several; None where one node has all."""
+    within = [cell.record.devices for cell in panel.comparable if cell.record.nodes == 1]
+    beyond = [cell.record.devices for cell in panel.comparable if cell.record.nodes > 1]
+    return math.sqrt(max(within) * min(beyond)) if within and beyond else None
 
 
 def _bounds(cell: CellView, figure: str, scale: float) -> tuple[float, float]:
@@ -246,7 +259,7 @@ def _header(panels: Sequence[Panel]) -> tuple[str, ...]:
 
 
 def _key(cell: CellView, panel: Panel, panels: Sequence[Panel]) -> list[str]:
-    return [*([panel.run] if len(panels) > 1 else []), cell.name, str(cell.record.devices)]
+    return [*([panel.run] if len(panels) > 1 else []), cell.name, cell.devices]
 
 
 def _rows(panels: Sequence[Panel], *names: str) -> list[list[str]]:

@@ -44,9 +44,7 @@ def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
         + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
         + " nats per token.",
         header=("strategy", "devices", *(f"step {number + 1}: loss (deviation)" for number in range(steps))),
-        rows=[
-            [cell.name, str(cell.record.devices), *_texts(courses[cell.anchor], away[cell.anchor])] for cell in cells
-        ],
+        rows=[[cell.name, cell.devices, *_texts(courses[cell.anchor], away[cell.anchor])] for cell in cells],
         figure=figure,
     )
 

@@ -18,6 +18,7 @@ from parbench.results.store import Run
 
 BUSY_LOAD = 0.25
 NOISY = 0.10
+CLOCKS_DIFFER_S = 1.0
 
 _NOTHING = ("–", "none")
 
@@ -34,6 +35,7 @@ def warnings(view: RunView) -> list[Warning]:
     return [
         *(Warning(plain(problem), "Good records are used; this one is not.") for problem in view.run.problems),
         *_about_the_run(view.run),
+        *_about_the_nodes(view.run),
         *_about_the_cells(view),
     ]
 
@@ -52,7 +54,9 @@ def told(fields: Mapping[str, str]) -> dict[str, str]:
 
 def context(run: Run) -> dict[str, str]:
     """Where and when: not part of the fingerprint."""
-    return dict(_fields(run.record.environment.get("context", {}), ""))
+    nodes = {f"node {node.node}": plain(f"{node.host}, {node.address}, {node.link}") for node in run.record.nodes}
+    launcher = {"launcher": plain(run.record.launcher)} if nodes else {}
+    return {**dict(_fields(run.record.environment.get("context", {}), "")), **launcher, **nodes}
 
 
 def differences(runs: Sequence[RunView]) -> list[tuple[str, list[str]]]:
@@ -142,6 +146,26 @@ def _about_the_run(run: Run) -> Iterator[Warning]:
             f"The load average was {load:.1f} on {cores} cores when the run began: something else may have used them.",
             "parbench doctor tells what disturbs a measurement.",
         )
+
+
+def _about_the_nodes(run: Run) -> Iterator[Warning]:
+    if run.record.emulated_nodes:
+        yield Warning(
+            "The hosts are emulated: they are parts of one machine, whose cores and memory they share. Only their "
+            "network is as slow as it says.",
+            "What they show is how strategies answer to a network, not how fast any real one is.",
+        )
+    for node in run.record.nodes:
+        if node.differs:
+            yield Warning(
+                f"Node {node.node} ({plain(node.host)}) differs from node 0 in {plain(', '.join(node.differs))}.",
+                "The slowest node decides how fast a cell is.",
+            )
+        if abs(node.clock_offset_s) > CLOCKS_DIFFER_S:
+            yield Warning(
+                f"The clock of node {node.node} ({plain(node.host)}) is {node.clock_offset_s:+.0f} s from node 0's.",
+                "Only the times in its logs are wrong: every duration is of one node's own steady clock.",
+            )
 
 
 def _about_the_cells(view: RunView) -> Iterator[Warning]:

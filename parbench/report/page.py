@@ -15,6 +15,7 @@ from parbench.report import measured
 from parbench.report.canvas import Chart, inline, png, svg
 from parbench.report.charts import efficiency, throughput, trade_off
 from parbench.report.losses import losses
+from parbench.report.network import network
 from parbench.report.rows import further, memory, step_series, step_times
 from parbench.report.table import Column, columns, filters, parity_detail, table_rows
 from parbench.report.verdict import listed, verdict
@@ -134,7 +135,7 @@ def _sections(runs: Sequence[RunView], folder: Path, formats: Collection[str]) -
 
 
 def _charts(panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:
-    for chart in (throughput, efficiency, trade_off):
+    for chart in (throughput, efficiency, trade_off, network):
         if drawn := chart(panels, prefix):
             yield drawn
     for number, panel in enumerate(panels, start=1):

@@ -65,7 +65,7 @@ def memory(panel: Panel, prefix: str) -> Iterator[Chart]:
         alt="Bars of the peak memory of every rank.",
         header=("strategy", "devices", "rank", *kinds),
         rows=lambda cell: [
-            [cell.name, str(cell.record.devices), str(rank), *(shown(parts.get(kind), "bytes") for kind in kinds)]
+            [cell.name, cell.devices, str(rank), *(shown(parts.get(kind), "bytes") for kind in kinds)]
             for rank, parts in ranks[cell.anchor].items()
         ],
         tall=max((len(found) for found in ranks.values()), default=1),
@@ -101,7 +101,7 @@ def step_times(panel: Panel, prefix: str) -> Iterator[Chart]:
         rows=lambda cell: [
             [
                 cell.name,
-                str(cell.record.devices),
+                cell.devices,
                 f"{sum(map(len, steps[cell.anchor])):,}",
                 *(shown(float(value), "s") for value in numbers[cell.anchor]),
             ]
@@ -149,7 +149,7 @@ def step_series(panel: Panel, prefix: str) -> Iterator[Chart]:
         rows=lambda cell: [
             [
                 cell.name,
-                str(cell.record.devices),
+                cell.devices,
                 shown(medians[cell.anchor], "s"),
                 f"{max(float(np.max(np.abs(series))) for series in away[cell.anchor]):.0%}",
                 shown(float(np.median(steps[cell.anchor][0])), "s"),
@@ -191,7 +191,7 @@ def _figure(panel: Panel, prefix: str, name: str) -> Iterator[Chart]:
         caption=f"{figure.meaning}{f' {figure.better.capitalize()} is better.' if figure.better else ''}",
         alt=f"{figure.title} of every cell.",
         header=("strategy", "devices", figure.title),
-        rows=lambda cell: [[cell.name, str(cell.record.devices), with_interval(name, cell.row)]],
+        rows=lambda cell: [[cell.name, cell.devices, with_interval(name, cell.row)]],
     )
 
 

@@ -55,6 +55,7 @@ def columns(runs: Sequence[RunView]) -> list[Column]:
     several = {
         "scaling": len({cell.record.scaling for cell in cells}) > 1,
         "phase": len({str(getattr(cell.record, "phase", "")) for cell in cells}) > 1,
+        "nodes": any(cell.record.nodes > 1 for cell in cells),
         "models": any(cell.record.models > 1 for cell in cells),
     }
     found = [
@@ -63,6 +64,7 @@ def columns(runs: Sequence[RunView]) -> list[Column]:
         Column("scaling", "scaling", "", lambda cell: cell.record.scaling),
         Column("strategy", "strategy", "", lambda cell: cell.label),
         _count("devices"),
+        _count("nodes"),
         _count("models"),
     ]
     return [

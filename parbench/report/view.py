@@ -40,6 +40,7 @@ class CellView:
     def notes(self) -> list[str]:
         """What must be said wherever the cell is shown."""
         marks = {"emulated": self.record.emulated, "oversubscribed": self.record.oversubscribed}
+        marks["emulated hosts"] = bool(self.row.get("emulated_hosts"))
         marks["inexact"] = self.row["parity"] == "inexact"
         return [note for note, holds in marks.items() if holds]
 
@@ -51,11 +52,17 @@ class CellView:
     @cached_property
     def place(self) -> str:
         """Name and devices, such as `ddp on 2`."""
-        return f"{self.name} on {self.record.devices}"
+        return f"{self.name} on {self.devices}"
+
+    @cached_property
+    def devices(self) -> str:
+        """How many, and on how many nodes if there are several, such as `4 (2 nodes)`."""
+        nodes = f" ({self.record.nodes} nodes)" if self.record.nodes > 1 else ""
+        return f"{self.record.devices}{nodes}"
 
     def short_place(self, length: int) -> str:
         """Name and devices where there is little room: the name is cut, never the devices."""
-        return f"{shorter(self.name, length)} on {self.record.devices}"
+        return f"{shorter(self.name, length)} on {self.devices}"
 
     @property
     def comparable(self) -> bool:
@@ -86,11 +93,15 @@ class CellView:
 
 @dataclass(frozen=True)
 class Panel:
-    """The cells of one run that may be compared with each other: same workload, phase and scaling."""
+    """The cells of one run that may be compared with each other: same workload, phase and scaling.
+
+    `link_mbit` is what the network between the run's nodes lets through, where there are several.
+    """
 
     key: tuple[str, ...]
     run: str
     cells: Sequence[CellView]
+    link_mbit: float | None = None
 
     @property
     def workload(self) -> str:
@@ -223,7 +234,8 @@ def _view(run: Run, prefix: str, look: Mapping[str, Look], anchors: _Names) -> R
         reference = expected[-1] if expected else None
         cells.append(CellView(record, _texts_as_keys(row), anchor, look[record.label], good, reference))
     name = plain(run.record.id)
-    panels = [Panel(_panel_key(group[0]), name, group) for group in grouped(cells, _panel_key)]
+    link_mbit = run.record.link_mbit
+    panels = [Panel(_panel_key(group[0]), name, group, link_mbit) for group in grouped(cells, _panel_key)]
     return RunView(run, name, prefix, panels)
 
 

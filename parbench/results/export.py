@@ -96,8 +96,8 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
 
 
 def _name(row: Mapping[Any, Any]) -> str:
-    notes = [note for note in ("emulated", "oversubscribed") if row[note] is True]
-    return plain(row["label"]) + (f" ({', '.join(notes)})" if notes else "")
+    notes = [note for note in ("emulated", "oversubscribed", "emulated_hosts") if row[note] is True]
+    return plain(row["label"]) + (f" ({', '.join(notes).replace('_', ' ')})" if notes else "")
 
 
 def with_interval(name: str, row: Mapping[Any, Any]) -> str:

@@ -60,6 +60,7 @@ COLUMNS = (
     "layout",
     "emulated",
     "oversubscribed",
+    "emulated_hosts",
     "steady",
 )
 
@@ -84,7 +85,14 @@ def cells_table(run: Run) -> pd.DataFrame:
             # Of several variants of the reference, the first that was written is the base.
             bases.setdefault((each.cell.workload, each.cell.scaling), each.speeds)
     peak = _peak_flops(run.record.environment)
-    rows = [_row(each, bases.get((each.cell.workload, each.cell.scaling), {}), peak) for each in judged]
+    emulated = run.record.emulated_nodes
+    rows = [
+        {
+            **_row(each, bases.get((each.cell.workload, each.cell.scaling), {}), peak),
+            "emulated_hosts": emulated and each.cell.nodes > 1,
+        }
+        for each in judged
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

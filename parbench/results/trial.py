@@ -244,6 +244,11 @@ class NodeRecord(Spec):
     differs: tuple[str, ...] = ()
 
     @property
+    def mbit(self) -> float | None:
+        """What its link lets through, in Mbit/s; None where that is not known."""
+        return self.shaped_mbit or self.interface_mbit
+
+    @property
     def link(self) -> str:
         """How it is joined to the others, in words."""
         rated = f", {self.interface_mbit:,} Mbit/s" if self.interface_mbit else ""
@@ -275,3 +280,9 @@ class RunRecord(Spec):
     def emulated_nodes(self) -> bool:
         """Whether nodes are only parts of one machine, such as network namespaces."""
         return len({node.machine for node in self.nodes}) < len(self.nodes)
+
+    @property
+    def link_mbit(self) -> float | None:
+        """What the slowest link between nodes lets through, in Mbit/s; None where one is not known."""
+        known = [node.mbit for node in self.nodes if node.mbit]
+        return min(known) if known and len(known) == len(self.nodes) else None

@@ -25,15 +25,16 @@ class Host:
     def __init__(self, namespace: str, number: int, folder: Path, cpu: int) -> None:
         self.namespace, self.name, self.address = namespace, f"host{number}", f"10.77.0.{number + 1}"
         self.folder, self.cpu = folder, cpu
+        self.environment = {**os.environ, "PARBENCH_CACHE": str(folder / "cache")}
         folder.mkdir()
 
-    def start(self, *command: object) -> subprocess.Popen[str]:
-        """Starts a program there, in the host's own folder and in a session of its own."""
+    def start(self, *command: object, cpus: str | None = None) -> subprocess.Popen[str]:
+        """Starts a program there, in the host's own folder and in a session of its own, on `cpus` or its own one."""
         enter = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", ENTER, "sh", self.name]
         return subprocess.Popen(
-            [*enter, str(self.cpu), *map(str, command)],
+            [*enter, cpus or str(self.cpu), *map(str, command)],
             cwd=self.folder,
-            env={**os.environ, "PARBENCH_CACHE": str(self.folder / "cache")},
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,7 +57,7 @@ class Host:
 @contextlib.contextmanager
 def hosts(count: int, folder: Path, rate: str | None = None) -> Iterator[list[Host]]:
     """So many hosts, whose links let `rate` through, such as `50mbit`. Raises `LookupError` where there can be none."""
-    require_namespaces()
+    require_iproute2()
     token = f"pb{secrets.token_hex(3)}"
     switch, names = f"{token}-switch", [f"{token}-{number}" for number in range(count)]
     try:
@@ -67,48 +68,47 @@ def hosts(count: int, folder: Path, rate: str | None = None) -> Iterator[list[Ho
         found = [Host(name, n, folder / f"host{n}", cpus[n % len(cpus)]) for n, name in enumerate(names)]
         for number, host in enumerate(found):
             _plug_in(host, switch, f"port{number}", rate)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        _remove([*names, switch])
+        reason = getattr(error, "stderr", "").strip() or error
+        raise LookupError(f"this machine does not allow network namespaces: {reason}") from None
+    try:
         yield found
     finally:
-        for name in [*names, switch]:
-            for pid in _quietly("ip", "netns", "pids", name).split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            _quietly("ip", "netns", "del", name)
+        _remove([*names, switch])
 
 
-def together(
-    found: Sequence[Host], *arguments: object, each: Sequence[Sequence[object]] = ()
-) -> list[subprocess.Popen[str]]:
-    """Starts the same `parbench` command on all of them, the first being node 0; `each` adds what differs."""
+def together(found: Sequence[Host], *arguments: object, cpus: str | None = None) -> list[subprocess.Popen[str]]:
+    """Starts the same `parbench` command on all of them, the first being node 0."""
     where = ["--launcher", "torchrun", "--nodes", len(found), "--rendezvous", f"{found[0].address}:{PORT}"]
     return [
-        host.start(*PARBENCH, "run", *arguments, *where, "--node-rank", rank, *(each[rank] if each else ()))
+        host.start(*PARBENCH, "run", *arguments, *where, "--node-rank", rank, cpus=cpus)
         for rank, host in enumerate(found)
     ]
 
 
-def require_namespaces() -> None:
-    """Raises `LookupError` with the reason where there are no network namespaces; installs iproute2 if need be."""
+def require_iproute2() -> None:
+    """Installs it where it is missing. Raises `LookupError` with the reason where it cannot be had or used."""
     if os.geteuid():
         raise LookupError("network namespaces need root")
     if not (shutil.which("ip") and shutil.which("tc")):
-        apt = shutil.which("apt-get")
-        if apt is None or subprocess.run([apt, "install", "--yes", "iproute2"], capture_output=True).returncode:
-            raise LookupError("there is no iproute2, and it cannot be installed")
-    probe = f"pb{secrets.token_hex(3)}"
-    try:
-        run("ip", "netns", "add", probe)
-        run("ip", "-n", probe, "link", "add", "probe", "type", "veth", "peer", "name", "probe2")
-        run("ip", "netns", "exec", probe, "tc", "qdisc", "add", "dev", "probe", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "50ms")  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        raise LookupError(f"this machine does not allow network namespaces: {error.stderr.strip()}") from None
-    finally:
-        _quietly("ip", "netns", "del", probe)
+        if not shutil.which("apt-get"):
+            raise LookupError("iproute2 is not installed, and there is no apt-get to install it with")
+        _quietly("apt-get", "install", "--yes", "--no-install-recommends", "iproute2")
 
 
 def run(*command: object) -> str:
     """What a command prints."""
     return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
+
+
+def _remove(namespaces: Sequence[str]) -> None:
+    """Removes namespaces, with all that still runs there."""
+    for name in namespaces:
+        for pid in _quietly("ip", "netns", "pids", name).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        _quietly("ip", "netns", "del", name)
 
 
 def _plug_in(host: Host, switch: str, port: str, rate: str | None) -> None:

@@ -1,0 +1,174 @@
+"""Nodes that cannot measure together: each mistake is a sentence, here over loopback and without torch."""
+
+import re
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from parbench.devices import Machine
+from parbench.errors import UsageError
+from parbench.launch.base import LAUNCHERS, Campaign, Site
+from parbench.launch.choice import choose
+from parbench.launch.greeting import greet
+from parbench.launch.leader import Leader
+from parbench.launch.link import LinkError, connect
+from parbench.launch.messages import Greeting, Welcome
+from parbench.launch.torchrun import TorchrunLauncher
+from parbench.workloads.corpus import Corpus
+
+CORPUS = Corpus(path="a", sha256="0" * 64, tokens=9, vocab_size=9, dtype="uint8")
+SCENARIO = {"name": "gathering", "devices": {"cores_per_device": 1}}
+
+
+def greeting(node: int, nodes: int = 2, **changes: object) -> Greeting:
+    machine = Machine(cores=((0,),), nodes=nodes)
+    campaign = Campaign(scenario=SCENARIO, folder=Path(), corpora={"lstm": CORPUS}, machine=machine)
+    return greet(campaign, node, "127.0.0.1").model_copy(update={"session": f"of node {node}", **changes})
+
+
+class Gathering:
+    """A node 0 that waits in a thread, and what others hear from it."""
+
+    def __init__(self, nodes: int = 2, timeout_s: float = 30.0) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.leader = Leader(listener, greeting(0, nodes))
+        self.refusal = ""
+        self._thread = threading.Thread(target=self._gather, args=(timeout_s,))
+        self._thread.start()
+
+    def _gather(self, timeout_s: float) -> None:
+        try:
+            self.leader.gather(timeout_s)
+        except UsageError as error:
+            self.refusal = str(error)
+
+    def call(self, said: Greeting):
+        link = connect("127.0.0.1", self.port, 5.0)
+        link.send(said)
+        return link
+
+    def end(self) -> str:
+        self._thread.join()
+        self.leader.close(None)
+        return self.refusal
+
+
+def test_nodes_that_agree_are_welcome_and_their_differences_are_noted():
+    gathering = Gathering()
+    theirs = greeting(1)
+    speed = theirs.environment.speed.model_copy(update={"cpu_model": "another"})
+    there = theirs.model_copy(update={"environment": theirs.environment.model_copy(update={"speed": speed})})
+    link = gathering.call(there.model_copy(update={"time": there.time + 3600}))
+    assert link.expect(Welcome, 5.0).refusal is None
+    assert gathering.end() == ""
+    record = gathering.leader.records[1]
+    assert record.differs == ("cpu_model",)
+    assert 3500 < record.clock_offset_s < 3700
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"parbench": "0.0.1"}, r"node 1 has parbench 0\.0\.1, node 0 \(.+\) has parbench .+; install the same"),
+        ({"torch": "1.0"}, r"node 1 has torch 1\.0, node 0 \(.+\) has torch .+; install the same"),
+        ({"scenario": "f" * 64}, r"node 1 \(.+\) was given another scenario"),
+        ({"corpora": {"lstm": "f" * 64}}, r"the data of lstm on node 1 \(.+\) is not that of node 0"),
+        ({"devices": {"cpu": 9, "cuda": 0}}, r"node 1 \(.+\) has 9 cpu and 0 cuda devices, node 0 has 1 cpu"),
+        ({"nodes": 3}, "node 1 was started with --nodes 3, node 0 with --nodes 2"),
+        ({"node": 2}, "--node-rank 2: with --nodes 2 the other nodes are 1 to 1"),
+        ({"node": 0}, "--node-rank 0: with --nodes 2 the other nodes are 1 to 1"),
+    ],
+)
+def test_nodes_that_differ_are_refused_here_and_there(changes, sentence):
+    gathering = Gathering()
+    refusal = gathering.call(greeting(1).model_copy(update=changes)).expect(Welcome, 5.0).refusal
+    assert re.match(sentence, refusal)
+    assert gathering.end() == refusal
+
+
+def test_of_two_nodes_of_the_same_rank_the_second_is_turned_away():
+    gathering = Gathering(nodes=3)
+    first = gathering.call(greeting(1, 3))
+    second = gathering.call(greeting(1, 3, session="of somebody else"))
+    assert "node rank 1 is taken by" in str(second.expect(Welcome, 5.0).refusal)
+    third = gathering.call(greeting(2, 3))
+    assert third.expect(Welcome, 5.0).refusal is None
+    assert first.expect(Welcome, 5.0).refusal is None
+    assert gathering.end() == ""
+
+
+def test_a_node_that_is_missing_is_named_when_time_is_up():
+    gathering = Gathering(nodes=3, timeout_s=0.5)
+    link = gathering.call(greeting(1, 3))
+    refusal = str(link.expect(Welcome, 5.0).refusal)
+    assert refusal.startswith("node rank 2 of 3 did not come to the rendezvous within 0 s; there are 0 (")
+    assert gathering.end() == refusal
+
+
+def test_strangers_who_knock_are_ignored():
+    gathering = Gathering()
+    with socket.create_connection(("127.0.0.1", gathering.port)) as browser:
+        browser.sendall(b"\x00\x00\x00\x04null")
+        assert gathering.call(greeting(1)).expect(Welcome, 5.0).refusal is None
+    assert gathering.end() == ""
+
+
+def test_a_message_that_is_none_is_an_error_and_is_never_run():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = connect("127.0.0.1", server.getsockname()[1], 5.0)
+        peer, _ = server.accept()
+        peer.sendall(b"\x00\x00\x00\x06cos\nx.")
+        with pytest.raises(LinkError, match="sent what is no message"):
+            link.message(5.0)
+        peer.close()
+        with pytest.raises(LinkError, match="hung up") as caught:
+            link.message(5.0)
+        assert caught.value.hung_up
+        link.close()
+
+
+@pytest.mark.parametrize(
+    ("site", "sentence"),
+    [
+        (Site(nodes=2), "--nodes 2: every node also needs --node-rank, from 0 to 1, and --rendezvous HOST:PORT"),
+        (Site(nodes=2, node_rank=2, rendezvous="h:1"), "--node-rank 2: with --nodes 2, ranks are 0 to 1"),
+        (Site(nodes=2, node_rank=0, rendezvous="h"), "--rendezvous h: write it as HOST:PORT"),
+        (Site(nodes=2, node_rank=0, rendezvous="h:99999"), "--rendezvous h:99999: write it as HOST:PORT"),
+        (Site(node_rank=1), "--node-rank: say with --nodes how many nodes run this command"),
+    ],
+)
+def test_a_site_that_is_not_clear_is_bad_usage(site, sentence):
+    with pytest.raises(UsageError) as caught:
+        TorchrunLauncher.at(site)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_scheduler_may_say_where_this_is(monkeypatch):
+    for name, value in {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(f"PET_{name}", value)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    said: list[str] = []
+    launcher = choose(None, Site(), said.append)
+    assert isinstance(launcher, TorchrunLauncher)
+    assert said == ["Launcher torchrun, because PET_NNODES is set; --launcher local measures on this machine alone"]
+    assert launcher.follower is not None
+    assert (launcher.machine().nodes, launcher.machine().granted) == (2, True)
+
+
+def test_launchers_are_chosen_by_name():
+    with pytest.raises(UsageError, match=r"--launcher: there is no 'slrum'; choose from .*local.*torchrun"):
+        choose("slrum", Site(), print)
+    with pytest.raises(UsageError, match="--nodes: not for launcher local, which uses one machine"):
+        choose("local", Site(nodes=2), print)
+    assert "torchrun" in LAUNCHERS
+
+
+def test_a_rendezvous_that_nobody_keeps_is_given_up(tmp_path):
+    with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(LinkError, match="Connection refused"):
+        connect("127.0.0.1", port, 0.3)
