@@ -80,7 +80,13 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
                     cell
                     for count in (counts if STRATEGIES[strategy.name].scales else [1])
                     for cell in _variants(
-                        scenario, machine, name, workload, scaling, strategy, Devices(kind=kind, count=count)
+                        scenario,
+                        machine,
+                        name,
+                        workload,
+                        scaling,
+                        strategy,
+                        machine.spread(kind, count, scenario.devices.cores_per_device),
                     )
                 ]
                 kept = [(cell, refusal) for cell, refusal in cells if not is_excluded(_fields(cell), scenario.exclude)]
@@ -127,8 +133,10 @@ def _devices(scenario: Scenario, machine: Machine, draft: Draft) -> tuple[Device
             cores = len(machine.cores)
             draft.mistake(("devices", "cores_per_device"), f"there are {cores} cores here; use at most {cores}")
     if spec.counts == "auto":
-        return kind, [2**power for power in range(max(1, available).bit_length())]
-    for index, count in enumerate(spec.counts):
+        each = max(1, available // machine.nodes)
+        on_one_node = [2**power for power in range(each.bit_length())]
+        return kind, on_one_node + [each * 2**power for power in range(1, machine.nodes.bit_length())]
+    for index, count in enumerate(spec.counts if not machine.granted else ()):
         if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
             hint = "; or set oversubscribe: true" if kind == "cpu" else ""
             draft.mistake(
@@ -150,11 +158,12 @@ def _cell(
     base, layout, refusal = workload, None, None
     try:
         _require_possible(cls, workload, devices, machine)
+        _require_room(devices, machine, scenario)
         if scaling == "weak":
             workload = _grown(base, devices.count)
             lanes = cls.layout(strategy.options, workload, devices).lanes
             workload = _grown(base, devices.count // lanes)
-        layout = cls.layout(strategy.options, workload, devices)
+        layout = _whole_on_nodes(cls.layout(strategy.options, workload, devices), devices)
     except Unsupported as error:
         refusal = error
     if workload.models == "auto":
@@ -162,7 +171,13 @@ def _cell(
     record = CellRecord(
         id="/".join([name, strategy.label, str(devices.count)] + ["weak"] * (scaling == "weak")),
         key=_key(
-            scenario, workload, devices.kind, strategy=strategy.name, options=strategy.options, count=devices.count
+            scenario,
+            workload,
+            devices.kind,
+            strategy=strategy.name,
+            options=strategy.options,
+            count=devices.count,
+            **({"nodes": devices.nodes} if devices.nodes > 1 else {}),
         ),
         reference=_key(scenario, plainly(workload).model_copy(update={"models": 0}), devices.kind),
         workload=name,
@@ -174,6 +189,7 @@ def _cell(
         scaling=scaling,
         device_kind=devices.kind,
         devices=devices.count,
+        nodes=devices.nodes,
         models=workload.models if isinstance(workload.models, int) else 1,
         global_batch=workload.global_batch,
         seq_len=workload.seq_len,
@@ -182,7 +198,7 @@ def _cell(
         new_tokens=workload.generated if workload.phase == "generate" else None,
         flops_per_token=_flops_per_token(workload),
         ideal_bubble=layout.bubble if layout else None,
-        layout=describe_layout(layout) if layout else "",
+        layout=describe_layout(layout, devices.nodes) if layout else "",
         emulated=layout.emulated if layout else False,
         oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
         reason=str(refusal) if refusal else None,
@@ -204,6 +220,26 @@ def _require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices:
     reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
     if reason:
         raise Unsupported(reason)
+
+
+def _require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:
+    """Raises `Unsupported` for devices that are more than were granted, or no equal parts on nodes."""
+    spec = scenario.devices
+    available = machine.available(devices.kind, spec.cores_per_device)
+    if devices.count > available and machine.granted and not (spec.oversubscribe and devices.kind == "cpu"):
+        each = machine.per_node(devices.kind, spec.cores_per_device)
+        raise Unsupported(f"needs {devices.count} devices; granted are {machine.nodes} × {each}")
+    if devices.count % devices.nodes:
+        raise Unsupported(f"{devices.count} devices are no equal parts on {devices.nodes} nodes")
+
+
+def _whole_on_nodes(layout: Layout, devices: Devices) -> Layout:
+    """The layout, unless a process would have devices on several nodes: then `Unsupported` is raised."""
+    if devices.nodes > 1 and devices.per_node % layout.devices_per_process:
+        raise Unsupported(
+            f"one process drives {layout.devices_per_process} devices, and a node has {devices.per_node} of them"
+        )
+    return layout
 
 
 def plainly(workload: WorkloadSpec) -> WorkloadSpec:
@@ -243,7 +279,7 @@ def _key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **what: A
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def describe_layout(layout: Layout) -> str:
+def describe_layout(layout: Layout, nodes: int = 1) -> str:
     """A layout in words, such as `2 processes, 2 data shards`."""
     parts = [(layout.processes, "process", "processes")]
     parts += [(layout.devices_per_process, "device each", "devices each")] * (layout.devices_per_process > 1)
@@ -252,6 +288,7 @@ def describe_layout(layout: Layout) -> str:
     parts += [(layout.lanes, "lane", "lanes")] * (layout.lanes > 1)
     parts += [(layout.stacked, "model stacked", "models stacked")] * (layout.stacked > 1)
     words = [f"{count} {singular if count == 1 else plural}" for count, singular, plural in parts]
+    words[0] += f" on {nodes} nodes" * (nodes > 1)
     return ", ".join(words + [layout.note] * bool(layout.note))
 
 

@@ -3,9 +3,9 @@
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from parbench.cells import Plan
+    from parbench.devices import Machine
+    from parbench.launch.base import Launcher
     from parbench.results.store import Run
 
 EXIT_BAD_USAGE = 2
@@ -37,6 +39,20 @@ _set = click.option(
 _results = click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where runs are kept."
 )
+
+
+def _site(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where to launch."""
+    options = (
+        click.option("--launcher", metavar="NAME", help="local, torchrun or slurm; what the environment asks for."),
+        click.option("--nodes", type=click.IntRange(1), help="How many nodes run this same command."),
+        click.option("--node-rank", type=click.IntRange(0), help="Which of them this is; 0 keeps the results."),
+        click.option("--rendezvous", metavar="HOST:PORT", help="Where node 0 waits for the others."),
+        click.option("--rendezvous-timeout", type=click.FloatRange(1), metavar="SECONDS", help="And for how long."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,6 +81,7 @@ cli.add_command(check)
 @_results
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+@_site
 def run(
     scenarios: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -74,32 +91,33 @@ def run(
     results: Path,
     resume: bool,
     dry_run: bool,
+    launcher: str | None,
+    **site: Any,
 ) -> None:
     """Measure every cell of SCENARIO and print the table."""
-    from parbench.launch.local import LocalLauncher
     from parbench.progress import progress_on
     from parbench.results.store import RUN_FILE
     from parbench.run import run_campaign
 
     if rounds is not None:
         overrides = (*overrides, f"measure.rounds={rounds}")
-    plans = [_read_plan(path, overrides, only) for path in scenarios]
+    launch = _launcher(launcher, site)
+    plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
     if dry_run:
         for plan in plans:
             _print_plan(plan)
         return
     failed = False
     console = _console(stderr=True)
-    launcher = LocalLauncher()
     for path, plan in zip(scenarios, plans, strict=True):
         folder = _run_folder(out, results, plan, resume, several=len(plans) > 1)
         console.print(
             f"Measuring {_plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
         )
         try:
-            launcher.start()
+            launch.start()
             measured = run_campaign(
-                plan, folder, launcher, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
+                plan, folder, launch, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
             )
         except KeyboardInterrupt:
             started = (folder / RUN_FILE).exists()
@@ -107,7 +125,7 @@ def run(
             click.echo(f"\nInterrupted; {again if started else 'nothing was measured'}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         finally:
-            launcher.close()
+            launch.close()
         failed |= not _show(measured, "text")
         click.echo(f"Results are in {folder}", err=True)
     if failed:
@@ -117,9 +135,10 @@ def run(
 @cli.command()
 @_scenario
 @_set
-def plan(scenario: Path, overrides: tuple[str, ...]) -> None:
+@_site
+def plan(scenario: Path, overrides: tuple[str, ...], launcher: str | None, **site: Any) -> None:
     """Show the cells of SCENARIO, their layout, and what is skipped and why. Starts nothing."""
-    _print_plan(_read_plan(scenario, overrides, None))
+    _print_plan(_read_plan(scenario, overrides, None, _launcher(launcher, site).machine()))
 
 
 @cli.command("list")
@@ -229,11 +248,17 @@ def _plain(text: str) -> str:
     return plain(text)
 
 
-def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None) -> "Plan":
-    from parbench.cells import read_plan
-    from parbench.devices import detect
+def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
+    from parbench.launch.base import Site
+    from parbench.launch.choice import choose
 
-    found = read_plan(path, detect(), overrides)
+    return choose(name, Site(**site), lambda text: click.echo(text, err=True))
+
+
+def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine: "Machine") -> "Plan":
+    from parbench.cells import read_plan
+
+    found = read_plan(path, machine, overrides)
     return found if only is None else found.only(only)
 
 

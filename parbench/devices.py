@@ -14,24 +14,32 @@ DeviceKind = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """What a cell is laid out over: `count` devices of one kind."""
+    """What a cell is laid out over: `count` devices of one kind, in equal parts on `nodes` nodes."""
 
     kind: DeviceKind
     count: int
+    nodes: int = 1
+
+    @property
+    def per_node(self) -> int:
+        """How many of them are on each node."""
+        return self.count // self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What parbench may use here.
+    """What parbench may use: `nodes` equal nodes, of which this is one.
 
-    `cores` are the allowed physical cores, each with the numbers of its allowed logical CPUs.
+    `cores` are this node's allowed physical cores, each with the numbers of its allowed logical CPUs.
     `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
-    as CUDA numbers it.
+    as CUDA numbers it. `granted` says that it is what somebody was given of something larger.
     """
 
     cores: tuple[tuple[int, ...], ...]
     gpus: int = 0
     compute_capability: tuple[int, int] | None = None
+    nodes: int = 1
+    granted: bool = False
 
     @property
     def preferred_kind(self) -> DeviceKind:
@@ -39,8 +47,17 @@ class Machine:
         return "cuda" if self.gpus else "cpu"
 
     def available(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
-        """How many disjoint devices of a kind there are; on CPU a device is `cores_per_device` physical cores."""
+        """How many disjoint devices of a kind there are on all nodes."""
+        return self.nodes * self.per_node(kind, cores_per_device)
+
+    def per_node(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
+        """How many a node has; on CPU a device is `cores_per_device` physical cores."""
         return self.gpus if kind == "cuda" else len(self.cores) // cores_per_device
+
+    def spread(self, kind: DeviceKind, count: int, cores_per_device: int = 1) -> Devices:
+        """`count` devices on as few nodes as have that many; on all nodes where not even those have."""
+        needed = -(-count // max(1, self.per_node(kind, cores_per_device)))
+        return Devices(kind=kind, count=count, nodes=min(self.nodes, needed))
 
     def refusal(self, precision: str, kind: DeviceKind) -> str | None:
         """Why a device of this kind cannot compute in `precision`; None where it can.
@@ -56,7 +73,7 @@ class Machine:
         return None
 
     def share(self, device: int, cores_per_device: int = 1) -> tuple[int, ...]:
-        """The logical CPUs of CPU device number `device`. Beyond the last share they are handed out again."""
+        """The logical CPUs of CPU device number `device` of a node. Beyond the last share they are given again."""
         shares = max(1, len(self.cores) // cores_per_device)
         first = device % shares * cores_per_device
         return tuple(cpu for core in self.cores[first : first + cores_per_device] for cpu in core)

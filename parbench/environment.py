@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import combinations
@@ -64,7 +64,8 @@ class Speed(_Record):
     """What changes how fast a cell runs. Two environments that agree here may be compared.
 
     `physical_cores` are those this process may use, `cpu_quota` is in cores. `gpu_links` says for each pair of
-    visible GPUs ('0-1') what joins them: 'NVLink', or a PCIe level in the words of `nvidia-smi topo -m`.
+    visible GPUs ('0-1') what joins them: 'NVLink', or a PCIe level in the words of `nvidia-smi topo -m`; `network`
+    how each of several nodes is joined to the others.
     """
 
     cpu_model: str | None
@@ -82,6 +83,7 @@ class Speed(_Record):
     kernel: str | None
     glibc: str | None
     variables: dict[str, str]
+    network: tuple[str, ...] = ()
 
 
 class Context(_Record):
@@ -106,13 +108,15 @@ class Environment(_Record):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that are equal for environments of equal `speed`."""
-        canonical = json.dumps(self.speed.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # Of one node as it was before there could be several: what is stored stays comparable.
+        told = self.speed.model_dump(mode="json", exclude=set() if self.speed.network else {"network"})
+        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def capture() -> Environment:
-    """The environment of this process, now. What cannot be read here is None."""
-    return Environment(speed=_speed(), context=_context())
+def capture(network: Sequence[str] = ()) -> Environment:
+    """The environment of this process, now, on nodes that `network` joins. What cannot be read here is None."""
+    return Environment(speed=_speed().model_copy(update={"network": tuple(network)}), context=_context())
 
 
 def differences(a: Environment, b: Environment) -> list[tuple[str, object, object]]:

@@ -55,7 +55,7 @@ def plan_table(plan: Plan) -> Table:
             record.workload,
             record.scaling,
             record.label,
-            f"{record.devices} {record.device_kind}",
+            f"{record.devices} {record.device_kind}{_across(record.devices, record.nodes)}",
             layout,
             record.global_batch,
             record.models,
@@ -63,6 +63,10 @@ def plan_table(plan: Plan) -> Table:
         )
         table.add_row(*(Text(plain(value)) for value in values), style="dim" if record.reason else "")
     return table
+
+
+def _across(devices: int, nodes: int) -> str:
+    return f" ({nodes} nodes × {devices // nodes})" if nodes > 1 else ""
 
 
 def _strategy_lines(name: str, strategy: type[Strategy[Any]]) -> Iterator[str]:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from parbench.cells import Cell, Plan, plainly
+from parbench.devices import Devices, Machine
 from parbench.environment import Environment, capture
 from parbench.errors import ResultsError
-from parbench.launch.base import Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.launch.base import Campaign, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
 from parbench.results.store import RUN_FILE, Run, Store, read_run
 from parbench.results.trial import Assignment, Purpose, RunRecord, Trial
@@ -47,11 +48,13 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
-    environment = capture()
     corpora = prepare_corpora(plan)
-    with Store.locked(folder) as store:
+    agreed = Campaign(scenario=plan.scenario.resolved(), corpora=corpora)
+    with Store.locked(folder) as store, launcher.gathered(agreed) as nodes:
+        environment = capture([node.link for node in nodes])
         done = _already_done(folder, environment, corpora, resume)
-        store.begin(run_record(plan, folder, environment, corpora, command))
+        record = run_record(plan, folder, environment, corpora, command)
+        store.begin(record.model_copy(update={"launcher": launcher.name, "nodes": nodes}))
         tasks = [task for task in schedule(plan) if (task.purpose, task.key, task.round) not in done]
         with progress.campaign(len(tasks), already=len(done)):
             for task in tasks:
@@ -92,7 +95,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     prepare_folder(folder, assignment)
-    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s)
+    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
     status, reason = verdict(outcome, ranks)
     return Trial(
@@ -114,7 +117,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     """What the ranks of a task are told; a reference is the reference strategy on one device."""
     cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
     reference = task.purpose == "reference"
-    count = 1 if reference else cell.devices.count
+    devices = Devices(kind=cell.devices.kind, count=1) if reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
     workload = plainly(cell.workload) if reference else cell.workload
     options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
@@ -127,10 +130,11 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         folder=str(plan.folder.resolve()),
         strategy=_reference_strategy() if reference else cell.strategy.name,
         options=options,
-        device_kind=cell.devices.kind,
-        devices=count,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // count),
-        cores=tuple(plan.machine.share(index, devices_spec.cores_per_device) for index in range(count * on_cpu)),
+        device_kind=devices.kind,
+        devices=devices.count,
+        nodes=devices.nodes,
+        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
+        cores=cores_of(plan.machine, devices.per_node * on_cpu, devices_spec.cores_per_device),
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,
@@ -138,6 +142,11 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         validation_batches=measure_spec.validation_batches,
         deadline_s=measure_spec.deadline_s,
     )
+
+
+def cores_of(machine: Machine, devices: int, cores_per_device: int) -> tuple[tuple[int, ...], ...]:
+    """The logical CPUs of each of the devices that ranks use of a node."""
+    return tuple(machine.share(index, cores_per_device) for index in range(devices))
 
 
 def new_folder(results: Path, name: str) -> Path:

@@ -10,11 +10,13 @@ from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, MemoryRe
 class FakeLauncher(Launcher):
     """Every step takes a tenth of a second; the process is interrupted before launch number `interrupt_at`."""
 
+    name = "fake"
+
     def __init__(self, interrupt_at: int | None = None) -> None:
         self.launched: list[Assignment] = []
         self.interrupt_at = interrupt_at
 
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
         if len(self.launched) == self.interrupt_at:
             raise KeyboardInterrupt
         assignment = Assignment.model_validate_json((folder / "cell.json").read_text())

@@ -52,8 +52,8 @@ class ArmLauncher(Launcher):
         self.modules = tuple(map(Path, greeting["modules"]))
         return Environment.model_validate(greeting["environment"])
 
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
-        """Has the server run the trial."""
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
+        """Has the server run the trial, on this machine."""
         request = {"folder": str(folder.resolve()), "processes": processes, "deadline_s": deadline_s}
         if self._server is None or self._server.stdin is None:
             raise LaunchError("the arm was not started")

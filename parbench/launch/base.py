@@ -1,17 +1,49 @@
 """The contract of launchers, and how what is left in a trial's folder becomes a trial."""
 
+import math
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import ValidationError
 
-from parbench.results.trial import Assignment, RankRecord, Stage, Status
+from parbench.devices import Machine, detect
+from parbench.errors import UsageError
+from parbench.registry import Registry
+from parbench.results.trial import Assignment, NodeRecord, RankRecord, Stage, Status
+from parbench.workloads.corpus import Corpus
+
+LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch")
 
 LOG_TAIL_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where to launch, as the command line says it; None is for the launcher to find out."""
+
+    nodes: int | None = None
+    node_rank: int | None = None
+    rendezvous: str | None = None
+    rendezvous_timeout: float | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were written, such as `--nodes`."""
+        written = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return [f"--{name.replace('_', '-')}" for name in written]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """What all nodes must agree on before the first trial: the scenario as resolved, and the data by workload."""
+
+    scenario: dict[str, Any]
+    corpora: dict[str, Corpus]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,20 +51,59 @@ class Outcome:
     """How the processes of a trial ended.
 
     `exit_codes` by rank, negative for a signal (None: the launcher ended that rank itself); `wall_s` seconds from the
-    launch to the end of the last one; `timed_out` where the deadline ended it.
+    launch to the end of the last one; `timed_out` where the deadline ended it; `reason` is what the launcher itself
+    knows to have gone wrong.
     """
 
     exit_codes: tuple[int | None, ...]
     wall_s: float
     timed_out: bool = False
+    reason: str | None = None
 
 
 class Launcher(ABC):
-    """Starts the ranks of one trial at a time and ends whatever is left of them."""
+    """Starts the ranks of one trial at a time and ends whatever is left of them.
+
+    A subclass with a `name` is registered when it is defined: `--launcher NAME` chooses it.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            LAUNCHERS.add(cls.name, cls)
+
+    @classmethod
+    def detected(cls) -> str | None:
+        """What in the environment asks for this launcher, such as `SLURM_JOB_ID is set`."""
+        return None
+
+    @classmethod
+    def at(cls, site: Site) -> Self:
+        """The launcher for what the command line says. Raises `UsageError` for what it cannot be."""
+        if site.given:
+            raise UsageError(f"{', '.join(site.given)}: not for launcher {cls.name}, which uses one machine")
+        return cls()
+
+    def machine(self) -> Machine:
+        """What there is to launch on."""
+        return detect()
+
+    def start(self) -> None:  # noqa: B027 - most have nothing to begin
+        """Begins what takes a while, without waiting for it."""
+
+    @contextmanager
+    def gathered(self, campaign: Campaign) -> Iterator[tuple[NodeRecord, ...]]:  # noqa: ARG002 - for overriding
+        """Lasts as long as a campaign, with every node of it there. Raises `UsageError` where they do not agree."""
+        yield ()
 
     @abstractmethod
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
-        """Runs the worker on `folder/cell.json` in `processes` ranks; returns when all have ended."""
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+        """Runs the worker on `folder/cell.json` in `processes` ranks, equally many on each of the first `nodes` nodes.
+
+        Returns when all have ended and their records and logs are in `folder`.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -68,6 +139,8 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
     if outcome.timed_out:
         laggard = _laggard(len(outcome.exit_codes), known)
         return "timed_out", f"still running after {outcome.wall_s:.1f} s; {laggard}"
+    if outcome.reason:
+        return "failed", outcome.reason
     for rank, code in enumerate(outcome.exit_codes):
         record = known.get(rank)
         # A rank that has told its error may still crash on its way out, and NCCL's watchdog aborts those that wait
@@ -79,13 +152,20 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
         record = known.get(rank)
         if code is not None and (record is None or (record.stage != "done" and record.failure is None)):
             return "failed", f"rank {rank} ended with exit code {code}{_stage_of(record)}, without a word"
-    failures = sorted(((record.failure, record) for record in ranks if record.failure), key=lambda pair: pair[0].at)
-    for failure, record in failures:
-        status: Status = "out_of_memory" if failure.out_of_memory else "failed"
-        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(failure.error)}"
+    failed = sorted((record for record in ranks if record.failure), key=_when)
+    for record in failed:
+        assert record.failure is not None  # noqa: S101 - for mypy
+        status: Status = "out_of_memory" if record.failure.out_of_memory else "failed"
+        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(record.failure.error)}"
     if any(outcome.exit_codes) or None in outcome.exit_codes:
         return "failed", f"the ranks ended with exit codes {', '.join(map(str, outcome.exit_codes))}"
     return "ok", None
+
+
+def _when(record: RankRecord) -> tuple[bool, float]:
+    """Puts failures in order, also those of different nodes, whose clocks agree only on when the ranks had met."""
+    at = record.failure.at if record.failure else math.inf
+    return record.met_at is not None, at - (record.met_at or 0.0)
 
 
 def _any_failure(ranks: Sequence[RankRecord]) -> bool:

@@ -29,6 +29,8 @@ TERMINATION_GRACE_S = 2.0
 class LocalLauncher(Launcher):
     """Starts ranks on this machine, on loopback."""
 
+    name = "local"
+
     def __init__(self) -> None:
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload(["parbench.measure.preload"])
@@ -41,7 +43,7 @@ class LocalLauncher(Launcher):
         with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", CUDA_DEVICE_ORDER="PCI_BUS_ID"):
             forkserver.ensure_running()
 
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
         """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
         self._await_server()
         started = time.monotonic()
@@ -135,6 +137,7 @@ def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
+        "GROUP_RANK": "0",
         "MASTER_ADDR": HOST,
         "MASTER_PORT": str(port),
         "PARBENCH_LISTENER": "1",

@@ -67,9 +67,8 @@ class Worker:
         self.spec = WorkloadSpec.model_validate({**assignment.workload, "model": family})
         self.strategy_class = STRATEGIES[assignment.strategy]
         self.options = self.strategy_class.options_type.model_validate(assignment.options)
-        self.layout: Layout = self.strategy_class.layout(
-            self.options, self.spec, Devices(kind=assignment.device_kind, count=assignment.devices)
-        )
+        devices = Devices(kind=assignment.device_kind, count=assignment.devices, nodes=assignment.nodes)
+        self.layout: Layout = self.strategy_class.layout(self.options, self.spec, devices)
         self.lane, self.shard = self.layout.coordinate(rank)
         mine = self.layout.devices_of(local_rank)
         self.cores = assignment.cores[mine.start : mine.stop]
@@ -103,6 +102,8 @@ class Worker:
         self.world = Team(distributed.group.WORLD, device)
         self.group = distributed.group.WORLD if self.layout.lanes == 1 else self._lane_group()
         self.lane_team = Team(self.group, device)
+        self.world.meet()
+        self.journal.write(met_at=time.monotonic())
 
     def _lane_group(self) -> distributed.ProcessGroup | None:
         size = self.layout.ranks_per_lane
@@ -263,10 +264,12 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
     """Does what `folder/cell.json` says as the rank that the environment names. The exit code: 0 fine, 1 failed."""
     faulthandler.enable()
     rank = int(os.environ["RANK"])
-    journal = Journal(folder, RankRecord(rank=rank, host=socket.gethostname(), pid=os.getpid()))
+    local_rank, node = int(os.environ["LOCAL_RANK"]), int(os.environ.get("GROUP_RANK", "0"))
+    record = RankRecord(rank=rank, host=socket.gethostname(), node=node, local_rank=local_rank, pid=os.getpid())
+    journal = Journal(folder, record)
     try:
         assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
-        worker = Worker(assignment, journal, rank, int(os.environ["LOCAL_RANK"]))
+        worker = Worker(assignment, journal, rank, local_rank)
         worker.pin()
         worker.join(listener)
         worker.run()

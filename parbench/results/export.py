@@ -118,7 +118,7 @@ def _figure(name: str) -> Callable[[Mapping[Any, Any]], str]:
 
 TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
     "strategy": _name,
-    "devices": lambda row: str(row["devices"]),
+    "devices": lambda row: str(row["devices"]) + (f" ({row['nodes']} nodes)" if row["nodes"] > 1 else ""),
     "models": lambda row: str(row["models"]),
     FIGURES["tokens_per_s"].title: _figure("tokens_per_s"),
     FIGURES["speedup"].title: _figure("speedup"),

@@ -46,9 +46,14 @@ def bubble(trial: Trial) -> float | None:
 
 
 def makespan_s(trial: Trial) -> float | None:
-    """From the first window's start to the last one's end, in seconds, on one host's clock."""
-    jobs = [job for job in _jobs(trial) if job.stopped_s > job.started_s]
-    return max(job.stopped_s for job in jobs) - min(job.started_s for job in jobs) if jobs else None
+    """From the first window's start to the last one's end, in seconds since the ranks met: nodes' clocks differ."""
+    windows = [
+        (job.started_s - (rank.met_at or 0.0), job.stopped_s - (rank.met_at or 0.0))
+        for rank in trial.ranks
+        for job in rank.jobs
+        if job.stopped_s > job.started_s
+    ]
+    return max(stopped for _, stopped in windows) - min(started for started, _ in windows) if windows else None
 
 
 def models_per_hour(trial: Trial, cell: CellRecord) -> float | None:

@@ -22,6 +22,7 @@ COLUMNS = (
     "label",
     "device_kind",
     "devices",
+    "nodes",
     "models",
     "global_batch",
     "seq_len",

@@ -35,6 +35,7 @@ class Assignment(Spec):
     options: dict[str, Any]
     device_kind: DeviceKind
     devices: int
+    nodes: int = 1
     threads: int
     cores: tuple[tuple[int, ...], ...]
     corpus: Corpus
@@ -109,7 +110,7 @@ class MemoryRecord(Spec):
 
 
 class Failure(Spec):
-    """Why a rank stopped: the error, its traceback, and when (seconds on the host's monotonic clock)."""
+    """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
 
     error: str
     traceback: str
@@ -120,12 +121,17 @@ class Failure(Spec):
 class RankRecord(Spec):
     """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended.
 
+    `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
+    happened on different nodes can only be put in order by its distance from there.
     `averaged_validation_loss` is that of the average of all models (nats per token), where one was made.
     """
 
     rank: int
     host: str
+    node: int = 0
+    local_rank: int = 0
     pid: int
+    met_at: float | None = None
     lane: int = 0
     shard: int = 0
     threads: int = 1
@@ -176,6 +182,7 @@ class CellRecord(Spec):
     scaling: Scaling
     device_kind: DeviceKind
     devices: int
+    nodes: int = 1
     models: int
     global_batch: int
     seq_len: int
@@ -188,6 +195,33 @@ class CellRecord(Spec):
     emulated: bool = False
     oversubscribed: bool = False
     reason: str | None = None
+
+
+class NodeRecord(Spec):
+    """A node of a run, and how it is joined to the others.
+
+    `interface` has the node's `address`; `interface_mbit` is its speed as the kernel tells it, `shaped_mbit` the rate
+    that traffic control limits it to (both Mbit/s); `gpu_links` as in the environment. `machine` is the same for nodes
+    that are only parts of one machine, such as network namespaces; `clock_offset_s` is how far the node's clock is
+    ahead of the first node's.
+    """
+
+    node: int
+    host: str
+    address: str
+    interface: str | None = None
+    interface_mbit: int | None = None
+    shaped_mbit: float | None = None
+    gpu_links: dict[str, str] = Field(default_factory=dict)
+    machine: str
+    clock_offset_s: float = 0.0
+
+    @property
+    def link(self) -> str:
+        """How it is joined to the others, in words."""
+        rated = f", {self.interface_mbit:,} Mbit/s" if self.interface_mbit else ""
+        shaped = f", limited to {self.shaped_mbit:,g} Mbit/s" if self.shaped_mbit else ""
+        return f"{self.interface or 'unknown interface'}{rated}{shaped}"
 
 
 class RunRecord(Spec):
@@ -205,4 +239,11 @@ class RunRecord(Spec):
     environment: dict[str, Any]
     environment_digest: str
     corpora: dict[str, Corpus]
+    launcher: str = "local"
+    nodes: tuple[NodeRecord, ...] = ()
     cells: tuple[CellRecord, ...]
+
+    @property
+    def emulated_nodes(self) -> bool:
+        """Whether nodes are only parts of one machine, such as network namespaces."""
+        return len({node.machine for node in self.nodes}) < len(self.nodes)

@@ -96,6 +96,10 @@ class Hybrid(Pipelined[HybridOptions]):
             raise Unsupported(
                 f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} is not {devices.count} devices"
             )
+        if devices.per_node % tensor:
+            raise Unsupported(
+                f"tensor parallelism of degree {tensor} would reach beyond a node, which has {devices.per_node} devices"
+            )
         require_equal_parts(workload, data, "data shards")
         note, bubble = "", None
         if pipeline > 1:
@@ -108,7 +112,7 @@ class Hybrid(Pipelined[HybridOptions]):
         return Layout(
             processes=devices.count,
             data_shards=data,
-            note="; ".join(filter(None, (f"data {data} × pipeline {pipeline} × tensor {tensor}", note))),
+            note="; ".join(filter(None, (_placed(options, devices), note))),
             bubble=bubble,
         )
 
@@ -231,6 +235,17 @@ def factorisations(number: int) -> list[tuple[int, int, int]]:
         for pipeline in divisors
         if number // data % pipeline == 0
     ]
+
+
+def _placed(options: HybridOptions, devices: Devices) -> str:
+    """The mesh in words, and which of its axes reach from node to node: ranks of a node are consecutive."""
+    degrees, reach = options.degrees(), devices.count
+    words = []
+    for name, degree in zip(("data", "pipeline", "tensor"), degrees, strict=True):
+        across = degree > 1 and devices.nodes > 1 and reach > devices.per_node
+        words.append(f"{name} {degree}" + " across nodes" * across)
+        reach //= degree
+    return " × ".join(words)
 
 
 def _is_supported(options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> bool:

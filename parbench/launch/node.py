@@ -1,0 +1,64 @@
+"""What a node of a run is, and how it is joined to the others. Needs no torch."""
+
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from parbench.environment import capture, read
+from parbench.results.trial import NodeRecord
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+INTERFACES = Path("/sys/class/net")
+
+
+def describe(node: int, address: str) -> NodeRecord:
+    """This node, which the others reach at `address`."""
+    interface = interface_of(address)
+    return NodeRecord(
+        node=node,
+        host=socket.gethostname(),
+        address=address,
+        interface=interface,
+        interface_mbit=_rated_mbit(interface) if interface else None,
+        shaped_mbit=_shaped_mbit(interface) if interface else None,
+        gpu_links=capture().speed.gpu_links,
+        machine=hashlib.sha256((read(BOOT) or socket.gethostname()).encode()).hexdigest()[:16],
+    )
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address; None where none has."""
+    import psutil
+
+    found = psutil.net_if_addrs().items()
+    return next((name for name, addresses in found if any(each.address == address for each in addresses)), None)
+
+
+def network_variables(address: str) -> dict[str, str]:
+    """What makes gloo and NCCL talk over the interface that has an address."""
+    interface = interface_of(address)
+    return {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+
+
+def _rated_mbit(interface: str) -> int | None:
+    """The speed in Mbit/s that the driver tells; None where it has none, such as a loopback."""
+    speed = read(INTERFACES / interface / "speed")
+    return int(speed) if speed and speed.isdecimal() and int(speed) else None
+
+
+def _shaped_mbit(interface: str) -> float | None:
+    """The rate in Mbit/s that a token bucket lets out; None where there is none, or no `tc` to ask."""
+    tc = shutil.which("tc")
+    if tc is None:
+        return None
+    try:
+        said = subprocess.run(  # noqa: S603 - an interface's name, from the kernel
+            [tc, "-json", "qdisc", "show", "dev", interface], capture_output=True, text=True, timeout=10, check=True
+        )
+        rates = [each["options"]["rate"] for each in json.loads(said.stdout) if each.get("kind") == "tbf"]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return None
+    return min(rates) * 8 / 1e6 if rates else None
