@@ -9,7 +9,7 @@ from pathlib import Path
 
 from parbench.cells import Cell, Plan, plainly
 from parbench.devices import Devices, Machine
-from parbench.environment import Environment, capture
+from parbench.environment import Environment
 from parbench.errors import ResultsError
 from parbench.launch.base import Campaign, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
@@ -51,7 +51,7 @@ def run_campaign(
     corpora = prepare_corpora(plan)
     agreed = Campaign(scenario=plan.scenario.resolved(), corpora=corpora)
     with Store.locked(folder) as store, launcher.gathered(agreed) as nodes:
-        environment = capture([node.link for node in nodes])
+        environment = launcher.environment(nodes)
         done = _already_done(folder, environment, corpora, resume)
         record = run_record(plan, folder, environment, corpora, command)
         store.begin(record.model_copy(update={"launcher": launcher.name, "nodes": nodes}))

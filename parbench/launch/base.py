@@ -3,7 +3,7 @@
 import math
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, get_args
 from pydantic import ValidationError
 
 from parbench.devices import Machine, detect
+from parbench.environment import Environment, capture
 from parbench.errors import UsageError
 from parbench.registry import Registry
 from parbench.results.trial import Assignment, NodeRecord, RankRecord, Stage, Status
@@ -44,6 +45,16 @@ class Campaign:
 
     scenario: dict[str, Any]
     corpora: dict[str, Corpus]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A campaign for a batch system: the command that runs it into `folder`, and the options of the job."""
+
+    name: str
+    folder: Path
+    command: tuple[str, ...]
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +97,18 @@ class Launcher(ABC):
             raise UsageError(f"{', '.join(site.given)}: not for launcher {cls.name}, which uses one machine")
         return cls()
 
+    @classmethod
+    def submit(cls, job: Job, say: Callable[[str], None]) -> str:  # noqa: ARG003 - for overriding
+        """Hands a campaign to a batch system and returns what that calls it; `say` hears what was done."""
+        raise UsageError(f"--submit: launcher {cls.name} has no batch system to submit to")
+
     def machine(self) -> Machine:
         """What there is to launch on."""
         return detect()
+
+    def environment(self, nodes: Sequence[NodeRecord]) -> Environment:
+        """What trials on these nodes are measured in."""
+        return capture([node.link for node in nodes])
 
     def start(self) -> None:  # noqa: B027 - most have nothing to begin
         """Begins what takes a while, without waiting for it."""

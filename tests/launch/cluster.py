@@ -77,7 +77,9 @@ def require_slurm() -> None:
         check=False,
     )
     if missing := [program for program in PROGRAMS if not shutil.which(program)]:
-        raise LookupError(f"apt-get install left {', '.join(missing)} missing: {ended.stderr.strip().splitlines()[-1:]}")
+        raise LookupError(
+            f"apt-get install left {', '.join(missing)} missing: {ended.stderr.strip().splitlines()[-1:]}"
+        )
 
 
 class Cluster:
