@@ -83,10 +83,13 @@ def require_slurm() -> None:
 
 
 class Cluster:
-    """Two nodes, `n1` and `n2`, of this machine's cores each. Its commands need the variables in `environment`."""
+    """Two nodes, `n1` and `n2`, that both have this machine's cores. Its commands need the variables in `environment`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    What lies below `hidden` is not to be seen on `n2`, which has an empty folder of its own there.
+    """
+
+    def __init__(self, folder: Path, hidden: Path) -> None:
+        self.folder, self.hidden = folder, hidden
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: list[subprocess.Popen[bytes]] = []
 
@@ -100,10 +103,11 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         """Ends all jobs, then the daemons, the last to start first; then whatever they have left behind."""
-        with contextlib.suppress(subprocess.SubprocessError):
+        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
             self.run("scancel", "--user=root", "--signal=KILL", "--full")
             self.run("scancel", "--user=root")
             wait_for(lambda: not self.processes(), "the end of all steps", seconds=10)
+        left = self.processes()
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in self._daemons:
@@ -112,9 +116,13 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        for process in self.processes():
+        for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def salloc(self, options: str, *command: object) -> list[str]:
+        """A command in an allocation of its own."""
+        return ["salloc", "--quiet", *options.split(), *map(str, command)]
 
     def run(self, *command: str, timeout: float = 60) -> str:
         """What a command prints."""
@@ -131,14 +139,15 @@ class Cluster:
         return self.run("squeue", "--noheader", "--format=%i").split()
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on the nodes: the step managers and all that came from them, however far it has gone off."""
-        found = []
+        """What runs on the nodes: the daemons' step managers, and all that came from tasks, however far it went off."""
+        slurmds = [daemon for daemon in self._daemons if "slurmd" in list(daemon.args)]
+        found = {process.pid: process for slurmd in slurmds for process in _children(slurmd.pid)}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.name() == "slurmstepd" or "SLURM_STEP_ID" in process.environ():
-                    ours = process.environ().get("SLURM_CONF", str(self.folder)).startswith(str(self.folder))
-                    found += [process] if ours and process.pid != os.getpid() else []
-        return found
+                variables = process.environ()
+                if variables.get("SLURM_CONF") == self.environment["SLURM_CONF"] and "SLURM_STEP_ID" in variables:
+                    found[process.pid] = process
+        return list(found.values())
 
     def _start(self) -> None:
         self._configure()
@@ -149,8 +158,9 @@ class Cluster:
         self._daemon("munged", "--foreground", "--force", f"--socket={sock}", *files)
         wait_for(sock.exists, "munged's socket")
         self._daemon("slurmctld", "-D")
-        for node in NODES:
-            self._daemon("slurmd", "-D", "-N", node)
+        apart = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(self.hidden)]
+        for node, wrapped in zip(NODES, ([], apart), strict=True):
+            self._daemon(*wrapped, "slurmd", "-D", "-N", node)
         wait_for(self._idle, "idle nodes")
 
     def _configure(self) -> None:
@@ -166,12 +176,17 @@ class Cluster:
         (self.folder / "slurm.conf").write_text(text)
 
     def _daemon(self, *command: str) -> None:
-        with (self.folder / f"{command[0]}-{len(self._daemons)}.out").open("wb") as output:
-            self._daemons.append(
-                subprocess.Popen(
-                    command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
-                )
+        """Started so that even `kill -9` of the tests ends it."""
+        with (self.folder / f"{len(self._daemons)}.out").open("wb") as output:
+            daemon = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
             )
+        self._daemons.append(daemon)
 
     def _idle(self) -> bool:
         if ended := [daemon for daemon in self._daemons if daemon.poll() is not None]:
@@ -190,6 +205,15 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> N
         if time.monotonic() > deadline:
             raise TimeoutError(f"never came: {what}")
         time.sleep(0.05)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return [
+            child for child in psutil.Process(pid).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE
+        ]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _free_ports(count: int) -> list[int]:
