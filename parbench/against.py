@@ -18,7 +18,7 @@ from parbench.errors import UsageError
 from parbench.launch.arm import ArmLauncher
 from parbench.progress import Progress
 from parbench.results.store import RUN_FILE, Run, Store, read_run
-from parbench.run import measure, prepare_corpora, run_record, schedule
+from parbench.run import Origin, measure, prepare_corpora, run_record, schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def run_arms(
                             corpora[task.cell.record.workload],
                             stores[arm.name].folder / "trials" / task.folder_name,
                             launchers[arm.name],
-                            found[arm.name].digest,
+                            Origin(found[arm.name].digest),
                         )
                         stores[arm.name].append(trial)
                         progress.ends(task.cell.record, trial)

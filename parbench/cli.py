@@ -12,6 +12,7 @@ import click
 from parbench import __version__
 from parbench.batch_options import BatchCommand
 from parbench.check_cli import baseline, check
+from parbench.interrupt import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 EXIT_BAD_USAGE = 2
 EXIT_CELL_FAILED = 3
 EXIT_NO_BASELINE = 4
-EXIT_INTERRUPTED = 130
 
 RESULTS = Path("results")
 REPORTS = Path("report")
@@ -134,12 +134,11 @@ def run(
             measured = run_campaign(
                 plan, folder, launch, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
             )
-        except KeyboardInterrupt:
-            started = (folder / RUN_FILE).exists()
+        except Interrupted as stop:
             command = shlex.join(["parbench", *_resume_words(path, folder, overrides, only)])
-            again = f"what was measured is kept; go on with: {command}"
-            click.echo(f"\nInterrupted; {again if started else 'nothing was measured'}", err=True)
-            sys.exit(EXIT_INTERRUPTED)
+            again = f"; what was measured is kept; go on with: {command}"
+            stop.advice = again if (folder / RUN_FILE).exists() else "; nothing was measured"
+            raise
         finally:
             launch.close()
         failed |= not _show(measured, "text")
@@ -232,7 +231,7 @@ def doctor() -> None:
 
 def main() -> None:
     """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback."""
-    with _errors_as_sentences():
+    with _errors_as_sentences(), interruptible():
         cli(prog_name="parbench")
 
 
@@ -240,6 +239,9 @@ def main() -> None:
 def _errors_as_sentences() -> Iterator[None]:
     try:
         yield
+    except Interrupted as stop:
+        click.echo(f"\n{stop}", err=True)
+        sys.exit(stop.exit_code)
     except Exception as error:
         from parbench.errors import BaselineError, NothingMeasuredError, ParbenchError
 

@@ -4,7 +4,7 @@ import contextlib
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,10 +20,18 @@ from parbench.results.trial import CellRecord, Purpose, Trial
 class Progress(ABC):
     """Hears of every trial's start and end."""
 
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
     @contextlib.contextmanager
-    def campaign(self, trials: int, already: int) -> Iterator[None]:
-        """Lasts as long as the campaign of `trials` launches; `already` trials were measured before."""
+    def campaign(self, trials: int, already: int, said: Sequence[str] = ()) -> Iterator[None]:
+        """Lasts as long as the campaign of `trials` launches; `already` trials were measured before.
+
+        `said` are sentences on what was found in the folder.
+        """
         self.total, self.finished, self.wall_s = trials, 0, list[float]()
+        for sentence in said:
+            self.console.print(Text(plain(sentence)), soft_wrap=True)
         self.introduce(already)
         yield
 
@@ -57,9 +65,6 @@ class Progress(ABC):
 class PlainProgress(Progress):
     """A line for each trial, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
     def introduce(self, already: int) -> None:
         """Says how many trials are ahead."""
         kept = f"; {already} measured before are kept" if already else ""
@@ -80,17 +85,17 @@ class LiveProgress(Progress):
     """A table of cells that fills up, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        super().__init__(console)
         self.speeds: dict[str, list[float]] = {}
         self.current = "starting: torch is imported once"
 
     @contextlib.contextmanager
-    def campaign(self, trials: int, already: int) -> Iterator[None]:
+    def campaign(self, trials: int, already: int, said: Sequence[str] = ()) -> Iterator[None]:
         """Draws only at the start and the end of trials: a display that redraws itself would take a rank's core."""
         started = time.monotonic()
         with (
             Live(console=self.console, auto_refresh=False, transient=True) as self.live,
-            super().campaign(trials, already),
+            super().campaign(trials, already, said),
         ):
             yield
         self.console.print(Text(f"{self.finished} trials in {time.monotonic() - started:.0f} s"))
@@ -108,9 +113,10 @@ class LiveProgress(Progress):
 
     def show(self, cell: CellRecord, trial: Trial) -> None:
         """Adds the trial to its cell's line; a trial that failed is said at once, above the table."""
-        if trial.status != "ok":
-            self.live.console.print(Text(describe(cell, trial), style="red"), soft_wrap=True)
-        elif trial.purpose == "measure":
+        ok = trial.status == "ok"
+        if trial.warnings or not ok:
+            self.live.console.print(Text(describe(cell, trial), style="yellow" if ok else "red"), soft_wrap=True)
+        if ok and trial.purpose == "measure":
             self.speeds.setdefault(cell.id, []).append(tokens_per_s(trial, cell))
         self._draw()
 
@@ -136,7 +142,8 @@ def describe(cell: CellRecord, trial: Trial) -> str:
         return f"{name}: {trial.status}: {plain(trial.reason)}"
     if trial.purpose == "reference":
         return f"reference losses of {plain(cell.workload)} (global batch {cell.global_batch})"
-    return f"round {trial.round + 1}, {name}: {tokens_per_s(trial, cell):,.0f} tokens/s"
+    disturbed = f" (disturbed: {plain('; '.join(trial.warnings))})" if trial.warnings else ""
+    return f"round {trial.round + 1}, {name}: {tokens_per_s(trial, cell):,.0f} tokens/s{disturbed}"
 
 
 def progress_on(console: Console) -> Progress:

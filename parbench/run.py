@@ -2,19 +2,24 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from parbench.cells import Cell, Plan, plainly
 from parbench.devices import Devices, Machine
-from parbench.environment import Environment
+from parbench.environment import Environment, differences
 from parbench.errors import ResultsError
 from parbench.launch.base import Campaign, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
+from parbench.results.disturbance import warnings_of
 from parbench.results.store import RUN_FILE, Run, Store, read_run
 from parbench.results.trial import Assignment, Purpose, RunRecord, Trial
+from parbench.sources import sources_digest
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.corpus import Corpus, prepare
 
@@ -40,6 +45,20 @@ class Task:
         return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"reference-{self.key}"
 
 
+class Origin(NamedTuple):
+    """What trials must share to be compared: the digests of the environment and of the code that measures."""
+
+    environment: str
+    code: str = ""
+
+
+class Kept(NamedTuple):
+    """What a resumed run need not launch again, and sentences on what it cannot use."""
+
+    done: frozenset[tuple[Purpose, str, int]] = frozenset()
+    said: tuple[str, ...] = ()
+
+
 def run_campaign(
     plan: Plan, folder: Path, launcher: Launcher, progress: Progress, *, command: Sequence[str], resume: bool = False
 ) -> Run:
@@ -48,19 +67,20 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
-    corpora = prepare_corpora(plan)
+    corpora, every = prepare_corpora(plan), schedule(plan)
     agreed = Campaign(scenario=plan.scenario.resolved(), corpora=corpora)
     with Store.locked(folder) as store, launcher.gathered(agreed) as nodes:
         environment = launcher.environment(nodes)
-        done = _already_done(folder, environment, corpora, resume)
-        record = run_record(plan, folder, environment, corpora, command)
+        origin = Origin(environment.digest, code_of(plan))
+        record = run_record(plan, folder, environment, corpora, command, origin.code)
+        kept = _kept(folder, record, every, resume)
         store.begin(record.model_copy(update={"launcher": launcher.name, "nodes": nodes}))
-        tasks = [task for task in schedule(plan) if (task.purpose, task.key, task.round) not in done]
-        with progress.campaign(len(tasks), already=len(done)):
+        tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
+        with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
             for task in tasks:
                 progress.starts(task.cell.record, task.purpose, task.round)
                 corpus = corpora[task.cell.record.workload]
-                trial = measure(plan, task, corpus, folder / "trials" / task.folder_name, launcher, environment.digest)
+                trial = measure(plan, task, corpus, folder / "trials" / task.folder_name, launcher, origin)
                 store.append(trial)
                 progress.ends(task.cell.record, trial)
     return read_run(folder)
@@ -89,7 +109,7 @@ def schedule(plan: Plan) -> list[Task]:
     return tasks
 
 
-def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, environment_digest: str) -> Trial:
+def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
     """Launches one task and makes a trial of what it left."""
     assignment = assign(plan, task, corpus)
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
@@ -103,12 +123,14 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
         cell=task.name,
         key=task.key,
         round=task.round,
-        environment=environment_digest,
+        environment=origin.environment,
+        code=origin.code,
         started_at=started_at,
         wall_s=outcome.wall_s,
         status=status,
         reason=reason,
         log_tail="" if status == "ok" else log_tail(folder, processes),
+        warnings=warnings_of(ranks),
         ranks=ranks,
     )
 
@@ -144,6 +166,12 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     )
 
 
+def code_of(plan: Plan) -> str:
+    """The digest of all code that measures this plan's cells."""
+    strategies = [STRATEGIES[cell.strategy.name] for cell in plan.cells]
+    return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.cells)])
+
+
 def cores_of(machine: Machine, devices: int, cores_per_device: int) -> tuple[tuple[int, ...], ...]:
     """The logical CPUs of each of the devices that ranks use of a node."""
     return tuple(machine.share(index, cores_per_device) for index in range(devices))
@@ -171,25 +199,52 @@ def _reference_strategy() -> str:
     return next(name for name, strategy in STRATEGIES.classes().items() if strategy.reference)
 
 
-def _already_done(
-    folder: Path, environment: Environment, corpora: dict[str, Corpus], resume: bool
-) -> set[tuple[Purpose, str, int]]:
-    """What need not be launched again: the trials of this very environment, whatever became of them."""
+def _kept(folder: Path, record: RunRecord, tasks: Collection[Task], resume: bool) -> Kept:
+    """What `folder` has already of these tasks, measured by the same code in the same environment, whatever came of it.
+
+    Raises `ResultsError` where a run is there that is not to be resumed, or cannot be with this data.
+    """
     if not (folder / RUN_FILE).exists():
-        return set()
+        return Kept()
     if not resume:
         raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
     run = read_run(folder)
-    changed = [name for name, corpus in corpora.items() if run.record.corpora.get(name, corpus).sha256 != corpus.sha256]
+    known = run.record.corpora
+    changed = [name for name, corpus in record.corpora.items() if known.get(name, corpus).sha256 != corpus.sha256]
     if changed:
         raise ResultsError(
             f"the data of {', '.join(changed)} is not what {folder} was measured with; start a new run with --out"
         )
-    return {(t.purpose, t.key, t.round) for t in run.trials if t.environment == environment.digest}
+    planned = {(task.purpose, task.key, task.round) for task in tasks}
+    now = Run(folder, record, run.trials, run.problems)
+    mine = {(trial.purpose, trial.key, trial.round) for trial in run.trials if now.counts(trial)}
+    foreign = sum(not now.counts(trial) for trial in run.trials)
+    said = [*run.problems]
+    if foreign:
+        said.append(f"{foreign} trials are not used, but measured anew: {_what_changed(run.record, record)}")
+    if mine - planned:
+        said.append(f"{len(mine - planned)} trials are of what is not planned any more; they stay, unused")
+    return Kept(frozenset(mine & planned), tuple(said))
+
+
+def _what_changed(before: RunRecord, now: RunRecord) -> str:
+    """Why trials of a run as it was do not count in the run as it is."""
+    try:
+        changed = differences(*(Environment.model_validate(each.environment) for each in (before, now)))
+    except ValidationError:
+        return "they were taken in an environment that this parbench does not know"
+    told = [f"{field} was {old}, is {new}" for field, old, new in changed]
+    told += ["the code that measures has changed"] * (before.code != now.code)
+    return "; ".join(told) or "they are from another environment, or by other code"
 
 
 def run_record(
-    plan: Plan, folder: Path, environment: Environment, corpora: dict[str, Corpus], command: Sequence[str]
+    plan: Plan,
+    folder: Path,
+    environment: Environment,
+    corpora: dict[str, Corpus],
+    command: Sequence[str],
+    code: str = "",
 ) -> RunRecord:
     """What a run sets out to do, and where."""
     return RunRecord(
@@ -200,6 +255,7 @@ def run_record(
         rounds=plan.scenario.measure.rounds,
         environment=environment.model_dump(mode="json"),
         environment_digest=environment.digest,
+        code=code,
         # The cache is this machine's own affair; the hash in the name finds the file in any.
         corpora={name: c.model_copy(update={"path": Path(c.path).name}) for name, c in corpora.items()},
         cells=tuple(cell.record for cell in plan.cells),

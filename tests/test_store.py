@@ -1,7 +1,7 @@
 import json
 import multiprocessing
 import os
-import subprocess
+import socket
 from itertools import count
 from pathlib import Path
 
@@ -15,29 +15,6 @@ from parbench.results.trial import SCHEMA_VERSION, JobRecord
 from tests.records import cell, job, reference, run_record, trial
 
 RECORD = run_record([cell(), cell("ddp", 2)], rounds=3)
-
-
-@pytest.fixture
-def mount(tmp_path):
-    """Mounts an empty file system of 64 KiB; skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def mount(name: str, *options: str) -> Path:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(["size=64k", *options]), "parbench-test", folder]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no mount command here")
-        if done.returncode:
-            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
 
 
 def new_run(folder: Path, *trials, record=RECORD) -> Path:
@@ -102,7 +79,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
     holder.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(ResultsError, match=rf"in use by process {holder.pid}$"), Store.locked(tmp_path):
+        with pytest.raises(ResultsError, match=rf"in use by process {holder.pid} on "), Store.locked(tmp_path):
             pass
     finally:
         leave.set()
@@ -114,7 +91,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
 def test_two_stores_of_one_process_are_refused_as_well(tmp_path):
     with (
         Store.locked(tmp_path),
-        pytest.raises(ResultsError, match=f"in use by process {os.getpid()}$"),
+        pytest.raises(ResultsError, match=f"in use by process {os.getpid()} on {socket.gethostname()}$"),
         Store.locked(tmp_path),
     ):
         pass

@@ -205,13 +205,16 @@ def test_a_long_message_is_cut():
     assert reason == f"rank 0 failed in window: {'x' * 500}"
 
 
-def test_ranks_are_read_in_their_order_and_broken_ones_are_missing(tmp_path):
+def test_ranks_are_read_in_their_order_and_broken_ones_have_failed(tmp_path):
     for number in (2, 0, 4):
         (tmp_path / f"rank{number}.json").write_text(rank(number).model_dump_json())
     (tmp_path / "rank1.json").write_text(rank(1).model_dump_json()[:-20])
     (tmp_path / "rank3.json").write_bytes(b"\xff\x00")
     (tmp_path / "rank5.json").mkdir()
-    assert read_ranks(tmp_path, 7) == (rank(0), rank(2), rank(4))
+    found = read_ranks(tmp_path, 7)
+    assert [each.rank for each in found] == [0, 1, 2, 3, 4]
+    assert [each for each in found if each.failure is None] == [rank(0), rank(2), rank(4)]
+    assert found[1].failure.error.startswith("its record cannot be used: ")
     assert read_ranks(tmp_path, 1) == (rank(0),)
 
 

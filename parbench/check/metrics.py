@@ -142,7 +142,7 @@ def _values(launches: Mapping[int, Launch]) -> dict[MetricName, dict[int, float]
 def _launches(run: Run) -> dict[str, dict[int, Launch]]:
     trials: dict[str, dict[int, Trial]] = {}
     for trial in run.trials:
-        if (trial.purpose, trial.status, trial.environment) == ("measure", "ok", run.record.environment_digest):
+        if (trial.purpose, trial.status) == ("measure", "ok") and run.counts(trial):
             trials.setdefault(trial.key, {})[trial.round] = trial
     bases = {
         (cell.workload, cell.scaling): {n: Launch(trial, cell) for n, trial in trials.get(cell.key, {}).items()}

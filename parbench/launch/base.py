@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from parbench.devices import Machine, detect
 from parbench.environment import Environment, capture
 from parbench.errors import UsageError
 from parbench.registry import Registry
-from parbench.results.trial import Assignment, NodeRecord, RankRecord, Stage, Status
+from parbench.results.files import made, opened, writing
+from parbench.results.trial import Assignment, Failure, NodeRecord, RankRecord, Stage, Status
 from parbench.workloads.corpus import Corpus
 
 LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch")
@@ -131,21 +133,28 @@ class Launcher(ABC):
 
 
 def prepare_folder(folder: Path, assignment: Assignment) -> None:
-    """Makes an empty trial folder with its `cell.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in [*folder.glob("rank*.json"), *folder.glob("rank*.log"), *folder.glob("rank*.tmp")]:
-        leftover.unlink()
-    (folder / "cell.json").write_text(assignment.model_dump_json(indent=2))
+    """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
+    with writing(folder):
+        made(folder)
+        for leftover in [folder / "cell.json", *folder.glob("rank*")]:
+            leftover.unlink(missing_ok=True)
+        with opened(folder / "cell.json", "xb") as file:
+            file.write(assignment.model_dump_json(indent=2).encode())
 
 
 def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
-    """The records that the ranks left, in rank order; a rank that wrote none, or half of one, is missing."""
+    """The records that the ranks left, in rank order; a rank that wrote none is missing, and a bad one has failed."""
     records = []
     for rank in range(processes):
         try:
             records.append(RankRecord.model_validate_json((folder / f"rank{rank}.json").read_bytes()))
-        except (OSError, ValidationError):
+        except OSError:
             continue
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            told = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            failure = Failure(error=told, traceback="", out_of_memory=False, at=time.monotonic())
+            records.append(RankRecord(rank=rank, host="", pid=0, failure=failure))
     return tuple(records)
 
 
@@ -176,7 +185,8 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
     for record in failed:
         assert record.failure is not None  # noqa: S101 - for mypy
         status: Status = "out_of_memory" if record.failure.out_of_memory else "failed"
-        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(record.failure.error)}"
+        peak = _peak(record) if record.failure.out_of_memory else ""
+        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(record.failure.error)}{peak}"
     if any(outcome.exit_codes) or None in outcome.exit_codes:
         return "failed", f"the ranks ended with exit codes {', '.join(map(str, outcome.exit_codes))}"
     return "ok", None
@@ -214,6 +224,12 @@ def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
         key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),
     )
     return f"rank {behind.rank} was in {behind.stage}"
+
+
+def _peak(record: RankRecord) -> str:
+    """How much memory a rank had reached, on its fullest device."""
+    known = [device.allocated_peak for device in record.memory.devices] or [record.memory.resident_growth or 0]
+    return f" (its peak was {max(known) / 2**20:,.0f} MiB)" if any(known) else ""
 
 
 def _first_line(text: str) -> str:

@@ -1,27 +1,33 @@
 """The local launcher: a fresh process for every rank of every trial, forked from a server that has torch imported.
 
 The fork server only imports: it never runs an operator and never touches CUDA, so every rank starts clean. Ranks live
-in sessions of their own, so that ending one also ends what it started, and they end by themselves with their parent.
+in sessions of their own, so that ending one also ends what it started. Should parbench itself be killed, the kernel
+ends the ranks with the fork server, and the guard (`parbench.launch.guard`) ends what they had started.
 """
 
 import contextlib
+import ctypes
 import mmap
 import os
 import resource
 import secrets
 import signal
 import socket
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from multiprocessing import connection, forkserver, get_context, parent_process
+from multiprocessing import connection, forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import psutil
 
 from parbench.launch.base import Launcher, Outcome
 
 HOST = "127.0.0.1"
+GUARD = Path(__file__).parent / "guard.py"
+PR_SET_PDEATHSIG = 1  # prctl(2)
 VICTIMS_GRACE_S = 1.0
 TERMINATION_GRACE_S = 2.0
 
@@ -35,6 +41,7 @@ class LocalLauncher(Launcher):
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload(["parbench.measure.preload"])
         self._running: list[ForkServerProcess] = []
+        self._guard: subprocess.Popen[str] | None = None
         self._ready = False
 
     def start(self) -> None:
@@ -42,6 +49,11 @@ class LocalLauncher(Launcher):
         # One thread in the server: forking a process with several is what deadlocks. GPUs are numbered as NVML does.
         with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", CUDA_DEVICE_ORDER="PCI_BUS_ID"):
             forkserver.ensure_running()
+        if self._guard is None:
+            # In a session of its own, out of reach of what is typed in the terminal.
+            self._guard = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
+                [sys.executable, "-I", "-S", GUARD], stdin=subprocess.PIPE, text=True, start_new_session=True
+            )
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
         """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
@@ -59,6 +71,7 @@ class LocalLauncher(Launcher):
             try:
                 for process in self._running:
                     process.start()
+                    self._tell_guard(f"+{process.pid}")
                 timed_out = not self._wait(started + deadline_s)
                 exit_codes = tuple(process.exitcode for process in self._running)
             finally:
@@ -68,6 +81,9 @@ class LocalLauncher(Launcher):
     def close(self) -> None:
         """Ends ranks that still run. The fork server ends with this process."""
         self._end_all()
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.communicate()
 
     def _await_server(self) -> None:
         """Until the server has imported all that ranks need: no trial's time is spent on that."""
@@ -99,25 +115,37 @@ class LocalLauncher(Launcher):
     def _end_all(self) -> None:
         """Has the ranks that are left write their stacks into their logs, then ends all with their children."""
         left = [process for process in self._running if process.pid and process.is_alive()]
+        emigrants = [child for process in left for child in _emigrants(process.pid or 0)]
         for process in left:
             _signal_session(process, signal.SIGABRT)
-        if left:
-            connection.wait([process.sentinel for process in left], timeout=TERMINATION_GRACE_S)
+        until = time.monotonic() + TERMINATION_GRACE_S
+        while left and (remaining := until - time.monotonic()) > 0:
+            connection.wait([process.sentinel for process in left], timeout=remaining)
+            left = [process for process in left if process.is_alive()]
         for process in self._running:
             if process.pid:
                 _signal_session(process, signal.SIGKILL)
                 process.join()
+                self._tell_guard(f"-{process.pid}")
                 process.close()
+        for child in emigrants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         self._running = []
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard and self._guard.stdin:
+            with contextlib.suppress(BrokenPipeError):  # somebody has ended it; the kernel still ends the ranks
+                print(line, file=self._guard.stdin, flush=True)
 
 
 def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> None:
     """The life of a rank in its new process."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _log_to(folder / f"rank{variables['RANK']}.log")
-    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     os.environ.update(variables)
     layout = _random_memory_layout()
 
@@ -158,18 +186,18 @@ def _random_memory_layout() -> tuple[mmap.mmap, bytearray]:
 
 
 def _log_to(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
 
 
-def _end_with_parent() -> None:
-    """Even `kill -9` of parbench closes the pipe that this waits on; nothing else ties a rank to it."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
+def _emigrants(pid: int) -> list[psutil.Process]:
+    """What a rank started that has left its session."""
+    try:
+        return [child for child in psutil.Process(pid).children(recursive=True) if os.getsid(child.pid) != pid]
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return []
 
 
 def _signal_session(process: ForkServerProcess, number: signal.Signals) -> None:

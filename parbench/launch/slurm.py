@@ -1,6 +1,7 @@
 """The SLURM launcher: inside an allocation, every trial is one step (`srun`) of the size that its cell needs."""
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Self
 from parbench.devices import Machine
 from parbench.environment import Environment
 from parbench.errors import LaunchError, UsageError
+from parbench.interrupt import Interrupted
 from parbench.launch.base import Campaign, Job, Launcher, Outcome, Site
 from parbench.launch.local import HOST, VICTIMS_GRACE_S
 from parbench.launch.slurm_batch import submit
@@ -165,16 +167,21 @@ class SlurmLauncher(Launcher):
         return self._reports
 
     def _require_allocation(self, *, lost: bool) -> None:
-        """Raises `LaunchError` where SLURM has taken back the allocation, or is about to: no trial is to blame for it.
-
-        A task that is lost while the job goes on is the trial's own affair; the others are then ended by SLURM, too.
-        """
+        """Raises `Revoked` unless the job goes on: then a task that is lost is the trial's own affair."""
         state = job_state(self._job)
         if not (lost and state == "RUNNING"):
-            raise LaunchError(
-                f"SLURM has ended the step that was running; job {self._job} is {state}. What was measured is kept: "
-                "go on in an allocation with the same command and --resume --out FOLDER"
-            )
+            raise Revoked(self._job, state)
+
+
+class Revoked(Interrupted):
+    """SLURM has taken its allocation back, or is about to: no trial is to blame for its end."""
+
+    def __init__(self, job: str, state: str) -> None:
+        super().__init__(signal.SIGTERM)
+        self._what = f"SLURM has ended the step that was running; job {job} is {state}"
+
+    def __str__(self) -> str:
+        return f"{self._what}{self.advice}"
 
 
 def _require_same_software(nodes: Mapping[str, NodeReport]) -> None:

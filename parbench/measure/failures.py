@@ -20,6 +20,13 @@ def finite(losses: torch.Tensor, what: str) -> list[float]:
     return values
 
 
+def finite_time(seconds: float, what: str) -> float:
+    """`seconds`; raises `FloatingPointError` for what no clock shows."""
+    if not math.isfinite(seconds):
+        raise FloatingPointError(f"{what} is {seconds}, which is no time")
+    return seconds
+
+
 def failure_of(error: BaseException) -> Failure:
     """The record of an error; outside its CUDA allocator, torch reports lack of memory as a plain RuntimeError."""
     lacks_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (

@@ -20,11 +20,12 @@ from parbench.devices import Devices
 from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
 from parbench.measure.compiling import compile_here, compile_seconds
-from parbench.measure.failures import failure_of, finite
+from parbench.measure.failures import failure_of, finite, finite_time
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
 from parbench.measure.queue import Queue
 from parbench.measure.rendezvous import join_process_group
+from parbench.measure.surroundings import Surroundings
 from parbench.measure.team import Team
 from parbench.measure.warmup import WarmUp, warm_up
 from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, Stage
@@ -126,7 +127,16 @@ class Worker:
             stacked=self.layout.stacked,
         )
         self.memory = MemoryProbe(self.devices)
+        self.surroundings = Surroundings(tuple(cpu for device in self.cores for cpu in device), self.devices)
         queue = Queue(self.spec, self.layout, self.lane, self.store)
+        try:
+            self._run_jobs(queue, workload, context)
+        finally:
+            # Also of a rank that ran out of memory one wants to know how far it came.
+            self.journal.write(memory=self.memory.read(), surroundings=self.surroundings.read())
+        self.journal.stage("done")
+
+    def _run_jobs(self, queue: Queue, workload: Workload, context: Context) -> None:
         average = Average() if self.layout.averaged else None
         records: list[JobRecord] = []
         for job in queue:
@@ -137,13 +147,12 @@ class Worker:
             if average is not None:
                 average.add(strategy.model)
             strategy.close()
-            self.journal.write(jobs=tuple(records), memory=self.memory.read())
+            self.journal.write(jobs=tuple(records))
             # A wrapped model may hold itself in a cycle; the next one is not to be measured on top of it.
             del strategy
             gc.collect()
         if average is not None:
             self._validate_average(average, workload, context)
-        self.journal.stage("done")
 
     def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, queue: Queue) -> list[JobRecord]:
         """Warms up, times the window, and validates: a record for each model that these steps were taken for."""
@@ -199,15 +208,19 @@ class Worker:
         step.window_starts()
         compiled_s, computed_s = compile_seconds(), strategy.compute_s()
         self.memory.window_starts()
+        self.surroundings.window_starts()
         started_s = time.monotonic()
         timing = time_steps(step, range(warm.steps, warm.steps + steps), self.device)
         stopped_s = time.monotonic()
+        self.surroundings.window_ends()
         self.memory.window_ends()
         if compile_seconds() > compiled_s:
             raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
         if step.latest is not None:
             finite(step.latest, f"the loss of step {warm.steps + steps - 1}")
         computed = strategy.compute_s()
+        if computed is not None and computed_s is not None:
+            computed = finite_time(computed - computed_s, "the time that the strategy says it computed")
         return record.model_copy(
             update={
                 "steps": steps,
@@ -215,7 +228,7 @@ class Worker:
                 "step_times_s": timing.steps_s,
                 "started_s": started_s,
                 "stopped_s": stopped_s,
-                "compute_s": computed - computed_s if computed is not None and computed_s is not None else None,
+                "compute_s": computed,
                 "generation": step.generation(),
             }
         )

@@ -116,15 +116,24 @@ def compared(runs: Sequence[RunView]) -> list[list[str]]:
 
 def _about_the_run(run: Run) -> Iterator[Warning]:
     record = run.record
-    foreign = sum(trial.environment != record.environment_digest for trial in run.trials)
+    foreign = sum(not run.counts(trial) for trial in run.trials)
     if foreign:
         yield Warning(
-            f"{foreign} trials were taken in another environment and do not count.", "Measure the cells again in one."
+            f"{foreign} trials were taken in another environment, or by other code, and do not count.",
+            "parbench run --resume measures them anew.",
         )
     if record.rounds < 3:
         yield Warning(
             f"Only {record.rounds} round{'s' * (record.rounds > 1)}: intervals are missing or very wide.",
             "Use --rounds 5 or more.",
+        )
+    disturbed = [trial for trial in run.trials if trial.warnings and run.counts(trial)]
+    if disturbed:
+        first = disturbed[0]
+        others = f", and {len(disturbed) - 1} more" if len(disturbed) > 1 else ""
+        yield Warning(
+            f"Disturbed: round {first.round + 1} of {plain(first.cell)}: {plain('; '.join(first.warnings))}{others}.",
+            "Measure again when nothing else runs; parbench check --against compares two arms fairly even so.",
         )
     load = (record.environment.get("context", {}).get("load_average") or [0])[0]
     cores = record.environment.get("speed", {}).get("physical_cores") or 1

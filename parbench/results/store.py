@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from parbench.errors import ResultsError
+from parbench.interrupt import uninterrupted
+from parbench.results.files import opened, writing
+from parbench.results.seal import seal, unseal
 from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
 
 RUN_FILE = "run.json"
@@ -28,6 +32,10 @@ class Run:
     trials: tuple[Trial, ...]
     problems: tuple[str, ...]
 
+    def counts(self, trial: Trial) -> bool:
+        """Whether a trial was taken in the environment and by the code that the run was last started with."""
+        return (trial.environment, trial.code) == (self.record.environment_digest, self.record.code)
+
 
 class Store:
     """Writes a run's folder. One process at a time: a second one is refused."""
@@ -41,7 +49,7 @@ class Store:
         """The store of `folder`, made if need be and held until the end. Raises `ResultsError`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / "lock").open("ab+", buffering=0)
+            lock = opened(folder / "lock", "ab+")
         except OSError as error:
             raise ResultsError(
                 f"results cannot be kept in {folder}: {error.strerror}; choose another with --out"
@@ -53,19 +61,20 @@ class Store:
                 lock.seek(0)
                 holder = lock.read().decode(errors="replace").strip() or "unknown"
                 raise ResultsError(f"{folder} is in use by process {holder}") from None
-            with _clear_errors(folder):
+            # The lock goes with its process, however that ends: what a dead one left here is only its name.
+            with writing(folder):
                 lock.truncate(0)
-                lock.write(str(os.getpid()).encode())
+                lock.write(f"{os.getpid()} on {socket.gethostname()}".encode())
             yield cls(folder)
 
     def begin(self, record: RunRecord) -> None:
         """Writes `run.json` whole or not at all."""
         temporary = self.folder / f"{RUN_FILE}.tmp"
-        with _clear_errors(self.folder):
+        with writing(self.folder):
             try:
-                with temporary.open("w") as file:
-                    file.write(record.model_dump_json(indent=1))
-                    file.flush()
+                temporary.unlink(missing_ok=True)
+                with opened(temporary, "xb") as file:
+                    _write_all(file, f"{seal(record.model_dump_json(indent=1))}\n".encode())
                     os.fsync(file.fileno())
                 temporary.replace(self.folder / RUN_FILE)
             finally:
@@ -73,26 +82,24 @@ class Store:
 
     def append(self, trial: Trial) -> None:
         """Adds a line and waits until it is on the disk; of a line that does not fit, nothing stays."""
-        path = self.folder / TRIALS_FILE
-        line = f"{trial.model_dump_json()}\n".encode()
-        # Unbuffered: a buffer would write what is left of the line when the file is closed, after it was cut.
-        with _clear_errors(self.folder), path.open("ab+", buffering=0) as file:
+        line = f"{seal(trial.model_dump_json())}\n".encode()
+        with uninterrupted(), writing(self.folder), opened(self.folder / TRIALS_FILE, "ab+") as file:
             size = file.seek(0, os.SEEK_END)
             # What a power cut left of a line becomes a bad line of its own, instead of spoiling this one.
             line = line if _ends_whole(file, size) else b"\n" + line
             try:
-                while line:
-                    line = line[file.write(line) :]
+                _write_all(file, line)
                 os.fsync(file.fileno())
             except OSError:
-                os.truncate(path, size)
+                file.truncate(size)
                 raise
 
 
 def read_run(folder: Path) -> Run:
     """The run in `folder`, bad lines reported in `problems`. Raises `ResultsError` where there is no run to read."""
     try:
-        record = RunRecord.model_validate_json(_checked_version((folder / RUN_FILE).read_text(), folder / RUN_FILE))
+        text, broken = unseal((folder / RUN_FILE).read_text())
+        record = RunRecord.model_validate_json(_checked_version(text, folder / RUN_FILE))
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no run: it has no {RUN_FILE}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -100,7 +107,7 @@ def read_run(folder: Path) -> Run:
     except ValidationError as error:
         raise ResultsError(f"{folder / RUN_FILE} is damaged: {_first_problem(error)}") from None
     trials, problems = _read_trials(folder / TRIALS_FILE)
-    return Run(folder, record, tuple(trials), tuple(problems))
+    return Run(folder, record, tuple(trials), (*([f"{RUN_FILE}: {broken}"] if broken else []), *problems))
 
 
 def find_run(selector: str, results: Path) -> Path:
@@ -150,11 +157,21 @@ def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                trials.append(Trial.model_validate_json(_checked_version(line.decode(), path)))
+                text, problem = unseal(line.decode())
+                trial = Trial.model_validate_json(_checked_version(text, path))
             except (ValidationError, UnicodeDecodeError) as error:
                 problem = _first_problem(error) if isinstance(error, ValidationError) else "not UTF-8"
+            if problem is None:
+                trials.append(trial)
+            else:
                 problems.append(f"{path.name}, line {number} is left out: {problem}")
     return trials, problems
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    """Straight to the file: a buffer would write what is left of a line when it is closed, after the line was cut."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def _checked_version(text: str, path: Path) -> str:
@@ -185,11 +202,3 @@ def _ends_whole(file: BinaryIO, size: int) -> bool:
         return True
     file.seek(size - 1)
     return file.read(1) == b"\n"
-
-
-@contextlib.contextmanager
-def _clear_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResultsError(f"results cannot be written to {folder}: {error.strerror}") from None

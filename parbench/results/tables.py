@@ -224,10 +224,10 @@ def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
 
 
 def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:
-    """The trials that count: those taken in the environment that the run was last started in."""
+    """The trials that count, by the key of their cell."""
     found: defaultdict[str, list[Trial]] = defaultdict(list)
     for trial in run.trials:
-        if trial.purpose == purpose and trial.environment == run.record.environment_digest:
+        if trial.purpose == purpose and run.counts(trial):
             found[trial.key].append(trial)
     return found
 

@@ -109,6 +109,29 @@ class MemoryRecord(Spec):
     devices: tuple[DeviceMemory, ...] = ()
 
 
+class GpuSurroundings(Spec):
+    """A GPU when a window ended: how many processes computed on it, and what held its clock down."""
+
+    uuid: str
+    processes: int | None = None
+    held_down: tuple[str, ...] = ()
+
+
+class SurroundingsRecord(Spec):
+    """What happened around a rank during its windows.
+
+    Of its cores: `busy_s` CPU seconds that anybody used, `stolen_s` that a hypervisor gave away, and how often heat
+    `throttled` them; `own_s` CPU seconds that the rank used itself; `window_s` the length of the windows.
+    """
+
+    window_s: float = 0.0
+    busy_s: float = 0.0
+    stolen_s: float = 0.0
+    own_s: float = 0.0
+    throttled: int = 0
+    gpus: tuple[GpuSurroundings, ...] = ()
+
+
 class Failure(Spec):
     """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
 
@@ -139,6 +162,7 @@ class RankRecord(Spec):
     stage: Stage = "start"
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
+    surroundings: SurroundingsRecord = SurroundingsRecord()
     averaged_validation_loss: float | None = None
     failure: Failure | None = None
 
@@ -146,8 +170,8 @@ class RankRecord(Spec):
 class Trial(Spec):
     """One launch of one cell: a line of `trials.jsonl`.
 
-    `key` is the hash of all that decides what was measured, `environment` the digest of where; `wall_s` runs from the
-    launch to the end of the last rank.
+    `key` is the hash of all that decides what was measured, `environment` the digest of where, `code` that of the code
+    which measured; `wall_s` runs from the launch to the end of the last rank; `warnings` say what disturbed it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -156,11 +180,13 @@ class Trial(Spec):
     key: str
     round: int
     environment: str
+    code: str = ""
     started_at: str
     wall_s: float
     status: Status
     reason: str | None = None
     log_tail: str = ""
+    warnings: tuple[str, ...] = ()
     ranks: tuple[RankRecord, ...] = ()
 
 
@@ -227,7 +253,7 @@ class NodeRecord(Spec):
 class RunRecord(Spec):
     """What a run set out to do and where: the content of its folder's `run.json`.
 
-    `environment_digest` is what trials must carry to count: a resumed run may hold some from another environment.
+    `environment_digest` and `code` are what trials must carry to count: a resumed run may hold others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -238,6 +264,7 @@ class RunRecord(Spec):
     rounds: int = Field(ge=1)
     environment: dict[str, Any]
     environment_digest: str
+    code: str = ""
     corpora: dict[str, Corpus]
     launcher: str = "local"
     nodes: tuple[NodeRecord, ...] = ()

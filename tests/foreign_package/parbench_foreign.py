@@ -1,15 +1,20 @@
 """What a user's own package may bring: a strategy, a model family, and a strategy with every way to go wrong."""
 
+import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 from parbench.scenario import Options
 from parbench.strategies.base import Layout, Strategy
 from parbench.workloads.base import Family
+
+OFFSPRING = "3600.25"
 
 
 class Averaging(Strategy[Options]):
@@ -82,49 +87,85 @@ class BagOfTokens(Family):
         return nn.Linear(8, vocab_size)
 
 
+Fault = Literal[
+    "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "hang", "stubborn", "offspring",
+    "hold", "nan_loss", "nan_time", "drift", "close",
+]  # fmt: skip
+
+
 class MisbehavingOptions(Options):
-    how: Literal["raise", "exit", "leave", "hang", "hang_apart", "kill", "memory", "nan", "drift", "children"] = "raise"
+    how: Fault = "raise"
 
 
 class Misbehaving(Averaging):
-    """Does what `how` says in its third step, on its last rank."""
+    """Goes wrong as `how` says, on its last rank: in its third step, unless the fault belongs elsewhere."""
 
     name = "misbehaving"
     options_type = MisbehavingOptions
 
+    @classmethod
+    def layout(cls, options, workload, devices):
+        if options.how == "before_group" and os.environ.get("RANK") == str(devices.count - 1):
+            time.sleep(3600)
+        return super().layout(options, workload, devices)
+
     def setup(self, workload, job, context):
         super().setup(workload, job, context)
         self.guilty, self.steps = context.rank == context.ranks - 1, 0
+        if self.options.how == "import" and self.guilty:
+            import parbench_foreign.absent  # noqa: F401
+        if self.options.how == "setup" and self.guilty:
+            raise RuntimeError("the set-up fails")
 
     def step(self, batch):
         self.steps += 1
         if self.steps == 3 and self.guilty:
-            self.misbehave()
+            misbehave(self.options.how, self.model)
         loss = super().step(batch)
-        return loss * float("nan") if self.options.how == "nan" and self.steps > 2 else loss
+        return loss * float("nan") if self.options.how == "nan_loss" and self.steps > 2 else loss
 
-    def misbehave(self):  # noqa: C901 - a table of faults
-        import torch
+    def compute_s(self):
+        return float("nan") if self.options.how == "nan_time" else None
 
-        match self.options.how:
-            case "raise":
-                raise RuntimeError("the third step always fails")
-            case "exit":
-                sys.exit(7)
-            case "leave":
-                os._exit(0)
-            case "hang" | "children":
-                if self.options.how == "children":
-                    subprocess.Popen(["sleep", "3600.25"])
-                time.sleep(3600)
-            case "hang_apart":
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGABRT})
-                time.sleep(3600)
-            case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "memory":
-                torch.empty(2**50)
-            case "drift":
-                with torch.no_grad():
-                    for parameter in self.model.parameters():
-                        parameter.add_(0.1)
+    def close(self):
+        if self.options.how == "close" and self.guilty:
+            raise RuntimeError("closing fails")
+        super().close()
+
+
+def misbehave(how, model):  # noqa: C901 - a table of faults
+    import torch
+
+    match how:
+        case "raise":
+            raise RuntimeError("the third step always fails")
+        case "exit":
+            sys.exit(7)
+        case "leave":
+            os._exit(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "memory":
+            use = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            resource.setrlimit(resource.RLIMIT_AS, (use + 2**28, use + 2**28))
+            kept = [torch.ones(2**22) for _ in range(1000)]
+            raise AssertionError(f"{len(kept)} tensors did not fill the memory")
+        case "hang":
+            time.sleep(3600)
+        case "stubborn":
+            for number in (signal.SIGTERM, signal.SIGABRT, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            time.sleep(3600)
+        case "offspring":
+            loader = torch.utils.data.DataLoader(range(10), num_workers=2, persistent_workers=True)
+            next(iter(loader))
+            subprocess.Popen(["sleep", OFFSPRING])
+            subprocess.Popen(["sleep", OFFSPRING], start_new_session=True)
+            time.sleep(3600)
+        case "hold":
+            subprocess.Popen(["sleep", OFFSPRING])
+            ctypes.PyDLL(None).sleep(3600)  # no other thread of this process runs any more
+        case "drift":
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.1)

@@ -1,0 +1,37 @@
+"""How files of a run's folder are opened: never through a link, and with errors that are sentences."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from parbench.errors import ResultsError
+
+
+def opened(path: Path, mode: str) -> BinaryIO:
+    """The file itself, unbuffered; a link that was planted in its place is an error: it may lead anywhere."""
+    return open(path, mode, buffering=0, opener=_no_link)  # type: ignore[return-value]
+
+
+def made(folder: Path) -> None:
+    """Makes a folder inside a run's folder. Raises `ResultsError` where it, or the one above, is a link."""
+    for each in (folder.parent, folder):
+        if each.is_symlink():
+            raise ResultsError(f"{each} is a link, which parbench does not follow out of a run's folder; remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Errors of the system while something is written to `folder`, as `ResultsError`."""
+    try:
+        yield
+    except OSError as error:
+        what = "a link stands in a file's place" if error.errno == errno.ELOOP else error.strerror
+        raise ResultsError(f"results cannot be written to {folder}: {what}") from None
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

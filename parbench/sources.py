@@ -1,0 +1,19 @@
+"""The code that measures, as a hash: a resumed run counts only what the same code has measured."""
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+MEASURING = ("measure", "modules", "strategies", "training", "workloads")
+
+
+def sources_digest(classes: Iterable[type]) -> str:
+    """16 hexadecimal digits of what runs in ranks: parbench's own modules, and those that define `classes`."""
+    package = Path(__file__).parent
+    files = {path for name in MEASURING for path in (package / name).rglob("*.py")}
+    files |= {Path(file) for each in classes if (file := getattr(sys.modules[each.__module__], "__file__", None))}
+    content = hashlib.sha256()
+    for path in sorted(files):
+        content.update(hashlib.sha256(path.read_bytes()).digest())
+    return content.hexdigest()[:16]

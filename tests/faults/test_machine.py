@@ -1,0 +1,160 @@
+"""Faults of the machine: other people's load, a clock that jumps, and campaigns that are very long."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from parbench.cells import read_plan
+from parbench.devices import allowed_cpus, detect
+from parbench.launch.base import Outcome
+from parbench.progress import PlainProgress
+from parbench.results.store import read_run
+from parbench.results.tables import cells_table
+from parbench.run import run_campaign
+from tests.conftest import CommandLine
+from tests.fake_launcher import FakeLauncher
+from tests.faults.scenarios import scenario, trials_of
+
+REPOSITORY = Path(__file__).parents[2]
+YEAR_S = 365 * 24 * 3600
+
+
+@pytest.fixture
+def noise() -> Iterator[None]:
+    """Somebody else's program on every core."""
+    burn = "import os\nos.sched_setaffinity(0, {%d})\nwhile True: pass"
+    # In sessions of their own: kernels may share a core out by session.
+    burning = [subprocess.Popen([sys.executable, "-c", burn % cpu], start_new_session=True) for cpu in allowed_cpus()]
+    yield
+    for process in burning:
+        process.kill()
+        process.wait()
+
+
+def test_row_26_another_heavy_process(parbench_with_plugins: CommandLine, noise: None) -> None:
+    parbench = parbench_with_plugins
+    (parbench.folder / "faults.yaml").write_text(scenario("single").replace("window_s: 0.001", "window_s: 1"))
+    model = "workloads.bag.model={kind: lstm, layers: 2, d_model: 64}"
+    ended = parbench("run", "faults.yaml", "--out", "out", "--set", model, "--set", "workloads.bag.seq_len=32")
+    assert ended.returncode == 0, ended.stderr
+    (warning,) = trials_of(parbench.folder / "out")[-1]["warnings"]
+    assert warning.startswith("other processes used ")
+    assert warning.endswith(" of the cores of rank 0")
+    assert f"(disturbed: {warning})" in ended.stderr
+    page = parbench("report", "out")
+    assert f"Disturbed: round 1 of bag/single/1: {warning}" in (parbench.folder / page.stdout.strip()).read_text()
+
+
+@pytest.fixture(scope="module")
+def faketime() -> Path:
+    """The library that shows a process another wall clock; installed from Debian where it is missing."""
+    if not shutil.which("faketime"):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("faketime is not installed, and only root can install it: apt-get install faketime")
+        subprocess.run(["apt-get", "install", "-y", "-q", "faketime"], capture_output=True, timeout=200, check=False)
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("faketime could not be installed")
+    return found[0]
+
+
+def test_row_28_the_clock_jumps(parbench_with_plugins: CommandLine, faketime: Path) -> None:
+    parbench, ended = parbench_with_plugins, threading.Event()
+    offset = parbench.folder / "offset"
+    offset.write_text("+0")
+
+    def jump() -> None:
+        for number in range(100_000):
+            if ended.wait(0.02):
+                return
+            temporary = offset.with_suffix(".tmp")
+            temporary.write_text(f"{'+-'[number % 2]}{number % 7}y")
+            temporary.replace(offset)
+
+    (parbench.folder / "faults.yaml").write_text(scenario("single", "averaging").replace("0.001", "0.2"))
+    parbench.environment |= {
+        "LD_PRELOAD": str(faketime),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    jumping = threading.Thread(target=jump)
+    jumping.start()
+    try:
+        run = parbench("run", "faults.yaml", "--out", "out")
+    finally:
+        ended.set()
+        jumping.join()
+    assert run.returncode == 0, run.stderr
+    trials = read_run(parbench.folder / "out").trials
+    years = {trial.started_at[:4] for trial in trials}
+    assert years != {str(time.gmtime().tm_year)}  # the clock did jump
+    for trial in trials:
+        for job in (job for rank in trial.ranks for job in rank.jobs):
+            times = [job.warmup_s, job.window_s, *job.step_times_s, job.stopped_s - job.started_s, trial.wall_s]
+            assert all(0 <= each < YEAR_S / 12 for each in times)
+
+
+class EveryTenthFails(FakeLauncher):
+    """Ends every tenth trial like a rank that was killed; remembers how much the parent has in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: list[int] = []
+
+    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
+        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s)
+        self.launched = self.launched[-1:]
+        self.memory.append(tracemalloc.get_traced_memory()[0])
+        if len(self.memory) % 10:
+            return outcome
+        (folder / "rank0.json").unlink()
+        return Outcome(exit_codes=(-9,) * processes, wall_s=1.0)
+
+
+def test_row_31_a_thousand_cells(tmp_path: Path) -> None:
+    """With a launcher that starts nothing; `test_row_31_many_real_trials` is the same in small with real ranks."""
+    text = scenario("single", "ddp").replace("{kind: bag}", "{kind: lstm, layers: 2, d_model: 8}")
+    text = text.replace("    seq_len: 4", "    seq_len: [" + ", ".join(map(str, range(1, 101))) + "]")
+    (tmp_path / "many.yaml").write_text(text.replace("rounds: 1", "rounds: 5"))
+    plan = read_plan(tmp_path / "many.yaml", detect(), ())
+    launcher, told = EveryTenthFails(), StringIO()
+    tracemalloc.start()
+    try:
+        run = run_campaign(plan, tmp_path / "out", launcher, PlainProgress(Console(file=told)), command=["parbench"])
+    finally:
+        tracemalloc.stop()
+    assert len(run.trials) == len(launcher.memory) == 1100
+    assert Counter(trial.status for trial in run.trials)["killed"] == 110
+    statuses = Counter(cells_table(run)["status"])
+    assert statuses["killed"] > 50
+    assert statuses["ok"] > 10
+    assert "was ended by SIGKILL" in told.getvalue()
+    half = len(launcher.memory) // 2
+    assert max(launcher.memory[half:]) < 1.2 * max(launcher.memory[:half]) + 2**20
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["id"] == "out"
+
+
+def test_row_31_many_real_trials_leave_nothing_behind(tmp_path: Path) -> None:
+    """The soak in small: `python -m tests.faults.soak 100` is the whole of it."""
+    command = [sys.executable, "-m", "tests.faults.soak", "8", "4"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of them made to fail; left over: nothing" in ended.stdout
+    files, threads = map(int, re.findall(r"[+-]\d+", ended.stdout.splitlines()[1]))
+    assert files <= 0  # the run's own are closed by then
+    assert threads == 0

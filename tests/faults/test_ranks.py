@@ -1,0 +1,170 @@
+"""Faults in ranks: one campaign in which a strategy from another package goes wrong in every way there is."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.faults.scenarios import alive, offspring, scenario, trials_of
+from tests.foreign_package.parbench_foreign import Fault
+
+FAULTS = [how for how in get_args(Fault) if how != "hold"]
+SECRET = "a secret of the environment"  # noqa: S105
+
+
+@dataclass
+class Campaign:
+    """The finished campaign: what was printed, its table, and its trials."""
+
+    code: int
+    errors: str
+    rows: dict[str, dict[str, Any]]
+    trials: dict[str, dict[str, Any]]
+    folder: Path
+    left_over: list[Any]
+
+    def failed(self, how: str) -> tuple[str, str, dict[str, Any]]:
+        """Status and reason of the cell that goes wrong by `how`, and its trial."""
+        label = f"misbehaving(how={how})"
+        row, trial = self.rows[label], self.trials[f"bag/{label}/2"]
+        assert (row["status"], row["speedup"]) == (trial["status"], None)
+        assert row["reason"] in self.errors
+        assert not any(alive(rank["pid"], time.time()) for rank in trial["ranks"] if rank["pid"])
+        return row["status"], row["reason"], trial
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory, foreign_package: Path) -> Campaign:
+    parbench = CommandLine(tmp_path_factory.mktemp("campaign"), packages=foreign_package)
+    parbench.environment["AWS_SECRET_ACCESS_KEY"] = SECRET
+    strategies = ["single", "averaging", {"misbehaving": {"how": FAULTS}}]
+    (parbench.folder / "faults.yaml").write_text(scenario(*strategies))
+    ended = parbench("run", "faults.yaml", "--out", "out")
+    left_over = offspring()
+    rows = json.loads(parbench("table", "out", "--format", "json").stdout)
+    return Campaign(
+        code=ended.returncode,
+        errors=ended.stderr,
+        rows={row["label"]: row for row in rows if row["devices"] == 2 or row["strategy"] == "single"},
+        trials={trial["cell"]: trial for trial in trials_of(parbench.folder / "out")},
+        folder=parbench.folder,
+        left_over=left_over,
+    )
+
+
+def test_row_01_a_rank_raises(campaign: Campaign) -> None:
+    status, reason, trial = campaign.failed("raise")
+    assert status == "failed"
+    assert reason == "rank 1 failed in warm-up: RuntimeError: the third step always fails"
+    assert "in misbehave" in trial["ranks"][1]["failure"]["traceback"]
+    assert "in misbehave" in trial["log_tail"]
+    # All that was asked for was measured, and what went well is comparable.
+    assert campaign.code == 3
+    assert "Traceback" not in campaign.errors
+    assert len(campaign.rows) == len(FAULTS) + 2
+    assert [campaign.rows[name]["parity"] for name in ("single", "averaging")] == ["reference", "ok"]
+    assert campaign.rows["averaging"]["speedup"] > 0
+
+
+def test_row_02_a_rank_is_killed(campaign: Campaign) -> None:
+    status, reason, _ = campaign.failed("kill")
+    assert (status, reason) == ("killed", "rank 1 was ended by SIGKILL in warm-up")
+
+
+def test_row_03_out_of_memory(campaign: Campaign) -> None:
+    status, reason, trial = campaign.failed("memory")
+    assert status == "out_of_memory"
+    assert "can't allocate memory" in reason
+    peak = trial["ranks"][1]["memory"]["resident_growth"]
+    assert peak > 2**27
+    assert f"(its peak was {peak / 2**20:,.0f} MiB)" in reason
+
+
+def test_row_04_a_hang_before_the_process_group_forms(campaign: Campaign) -> None:
+    status, reason, trial = campaign.failed("before_group")
+    assert status == "timed_out"
+    assert reason.endswith("rank 1 was in start")
+    assert "in layout" in trial["log_tail"]
+
+
+def test_row_05_a_hang_in_a_collective(campaign: Campaign) -> None:
+    status, reason, trial = campaign.failed("hang")
+    assert status == "timed_out"
+    assert reason.endswith("was in warm-up")
+    first, second = trial["log_tail"].split("[rank 1]")
+    assert "all_reduce" in first
+    assert "in misbehave" in second
+
+
+def test_row_06_a_worker_that_ignores_signals(campaign: Campaign) -> None:
+    status, _, trial = campaign.failed("stubborn")
+    assert status == "timed_out"
+    assert "in misbehave" not in trial["log_tail"].partition("[rank 1]")[2]
+
+
+def test_row_07_grandchildren(campaign: Campaign) -> None:
+    status, _, _ = campaign.failed("offspring")
+    assert status == "timed_out"
+    assert campaign.left_over == []
+
+
+def test_row_15_a_loss_or_time_that_is_nan(campaign: Campaign) -> None:
+    status, reason, _ = campaign.failed("nan_loss")
+    assert status == "failed"
+    assert "FloatingPointError: the loss of step 2 is nan" in reason
+    status, reason, _ = campaign.failed("nan_time")
+    assert status == "failed"
+    assert "FloatingPointError: the time that the strategy says it computed is nan" in reason
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    for path in (campaign.folder / "out").rglob("*.json*"):
+        for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(text, parse_constant=refuse)
+
+
+def test_row_27_secrets_in_the_environment(campaign: Campaign) -> None:
+    files = [path for path in campaign.folder.rglob("*") if path.is_file()]
+    assert len(files) > len(FAULTS)
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("import", "rank 1 failed in setup: ModuleNotFoundError: No module named 'parbench_foreign.absent'"),
+        ("setup", "rank 1 failed in setup: RuntimeError: the set-up fails"),
+        ("close", "rank 1 failed in validation: RuntimeError: closing fails"),
+        ("exit", "rank 1 failed in warm-up: SystemExit: 7"),
+    ],
+)
+def test_row_29_a_plug_in_that_fails(campaign: Campaign, how: str, reason: str) -> None:
+    status, told, trial = campaign.failed(how)
+    assert status == "failed"
+    assert told.startswith(reason)
+    assert "parbench_foreign.py" in trial["ranks"][1]["failure"]["traceback"]
+
+
+def test_row_29_a_plug_in_that_cannot_even_be_imported(parbench_with_plugins: CommandLine) -> None:
+    (parbench_with_plugins.folder / "absent.yaml").write_text(scenario("single", "absent"))
+    ended = parbench_with_plugins("run", "absent.yaml")
+    assert ended.returncode == 2
+    assert "'absent' could not be imported: ModuleNotFoundError" in ended.stderr
+    assert "parbench-foreign" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_rank_that_leaves_without_a_word(campaign: Campaign) -> None:
+    status, reason, _ = campaign.failed("leave")
+    assert (status, reason) == ("failed", "rank 1 ended with exit code 0 in warm-up, without a word")
+
+
+def test_losses_that_drift_are_not_comparable(campaign: Campaign) -> None:
+    row = campaign.rows["misbehaving(how=drift)"]
+    assert (row["status"], row["parity"], row["speedup"]) == ("ok", "failed", None)
+    assert "not comparable: losses differ from the reference by" in row["reason"]
