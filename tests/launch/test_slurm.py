@@ -1,7 +1,9 @@
 """Trials as steps of a real SLURM: the same table as on one machine, faults, and what cannot be launched."""
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +63,28 @@ class SlurmUser(CommandLine):
             check=False,
         )
 
+    @contextlib.contextmanager
+    def resumed(self, scenario: str, out: str) -> Iterator[subprocess.Popen[bytes]]:
+        """An allocation in which a campaign goes on, from the moment that its trial hangs to its end."""
+        command = self.cluster.salloc(ONE_CPU_ON_EACH, *self.command("run", scenario, "--out", out, "--resume"))
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=self.folder, env=self.environment, **silent) as salloc:
+            try:
+                wait_for(self.hanging, "the hanging trial, after resuming")
+                yield salloc
+                salloc.wait(30)
+            finally:
+                salloc.terminate()
+
     def hanging(self) -> bool:
         """Whether the last rank of a trial has come to where the others wait for it."""
-        records = [json.loads(path.read_text()) for path in self.temporary.glob("parbench-*/rank1.json")]
-        return any(record["stage"] == "warm-up" for record in records)
+        return bool(self.ranks(1))
+
+    def ranks(self, number: int) -> list[psutil.Process]:
+        """The running ranks of a number that warm up."""
+        records = [json.loads(path.read_text()) for path in self.temporary.glob(f"parbench-*/rank{number}.json")]
+        pids = [record["pid"] for record in records if record["stage"] == "warm-up"]
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def rows(self, out: str = "out") -> list[dict[str, Any]]:
         return json.loads(self("table", out, "--format", "json").stdout)
@@ -87,6 +107,8 @@ def nothing_is_left(cluster: Cluster) -> None:
 
 def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: SlurmUser, cluster: Cluster) -> None:
     scenario = user.scenario("[single, averaging]", [1, 2, 4], oversubscribe=True)
+    with Path(scenario).open("a") as file:
+        file.write("exclude: [{strategy: averaging, devices: 1}]")
     ended = user.allocated(BOTH_NODES, "run", scenario, "--out", "out")
     assert ended.returncode == 0, ended.stderr
     assert "Launcher slurm, because this is job" in ended.stderr
@@ -103,17 +125,16 @@ def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: S
     run = json.loads((user.folder / "out" / "run.json").read_text())
     assert run["launcher"] == "slurm"
     assert [node["node"] for node in run["nodes"]] == [0, 1]
-    assert list(user.temporary.iterdir()) == []
+    assert list(user.temporary.glob("parbench-*")) == []
     nothing_is_left(cluster)
 
 
-def test_a_fault_fails_its_own_cell_with_its_reason_and_the_others_go_on(user: SlurmUser, cluster: Cluster) -> None:
-    scenario = user.scenario("[averaging, misbehaving: {how: [raise, kill, hang]}]", [2], deadline_s=4)
+def test_a_fault_across_nodes_fails_its_own_cell_with_its_reason(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[misbehaving: {how: [raise, kill, hang]}]", [2], deadline_s=2)
     ended = user.allocated(ONE_CPU_ON_EACH, "run", scenario, "--out", "out")
     assert ended.returncode == 3, ended.stderr
     assert "Traceback" not in ended.stderr
     told = {row["label"]: (row["status"], row["reason"]) for row in user.rows()}
-    assert told["averaging"][0] == "ok"
     raised, killed, hung = (told[f"misbehaving(how={how})"] for how in ("raise", "kill", "hang"))
     assert raised == ("failed", "rank 1 failed in warm-up: RuntimeError: the third step always fails")
     assert killed == ("killed", "rank 1 was ended by SIGKILL in warm-up")
@@ -121,7 +142,7 @@ def test_a_fault_fails_its_own_cell_with_its_reason_and_the_others_go_on(user: S
     assert "rank 1 was in warm-up" in hung[1] or "rank 0 was in warm-up" in hung[1]
     logs = {trial["cell"]: trial["log_tail"] for trial in user.trials()}
     assert "in misbehave" in logs["bag/misbehaving(how=hang)/2"]
-    assert list(user.temporary.iterdir()) == []
+    assert list(user.temporary.glob("parbench-*")) == []
     nothing_is_left(cluster)
 
 
@@ -154,7 +175,7 @@ def test_what_cannot_be_launched_is_a_sentence(user: SlurmUser, monkeypatch: pyt
 
 
 def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: SlurmUser, cluster: Cluster) -> None:
-    scenario, out = user.scenario("[single, misbehaving: {how: hang}]", [2], deadline_s=600), "a run's folder"
+    scenario, out = user.scenario("[misbehaving: {how: hang}]", [2], deadline_s=600), "a run's folder"
     submitted = user("run", scenario, "--out", out, "--launcher", "slurm", "--submit", "--", *ONE_CPU_ON_EACH.split())
     assert submitted.returncode == 0, submitted.stderr
     job, script = submitted.stdout.strip(), user.folder / out / "job.sh"
@@ -162,34 +183,34 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     assert f"Submitted as job {job}" in submitted.stderr
     wait_for(user.hanging, "the hanging trial")
     before = user.trials(out)
-    assert [(trial["cell"], trial["status"]) for trial in before] == [("bag/reference", "ok"), ("bag/single/1", "ok")]
+    assert [(trial["cell"], trial["status"]) for trial in before] == [("bag/reference", "ok")]
 
     # A job with a higher priority takes the nodes; when it is through, SLURM starts ours again.
-    urgent = cluster.run("sbatch", "--parsable", "--partition=urgent", *BOTH_NODES.split(), "--wrap=true").strip()
+    urgent = cluster.run(
+        "sbatch", "--parsable", "--partition=urgent", *BOTH_NODES.split(), "--wrap=true", "--output=/dev/null"
+    ).strip()
     wait_for(lambda: urgent not in cluster.jobs(), "the end of the urgent job")
     assert not user.hanging()
     cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_for(user.hanging, "the hanging trial, once more")
     log = (script.parent / f"slurm-{job}.log").read_text()
-    assert "2 measured before are kept" in log
+    assert "Interrupted by SIGTERM; what was measured is kept; go on with: parbench run" in log
+    assert "1 measured before are kept" in log
     cluster.run("scancel", job)
     nothing_is_left(cluster)
 
     # kill -9 of parbench, in an allocation that goes on without it.
-    again = ("run", scenario, "--out", out, "--resume")
-    with subprocess.Popen(
-        cluster.salloc(ONE_CPU_ON_EACH, *user.command(*again)),
-        cwd=user.folder,
-        env=user.environment,
-        stderr=subprocess.DEVNULL,
-    ) as salloc:
-        wait_for(user.hanging, "the hanging trial, after resuming")
+    with user.resumed(scenario, out) as salloc:
         (parbench,) = psutil.Process(salloc.pid).children()
         parbench.kill()
     nothing_is_left(cluster)
     assert user.trials(out) == before
 
-    ended = user.allocated(ONE_CPU_ON_EACH, *again, "--set", "measure.deadline_s=1")
-    assert ended.returncode == 3, ended.stderr
-    assert [trial["status"] for trial in user.trials(out)] == ["ok", "ok", "timed_out"]
-    assert user.trials(out)[:2] == before
+    # kill -9 of a task, which ends its rank: that is the trial's own affair.
+    with user.resumed(scenario, out) as salloc:
+        user.ranks(1)[0].parent().kill()
+    assert salloc.returncode == 3
+    *kept, lost = user.trials(out)
+    assert kept == before
+    assert (lost["status"], lost["reason"]) == ("failed", "srun: error: n2: task 1: Killed")
+    nothing_is_left(cluster)
