@@ -92,7 +92,7 @@ class SlurmLauncher(Launcher):
         """The nodes of the allocation, with the same software, and with the data where they cannot see it."""
         nodes = self._look(sorted({corpus.path for corpus in campaign.corpora.values()}))
         by_name = dict(zip(self._nodes, nodes, strict=True))
-        _require_same_software(by_name)
+        require_same_software(by_name)
         for name, node in by_name.items():
             for path in node.lacks:
                 copy_to_node(Path(path), name)
@@ -184,7 +184,7 @@ class Revoked(Interrupted):
         return f"{self._what}{self.advice}"
 
 
-def _require_same_software(nodes: Mapping[str, NodeReport]) -> None:
+def require_same_software(nodes: Mapping[str, NodeReport]) -> None:
     """Raises `UsageError` where nodes would not run the same program."""
     found = {name: _software(Environment.model_validate(node.environment)) for name, node in nodes.items()}
     if len(set(found.values())) > 1:

@@ -85,7 +85,7 @@ class Step:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._srun.wait(patience if self.over else 0)
                 break
-        if self._srun.stdout:
+        if self.over and self._srun.stdout:
             self._srun.stdout.close()
 
     @property
