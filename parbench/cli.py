@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,9 @@ def run(
         return
     failed = False
     console = _console(stderr=True)
+    if launch.follower:
+        _follow(plans, launch, console)
+        return
     for path, plan in zip(scenarios, plans, strict=True):
         folder = _run_folder(out, results, plan.scenario.name, resume, several=len(plans) > 1)
         console.print(
@@ -243,12 +246,16 @@ def _errors_as_sentences() -> Iterator[None]:
         click.echo(f"\n{stop}", err=True)
         sys.exit(stop.exit_code)
     except Exception as error:
-        from parbench.errors import BaselineError, NothingMeasuredError, ParbenchError
+        from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
 
         if not isinstance(error, ParbenchError):
             raise
         click.echo("\n".join(_plain(line) for line in str(error).splitlines()), err=True)
-        codes = {BaselineError: EXIT_NO_BASELINE, NothingMeasuredError: EXIT_CELL_FAILED}
+        codes = {
+            BaselineError: EXIT_NO_BASELINE,
+            NothingMeasuredError: EXIT_CELL_FAILED,
+            LostNodeError: EXIT_CELL_FAILED,
+        }
         sys.exit(codes.get(type(error), EXIT_BAD_USAGE))
 
 
@@ -271,6 +278,20 @@ def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
     from parbench.launch.choice import choose
 
     return choose(name, Site(**site), lambda text: click.echo(text, err=True))
+
+
+def _follow(plans: "Sequence[Plan]", launch: "Launcher", console: "Console") -> None:
+    """Takes part in campaigns that another node leads, and keeps nothing here."""
+    from parbench.run import follow_campaign
+
+    try:
+        launch.start()
+        for plan in plans:
+            console.print(f"Taking part in {_plain(plan.scenario.name)}; node 0 keeps the results", markup=False)
+            assert launch.follower is not None  # noqa: S101 - for mypy: that is why it is called
+            follow_campaign(plan, launch.follower)
+    finally:
+        launch.close()
 
 
 def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine: "Machine") -> "Plan":

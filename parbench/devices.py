@@ -78,6 +78,10 @@ class Machine:
         first = device % shares * cores_per_device
         return tuple(cpu for core in self.cores[first : first + cores_per_device] for cpu in core)
 
+    def shares(self, devices: int, cores_per_device: int = 1) -> tuple[tuple[int, ...], ...]:
+        """The logical CPUs of each of the first CPU devices of a node."""
+        return tuple(self.share(index, cores_per_device) for index in range(devices))
+
 
 def detect() -> Machine:
     """The cores and accelerators that this process may use, read from the kernel and from NVML."""

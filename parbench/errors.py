@@ -62,5 +62,9 @@ class NothingMeasuredError(ParbenchError):
     """There is no measurement to keep or to judge."""
 
 
+class LostNodeError(ParbenchError):
+    """Node 0, which leads the campaign, is gone."""
+
+
 class LaunchError(ParbenchError):
     """Processes could not be started at all."""

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from parbench.cells import Cell, Plan, plainly
-from parbench.devices import Devices, Machine
+from parbench.devices import Devices
 from parbench.environment import Environment, differences
 from parbench.errors import ResultsError
-from parbench.launch.base import Campaign, Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
 from parbench.results.store import RUN_FILE, Run, Store, read_run
@@ -68,8 +68,7 @@ def run_campaign(
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
     corpora, every = prepare_corpora(plan), schedule(plan)
-    agreed = Campaign(scenario=plan.scenario.resolved(), corpora=corpora)
-    with Store.locked(folder) as store, launcher.gathered(agreed) as nodes:
+    with Store.locked(folder) as store, launcher.gathered(_campaign(plan, corpora)) as nodes:
         environment = launcher.environment(nodes)
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
@@ -84,6 +83,11 @@ def run_campaign(
                 store.append(trial)
                 progress.ends(task.cell.record, trial)
     return read_run(folder)
+
+
+def follow_campaign(plan: Plan, follower: Follower) -> None:
+    """Takes part in a campaign that another node leads, with this node's own copy of scenario and data."""
+    follower.follow(_campaign(plan, prepare_corpora(plan)))
 
 
 def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
@@ -156,7 +160,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         devices=devices.count,
         nodes=devices.nodes,
         threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
-        cores=cores_of(plan.machine, devices.per_node * on_cpu, devices_spec.cores_per_device),
+        cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,
@@ -170,11 +174,6 @@ def code_of(plan: Plan) -> str:
     """The digest of all code that measures this plan's cells."""
     strategies = [STRATEGIES[cell.strategy.name] for cell in plan.cells]
     return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.cells)])
-
-
-def cores_of(machine: Machine, devices: int, cores_per_device: int) -> tuple[tuple[int, ...], ...]:
-    """The logical CPUs of each of the devices that ranks use of a node."""
-    return tuple(machine.share(index, cores_per_device) for index in range(devices))
 
 
 def new_folder(results: Path, name: str) -> Path:
@@ -236,6 +235,10 @@ def _what_changed(before: RunRecord, now: RunRecord) -> str:
     told = [f"{field} was {old}, is {new}" for field, old, new in changed]
     told += ["the code that measures has changed"] * (before.code != now.code)
     return "; ".join(told) or "they are from another environment, or by other code"
+
+
+def _campaign(plan: Plan, corpora: dict[str, Corpus]) -> Campaign:
+    return Campaign(scenario=plan.scenario.resolved(), folder=plan.folder, corpora=corpora, machine=plan.machine)
 
 
 def run_record(

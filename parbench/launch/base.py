@@ -43,10 +43,22 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """What all nodes must agree on before the first trial: the scenario as resolved, and the data by workload."""
+    """A campaign as this node knows it. All nodes must agree on the scenario and the data.
+
+    `scenario` is resolved, `folder` its own; `corpora` are the data by workload.
+    """
 
     scenario: dict[str, Any]
+    folder: Path
     corpora: dict[str, Corpus]
+    machine: Machine
+
+    def here(self, assignment: Assignment) -> Assignment:
+        """The assignment with what differs from node to node: cores, and where scenario and data lie."""
+        corpora = {corpus.sha256: corpus for corpus in self.corpora.values()}
+        cores = self.machine.shares(len(assignment.cores), self.scenario["devices"]["cores_per_device"])
+        corpus = corpora[assignment.corpus.sha256]
+        return assignment.model_copy(update={"cores": cores, "folder": str(self.folder.resolve()), "corpus": corpus})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +93,8 @@ class Launcher(ABC):
     """
 
     name: ClassVar[str]
+    follower: "Follower | None" = None
+    """Set where another node leads the campaign, and this one does what it says."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,6 +146,14 @@ class Launcher(ABC):
         """Ends what serves launches, and any rank that still runs."""
 
 
+class Follower(ABC):
+    """A node's part in a campaign that another node leads."""
+
+    @abstractmethod
+    def follow(self, campaign: Campaign) -> None:
+        """Takes part until the campaign is over. Raises `UsageError` where the nodes do not agree."""
+
+
 def prepare_folder(folder: Path, assignment: Assignment) -> None:
     """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
     with writing(folder):
@@ -165,11 +187,11 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
     waited for the first two report errors of their own.
     """
     known = {record.rank: record for record in ranks}
+    if outcome.reason:
+        return "timed_out" if outcome.timed_out else "failed", outcome.reason
     if outcome.timed_out:
         laggard = _laggard(len(outcome.exit_codes), known)
         return "timed_out", f"still running after {outcome.wall_s:.1f} s; {laggard}"
-    if outcome.reason:
-        return "failed", outcome.reason
     for rank, code in enumerate(outcome.exit_codes):
         record = known.get(rank)
         # A rank that has told its error may still crash on its way out, and NCCL's watchdog aborts those that wait
@@ -206,11 +228,17 @@ def log_tail(folder: Path, ranks: int) -> str:
     """The end of every rank's output."""
     parts = []
     for rank in range(ranks):
-        path = folder / f"rank{rank}.log"
-        text = path.read_text(errors="replace").strip() if path.is_file() else ""
+        text = log_end(folder, rank)
         if text:
-            parts.append(f"[rank {rank}]\n{text[-LOG_TAIL_CHARACTERS:]}")
+            parts.append(f"[rank {rank}]\n{text}")
     return "\n".join(parts)
+
+
+def log_end(folder: Path, rank: int) -> str:
+    """The end of a rank's output; nothing where there is none."""
+    path = folder / f"rank{rank}.log"
+    text = path.read_text(errors="replace").strip() if path.is_file() else ""
+    return text[-LOG_TAIL_CHARACTERS:]
 
 
 def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:

@@ -1,8 +1,7 @@
 """The local launcher: a fresh process for every rank of every trial, forked from a server that has torch imported.
 
-The fork server only imports: it never runs an operator and never touches CUDA, so every rank starts clean. Ranks live
-in sessions of their own, so that ending one also ends what it started. Should parbench itself be killed, the kernel
-ends the ranks with the fork server, and the guard (`parbench.launch.guard`) ends what they had started.
+Ranks live in sessions of their own, so that ending one also ends what it started. Should parbench itself be killed, the
+kernel ends the ranks with the fork server, and the guard (`parbench.launch.guard`) ends what they had started.
 """
 
 import contextlib
@@ -13,20 +12,19 @@ import resource
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from multiprocessing import connection, forkserver, get_context
+from collections.abc import Mapping
+from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import psutil
 
 from parbench.launch.base import Launcher, Outcome
+from parbench.launch.forks import ForkServer
 
 HOST = "127.0.0.1"
-GUARD = Path(__file__).parent / "guard.py"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 VICTIMS_GRACE_S = 1.0
 TERMINATION_GRACE_S = 2.0
@@ -38,31 +36,21 @@ class LocalLauncher(Launcher):
     name = "local"
 
     def __init__(self) -> None:
-        self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["parbench.measure.preload"])
+        self._forks = ForkServer()
         self._running: list[ForkServerProcess] = []
-        self._guard: subprocess.Popen[str] | None = None
-        self._ready = False
 
     def start(self) -> None:
         """Begins importing torch in the fork server, without waiting for it."""
-        # One thread in the server: forking a process with several is what deadlocks. GPUs are numbered as NVML does.
-        with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", CUDA_DEVICE_ORDER="PCI_BUS_ID"):
-            forkserver.ensure_running()
-        if self._guard is None:
-            # In a session of its own, out of reach of what is typed in the terminal.
-            self._guard = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
-                [sys.executable, "-I", "-S", GUARD], stdin=subprocess.PIPE, text=True, start_new_session=True
-            )
+        self._forks.start()
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
         """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
-        self._await_server()
+        self._forks.ready()
         started = time.monotonic()
         with socket.create_server((HOST, 0), backlog=processes) as listener:
             port = listener.getsockname()[1]
             self._running = [
-                self._context.Process(
+                self._forks.context.Process(
                     target=run_rank,
                     args=(folder, _torchrun_variables(rank, processes, port), None if rank else listener),
                 )
@@ -71,7 +59,7 @@ class LocalLauncher(Launcher):
             try:
                 for process in self._running:
                     process.start()
-                    self._tell_guard(f"+{process.pid}")
+                    self._forks.guard(process.pid)
                 timed_out = not self._wait(started + deadline_s)
                 exit_codes = tuple(process.exitcode for process in self._running)
             finally:
@@ -81,19 +69,7 @@ class LocalLauncher(Launcher):
     def close(self) -> None:
         """Ends ranks that still run. The fork server ends with this process."""
         self._end_all()
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.communicate()
-
-    def _await_server(self) -> None:
-        """Until the server has imported all that ranks need: no trial's time is spent on that."""
-        self.start()
-        if not self._ready:
-            first = self._context.Process(target=os.getpid)
-            first.start()
-            first.join()
-            first.close()
-            self._ready = True
+        self._forks.close()
 
     def _wait(self, deadline: float) -> bool:
         """Waits for all ranks; once one has failed the others, who may wait for it, get a moment. False: too late."""
@@ -115,39 +91,30 @@ class LocalLauncher(Launcher):
     def _end_all(self) -> None:
         """Has the ranks that are left write their stacks into their logs, then ends all with their children."""
         left = [process for process in self._running if process.pid and process.is_alive()]
-        emigrants = [child for process in left for child in _emigrants(process.pid or 0)]
+        emigrants = [child for process in left for child in emigrants_of(process.pid or 0)]
         for process in left:
-            _signal_session(process, signal.SIGABRT)
+            signal_session(process, signal.SIGABRT)
         until = time.monotonic() + TERMINATION_GRACE_S
         while left and (remaining := until - time.monotonic()) > 0:
             connection.wait([process.sentinel for process in left], timeout=remaining)
             left = [process for process in left if process.is_alive()]
         for process in self._running:
             if process.pid:
-                _signal_session(process, signal.SIGKILL)
+                signal_session(process, signal.SIGKILL)
                 process.join()
-                self._tell_guard(f"-{process.pid}")
+                self._forks.unguard(process.pid)
                 process.close()
         for child in emigrants:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         self._running = []
 
-    def _tell_guard(self, line: str) -> None:
-        if self._guard and self._guard.stdin:
-            with contextlib.suppress(BrokenPipeError):  # somebody has ended it; the kernel still ends the ranks
-                print(line, file=self._guard.stdin, flush=True)
-
 
 def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> None:
     """The life of a rank in its new process."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _log_to(folder / f"rank{variables['RANK']}.log")
+    stand_alone(folder / f"rank{variables['RANK']}.log")
     os.environ.update(variables)
-    layout = _random_memory_layout()
+    layout = random_memory_layout()
 
     from parbench.measure.worker import work
 
@@ -157,6 +124,15 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
     sys.stderr.flush()
     # Taking an interpreter with torch apart costs a tenth of a second, and all is written.
     os._exit(code)
+
+
+def stand_alone(log: Path) -> None:
+    """Gives a new process a session and a log of its own, and has it end with the process that forked it."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _log_to(log)
 
 
 def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
@@ -173,7 +149,7 @@ def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
     }
 
 
-def _random_memory_layout() -> tuple[mmap.mmap, bytearray]:
+def random_memory_layout() -> tuple[mmap.mmap, bytearray]:
     """Gaps of random size, never touched, that move all that a rank allocates afterwards.
 
     Forked ranks share the server's addresses, so a cell would meet the same alignment in every round: with identical
@@ -192,7 +168,7 @@ def _log_to(path: Path) -> None:
     os.close(descriptor)
 
 
-def _emigrants(pid: int) -> list[psutil.Process]:
+def emigrants_of(pid: int) -> list[psutil.Process]:
     """What a rank started that has left its session."""
     try:
         return [child for child in psutil.Process(pid).children(recursive=True) if os.getsid(child.pid) != pid]
@@ -200,7 +176,7 @@ def _emigrants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _signal_session(process: ForkServerProcess, number: signal.Signals) -> None:
+def signal_session(process: ForkServerProcess, number: signal.Signals) -> None:
     """Signals a rank and what it started; a rank too young to have its session is signalled alone."""
     pid = process.pid or 0
     try:
@@ -209,17 +185,3 @@ def _signal_session(process: ForkServerProcess, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             if process.is_alive():
                 os.kill(pid, number)
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

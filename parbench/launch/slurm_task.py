@@ -3,6 +3,7 @@
 The end of its input, even by `kill -9` of the launcher, ends the rank, and so does SLURM's SIGTERM.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,8 +13,10 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from parbench.launch.base import LOG_TAIL_CHARACTERS
-from parbench.launch.local import HOST, TERMINATION_GRACE_S, run_rank
+from parbench.launch.local import HOST, TERMINATION_GRACE_S, emigrants_of, run_rank
 from parbench.launch.node import network_variables
 from parbench.launch.slurm_messages import Ended, Meeting, Ready, own_address, parts, tell
 from parbench.launch.slurm_node import granted
@@ -50,9 +53,7 @@ def main() -> None:
 
 def on_this_node(assignment: Assignment) -> Assignment:
     """The assignment with this node's own cores: SLURM may have granted others than on the first."""
-    machine, each = granted(), assignment.threads
-    cores = tuple(machine.share(index, each) for index in range(len(assignment.cores)))
-    return assignment.model_copy(update={"cores": cores})
+    return assignment.model_copy(update={"cores": granted().shares(len(assignment.cores), assignment.threads)})
 
 
 def torchrun_variables(slurm: Mapping[str, str], meeting: Meeting) -> dict[str, str]:
@@ -101,11 +102,15 @@ def _live(rank: int, folder: Path, variables: Mapping[str, str], listener: socke
     told_to_end = False
     while not told_to_end and not _has_ended(child):
         told_to_end = signal.sigwait(WAKING) == signal.SIGTERM
+    emigrants = emigrants_of(child) if told_to_end else []
     if told_to_end:
         _signal(child, signal.SIGABRT)  # its stacks come into its log
         signal.sigtimedwait({signal.SIGCHLD}, TERMINATION_GRACE_S)
     # It is not reaped yet, so its number cannot be another's: whatever it started ends with it.
     _signal(child, signal.SIGKILL)
+    for emigrant in emigrants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            emigrant.kill()
     _, status = os.waitpid(child, 0)
     code = None if told_to_end else os.waitstatus_to_exitcode(status)
     return Ended(rank=rank, exit_code=code, interrupted=told_to_end and not input_ended.is_set())

@@ -229,7 +229,7 @@ class NodeRecord(Spec):
     `interface` has the node's `address`; `interface_mbit` is its speed as the kernel tells it, `shaped_mbit` the rate
     that traffic control limits it to (both Mbit/s); `gpu_links` as in the environment. `machine` is the same for nodes
     that are only parts of one machine, such as network namespaces; `clock_offset_s` is how far the node's clock is
-    ahead of the first node's.
+    ahead of the first node's, and `differs` names what else is not as there, by its field of the environment.
     """
 
     node: int
@@ -241,6 +241,7 @@ class NodeRecord(Spec):
     gpu_links: dict[str, str] = Field(default_factory=dict)
     machine: str
     clock_offset_s: float = 0.0
+    differs: tuple[str, ...] = ()
 
     @property
     def link(self) -> str:

@@ -1,0 +1,89 @@
+"""A node that follows: it takes part in the trials of a campaign that node 0 leads, and keeps nothing."""
+
+import tempfile
+from multiprocessing import connection
+from pathlib import Path
+
+from parbench.errors import LostNodeError, UsageError
+from parbench.launch.agent import Agent
+from parbench.launch.base import Campaign, Follower, prepare_folder
+from parbench.launch.forks import ForkServer
+from parbench.launch.greeting import greet
+from parbench.launch.link import SILENCE_S, Link, LinkError, connect
+from parbench.launch.messages import Order, Over, Report, Welcome
+from parbench.launch.node import network_variables
+
+MARGIN_S = 5.0
+
+
+class NodeFollower(Follower):
+    """Node number `node`, which finds node 0 at `host` and `port`."""
+
+    def __init__(self, forks: ForkServer, node: int, host: str, port: int, timeout_s: float) -> None:
+        self._forks = forks
+        self._node = node
+        self._where = (host, port)
+        self._timeout_s = timeout_s
+
+    def follow(self, campaign: Campaign) -> None:
+        """Takes part until node 0 says that it is over; a connection that broke is made again."""
+        self._forks.ready()
+        link = self._join(campaign, self._timeout_s)
+        while True:
+            try:
+                self._serve(link, campaign)
+            except LinkError as error:
+                broken = error
+            else:
+                return
+            finally:
+                link.close()
+            try:
+                # Who has hung up is gone, or has lost sight of this node for a moment.
+                link = self._join(campaign, SILENCE_S if broken.hung_up else self._timeout_s)
+            except UsageError:
+                raise LostNodeError(f"node 0 {broken} before the campaign was over, and is gone") from None
+
+    def _join(self, campaign: Campaign, patience_s: float) -> Link:
+        place = "{}:{}".format(*self._where)
+        try:
+            link = connect(*self._where, patience_s)
+        except LinkError as error:
+            raise UsageError(
+                f"the rendezvous {place} cannot be reached within {patience_s:.0f} s: {error}; "
+                "is node 0 running there, with the same --rendezvous?"
+            ) from None
+        try:
+            link.send(greet(campaign, self._node, link.address))
+            refusal = link.expect(Welcome, self._timeout_s + MARGIN_S).refusal
+        except LinkError as error:
+            link.close()
+            raise UsageError(f"the rendezvous {place} does not answer as node 0 of parbench does: it {error}") from None
+        if refusal:
+            link.close()
+            raise UsageError(refusal)
+        return link
+
+    def _serve(self, link: Link, campaign: Campaign) -> None:
+        """Takes part in trial after trial. `LinkError` where the link breaks."""
+        while True:
+            message = link.message()
+            if isinstance(message, Over):
+                if message.reason:
+                    raise LostNodeError(f"node 0 has ended the campaign: {message.reason}")
+                return
+            if isinstance(message, Order):
+                link.send(self._take_part(link, message, campaign))
+
+    def _take_part(self, link: Link, order: Order, campaign: Campaign) -> Report:
+        """Runs this node's ranks of a trial until they have ended, or node 0 says so, or the link or time runs out."""
+        with tempfile.TemporaryDirectory(prefix=f"parbench-node{self._node}-") as scratch:
+            folder = Path(scratch)
+            prepare_folder(folder, campaign.here(order.assignment))
+            agent = Agent(self._forks, folder, order, self._node, network_variables(link.address))
+            try:
+                # Whatever node 0 has to say now, also that it is gone, means the end of this trial.
+                connection.wait([agent.fileno(), link.fileno()], order.deadline_s + MARGIN_S)
+            finally:
+                report = agent.report()
+            return report

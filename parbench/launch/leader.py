@@ -1,0 +1,142 @@
+"""Node 0's side of a campaign on several nodes: it gathers the others, keeps their links, and has them take part."""
+
+import socket
+import time
+from typing import NoReturn
+
+from pydantic import BaseModel
+
+from parbench.errors import UsageError
+from parbench.launch.greeting import disagreement, noted, parse_greeting, version_mismatch
+from parbench.launch.link import Link, LinkError
+from parbench.launch.messages import Greeting, Over, Report, Welcome
+from parbench.results.trial import NodeRecord
+
+GREETING_S = 5.0
+
+
+class Leader:
+    """The nodes that follow, by rank. One that is lost may come back: it is admitted between two trials."""
+
+    def __init__(self, listener: socket.socket, ours: Greeting) -> None:
+        self._listener = listener
+        self._ours = ours
+        self._sessions: dict[int, str] = {}
+        self._losses: dict[int, str] = {}
+        self._gathered = False
+        self.links: dict[int, Link] = {}
+        self.records: dict[int, NodeRecord] = {0: ours.record}
+        self.address = ours.record.address
+
+    def gather(self, timeout_s: float) -> None:
+        """Waits for all nodes. Raises `UsageError`, there as here, where they do not agree or one is missing."""
+        deadline = time.monotonic() + timeout_s
+        while missing := [node for node in range(self._ours.nodes) if node not in self.records]:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._admit(left):
+                here = ", ".join(f"{node} ({record.host})" for node, record in sorted(self.records.items()))
+                self.refuse(
+                    f"node rank {', '.join(map(str, missing))} of {self._ours.nodes} did not come to the rendezvous "
+                    f"within {timeout_s:.0f} s; there are {here}"
+                )
+        self.tell(Welcome())
+        self._gathered = True
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Tells everybody why there will be no campaign."""
+        self.tell(Welcome(refusal=reason))
+        raise UsageError(reason)
+
+    def tell(self, message: BaseModel) -> None:
+        """Says the same to all that are there; one that is gone is lost."""
+        for node in list(self.links):
+            self.send(node, message)
+
+    def send(self, node: int, message: BaseModel) -> None:
+        """Says something to one node; if it is gone, it is lost."""
+        try:
+            self.links[node].send(message)
+        except LinkError as error:
+            self.lose(node, str(error))
+
+    def report(self, node: int, run_id: str, timeout_s: float | None = None) -> Report | None:
+        """What a node says of a trial; None where it is lost, or still has something to say of an earlier one."""
+        try:
+            told = self.links[node].expect(Report, timeout_s)
+        except LinkError as error:
+            self.lose(node, str(error))
+            return None
+        return told if told.run_id == run_id else None
+
+    def lose(self, node: int, why: str) -> None:
+        """Gives a node up until it comes back."""
+        self.links.pop(node).close()
+        self._losses[node] = why
+
+    def lost(self, nodes: int) -> str | None:
+        """Which of the first `nodes` nodes are lost, and why; those that have come back are admitted first."""
+        while self._admit(0):
+            pass
+        gone = [node for node in range(1, nodes) if node not in self.links]
+        return "; ".join(self.told(node) for node in gone) or None
+
+    def told(self, node: int) -> str:
+        """A sentence on a node that is lost."""
+        return f"node {node} ({self.records[node].host}) was lost: {self._losses.get(node, 'it did not answer')}"
+
+    def close(self, reason: str | None) -> None:
+        """Lets the others go."""
+        self.tell(Over(reason=reason))
+        for link in self.links.values():
+            link.close()
+        self._listener.close()
+
+    def _admit(self, timeout_s: float) -> bool:
+        """Lets in whoever calls next; False where nobody does in time."""
+        self._listener.settimeout(timeout_s)
+        try:
+            connected, _ = self._listener.accept()
+        except (TimeoutError, BlockingIOError):
+            return False
+        link = Link(connected)
+        try:
+            theirs = self._examined(link)
+        except LinkError:
+            # Something else than a node of parbench, or one that is gone already: the next one may be right.
+            link.close()
+            return True
+        if theirs is not None:
+            self._losses.pop(theirs.node, None)
+            if theirs.node in self.links:
+                self.links[theirs.node].close()
+            self.links[theirs.node] = link
+            self._sessions[theirs.node] = theirs.session
+            self.records[theirs.node] = noted(self._ours, theirs)
+        return True
+
+    def _examined(self, link: Link) -> Greeting | None:
+        """The greeting of a node that can take part; None of one that was told why it cannot."""
+        raw = link.receive(GREETING_S)
+        reason, theirs = version_mismatch(self._ours, raw), None
+        if reason is None:
+            theirs = parse_greeting(raw)
+            reason = disagreement(self._ours, theirs)
+        if reason is None and theirs is not None and self._is_taken(theirs):
+            reason = f"node rank {theirs.node} is taken by {self.records[theirs.node].host}; give every node its own"
+            self._turn_away(link, reason)
+            return None
+        if reason is None:
+            if self._gathered:
+                link.send(Welcome())
+            return theirs
+        self._turn_away(link, reason)
+        if not self._gathered:
+            self.refuse(reason)
+        return None
+
+    def _is_taken(self, theirs: Greeting) -> bool:
+        return theirs.node in self.links and self._sessions[theirs.node] != theirs.session
+
+    def _turn_away(self, link: Link, reason: str) -> None:
+        link.send(Welcome(refusal=reason))
+        link.close()

@@ -1,0 +1,77 @@
+"""What nodes say to each other. All of it is JSON, and checked against these types before it is believed."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from parbench.environment import Environment
+from parbench.results.trial import Assignment, NodeRecord, RankRecord
+from parbench.scenario import Spec
+
+
+class Greeting(Spec):
+    """Who a node is, and what it must have in common with node 0.
+
+    `session` is drawn once a process, so that a node that comes back is known; `scenario` and `corpora` are digests;
+    `devices` how many of each kind there are; `time` is the node's clock as it sends this, in seconds.
+    """
+
+    kind: Literal["greeting"] = "greeting"
+    node: int
+    nodes: int
+    session: str
+    parbench: str
+    torch: str | None
+    scenario: str
+    corpora: dict[str, str]
+    devices: dict[str, int]
+    record: NodeRecord
+    environment: Environment
+    time: float
+
+
+class Welcome(Spec):
+    """Node 0's answer to a greeting, once all nodes are there; `refusal` says why not."""
+
+    kind: Literal["welcome"] = "welcome"
+    refusal: str | None = None
+
+
+class Order(Spec):
+    """Take part in a trial: launch `processes` ranks under node 0's agent, which listens at `endpoint`."""
+
+    kind: Literal["order"] = "order"
+    assignment: Assignment
+    run_id: str
+    endpoint: str
+    processes: int
+    deadline_s: float
+
+
+class End(Spec):
+    """End what is left of the trial, and report."""
+
+    kind: Literal["end"] = "end"
+
+
+class Report(Spec):
+    """What became of a node's ranks in a trial, by rank; `exit_codes` as in `Outcome`."""
+
+    kind: Literal["report"] = "report"
+    run_id: str
+    exit_codes: dict[int, int | None]
+    ranks: dict[int, RankRecord] = Field(default_factory=dict)
+    logs: dict[int, str] = Field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def fine(self) -> bool:
+        """Whether every rank ended well."""
+        return self.reason is None and not any(self.exit_codes.values()) and None not in self.exit_codes.values()
+
+
+class Over(Spec):
+    """The campaign is over; `reason` where it was cut short."""
+
+    kind: Literal["over"] = "over"
+    reason: str | None = None

@@ -1,0 +1,127 @@
+"""Several hosts on this machine: network namespaces on a switch, each with its own name, link rate, CPUs and folder.
+
+They share a kernel and its cores. What is emulated is the network between them, and that their folders are not shared.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+PORT = 29400
+PARBENCH = (sys.executable, "-m", "parbench")
+# A name of its own for the host, on its own CPUs, and then whatever is to run there.
+ENTER = 'hostname "$1"; shift; exec taskset --cpu-list "$@"'
+
+
+class Host:
+    """One of them."""
+
+    def __init__(self, namespace: str, number: int, folder: Path, cpu: int) -> None:
+        self.namespace, self.name, self.address = namespace, f"host{number}", f"10.77.0.{number + 1}"
+        self.folder, self.cpu = folder, cpu
+        folder.mkdir()
+
+    def start(self, *command: object) -> subprocess.Popen[str]:
+        """Starts a program there, in the host's own folder and in a session of its own."""
+        enter = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", ENTER, "sh", self.name]
+        return subprocess.Popen(
+            [*enter, str(self.cpu), *map(str, command)],
+            cwd=self.folder,
+            env={**os.environ, "PARBENCH_CACHE": str(self.folder / "cache")},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def cut(self) -> None:
+        """Unplugs its cable."""
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "down")
+
+    def mend(self) -> None:
+        """Plugs it in again."""
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+
+    def processes(self) -> list[int]:
+        """The ids of all processes there."""
+        return [int(pid) for pid in run("ip", "netns", "pids", self.namespace).split()]
+
+
+@contextlib.contextmanager
+def hosts(count: int, folder: Path, rate: str | None = None) -> Iterator[list[Host]]:
+    """So many hosts, whose links let `rate` through, such as `50mbit`. Raises `LookupError` where there can be none."""
+    require_namespaces()
+    token = f"pb{secrets.token_hex(3)}"
+    switch, names = f"{token}-switch", [f"{token}-{number}" for number in range(count)]
+    try:
+        run("ip", "netns", "add", switch)
+        run("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
+        run("ip", "-n", switch, "link", "set", "bridge", "up")
+        cpus = sorted(os.sched_getaffinity(0))
+        found = [Host(name, n, folder / f"host{n}", cpus[n % len(cpus)]) for n, name in enumerate(names)]
+        for number, host in enumerate(found):
+            _plug_in(host, switch, f"port{number}", rate)
+        yield found
+    finally:
+        for name in [*names, switch]:
+            for pid in _quietly("ip", "netns", "pids", name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _quietly("ip", "netns", "del", name)
+
+
+def together(
+    found: Sequence[Host], *arguments: object, each: Sequence[Sequence[object]] = ()
+) -> list[subprocess.Popen[str]]:
+    """Starts the same `parbench` command on all of them, the first being node 0; `each` adds what differs."""
+    where = ["--launcher", "torchrun", "--nodes", len(found), "--rendezvous", f"{found[0].address}:{PORT}"]
+    return [
+        host.start(*PARBENCH, "run", *arguments, *where, "--node-rank", rank, *(each[rank] if each else ()))
+        for rank, host in enumerate(found)
+    ]
+
+
+def require_namespaces() -> None:
+    """Raises `LookupError` with the reason where there are no network namespaces; installs iproute2 if need be."""
+    if os.geteuid():
+        raise LookupError("network namespaces need root")
+    if not (shutil.which("ip") and shutil.which("tc")):
+        apt = shutil.which("apt-get")
+        if apt is None or subprocess.run([apt, "install", "--yes", "iproute2"], capture_output=True).returncode:
+            raise LookupError("there is no iproute2, and it cannot be installed")
+    probe = f"pb{secrets.token_hex(3)}"
+    try:
+        run("ip", "netns", "add", probe)
+        run("ip", "-n", probe, "link", "add", "probe", "type", "veth", "peer", "name", "probe2")
+        run("ip", "netns", "exec", probe, "tc", "qdisc", "add", "dev", "probe", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "50ms")  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        raise LookupError(f"this machine does not allow network namespaces: {error.stderr.strip()}") from None
+    finally:
+        _quietly("ip", "netns", "del", probe)
+
+
+def run(*command: object) -> str:
+    """What a command prints."""
+    return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
+
+
+def _plug_in(host: Host, switch: str, port: str, rate: str | None) -> None:
+    run("ip", "netns", "add", host.namespace)
+    run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+    run("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
+    run("ip", "-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
+    for device in ("lo", "eth0"):
+        run("ip", "-n", host.namespace, "link", "set", device, "up")
+    if rate:
+        tbf = ("tbf", "rate", rate, "burst", "256kb", "latency", "50ms")
+        run("ip", "netns", "exec", host.namespace, "tc", "qdisc", "add", "dev", "eth0", "root", *tbf)
+
+
+def _quietly(*command: str) -> str:
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
