@@ -110,8 +110,7 @@ class SlurmLauncher(Launcher):
             lost = step.over and len(step.ended) < processes
         finally:
             self.close()
-            for (rank, kind), content in step.files.items():
-                (folder / f"rank{rank}.{kind}").write_bytes(content)
+            step.keep_files(folder)
         if lost or any(end.interrupted for end in step.ended.values()):
             self._require_allocation(lost=lost)
         ended = [step.ended.get(rank) for rank in range(processes)]
@@ -163,6 +162,7 @@ class SlurmLauncher(Launcher):
                     raise LaunchError(f"parbench cannot be started on {', '.join(missing)}: {step.complaint}")
             finally:
                 self.close()
+        self._nodes = [step.ready[rank].node for rank in range(count)]
         self._reports = [NodeReport.model_validate_json(bytes(step.files[rank, "json"])) for rank in range(count)]
         return self._reports
 

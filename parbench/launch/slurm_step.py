@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from parbench.errors import LaunchError
 from parbench.launch.slurm_commands import asked, step_command, step_environment
 from parbench.launch.slurm_messages import MESSAGE, Ended, FileKind, Part, Ready, content_of
+from parbench.results.files import opened, writing
 
 # A task that is told to end gives its rank two seconds.
 ENDING_S = 5.0
@@ -39,7 +40,7 @@ class Step:
         self.over = False
         self._log = log
         self._messages: queue.SimpleQueue[Ready | Part | Ended | None] = queue.SimpleQueue()
-        with log.open("wb") as output:
+        with writing(log.parent), opened(log, "wb") as output:
             # In a session of its own: Ctrl-C is for parbench, which ends the step in order.
             self._srun = subprocess.Popen(  # noqa: S603 - a list of arguments, and no shell
                 step_command(nodes, tasks, [sys.executable, "-P", "-m", *module]),
@@ -87,6 +88,13 @@ class Step:
                 break
         if self.over and self._srun.stdout:
             self._srun.stdout.close()
+
+    def keep_files(self, folder: Path) -> None:
+        """Puts what the ranks left where a launcher's caller looks for it."""
+        with writing(folder):
+            for (rank, kind), content in self.files.items():
+                with opened(folder / f"rank{rank}.{kind}", "xb") as file:
+                    file.write(content)
 
     @property
     def complaint(self) -> str:

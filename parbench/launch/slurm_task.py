@@ -92,9 +92,12 @@ def _live(rank: int, folder: Path, variables: Mapping[str, str], listener: socke
     signal.pthread_sigmask(signal.SIG_BLOCK, WAKING)
     child = os.fork()
     if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAKING)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-        run_rank(folder, variables, listener)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WAKING)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+            run_rank(folder, variables, listener)
+        finally:
+            os._exit(1)
     if listener:
         listener.close()
     input_ended = threading.Event()

@@ -69,7 +69,7 @@ def require_slurm() -> None:
         raise LookupError("SLURM is not installed, and there is no apt-get to install it with")
     # Runlevel 1: Debian would start the daemons of the whole machine, whose configuration is nobody's business here.
     ended = subprocess.run(
-        ["apt-get", "install", "-y", "-q", "--no-install-recommends", *PACKAGES],
+        ["apt-get", "install", "-y", "-q", "-o", "DPkg::Lock::Timeout=200", "--no-install-recommends", *PACKAGES],
         env={**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"},
         capture_output=True,
         text=True,
