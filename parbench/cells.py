@@ -53,15 +53,27 @@ class Plan:
         return replace(self, cells=chosen)
 
 
+def read_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario at `path`, for machines that are not known yet. Raises `ScenarioError` with every mistake."""
+    draft = _draft(path, overrides)
+    if draft.mistakes or draft.scenario is None:
+        raise ScenarioError(draft.mistakes)
+    return draft.scenario
+
+
 def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Plan:
     """The plan of the scenario at `path`. Raises `ScenarioError` with every mistake, also those that only show here."""
-    document = read_document(path).override(overrides)
-    draft = draft_scenario(document, catalogue(), default_name=path.stem, folder=path.parent)
+    draft = _draft(path, overrides)
     scenario = draft.scenario
     cells = tuple(_cells(scenario, machine, draft)) if scenario else ()
     if draft.mistakes or scenario is None:
         raise ScenarioError(draft.mistakes)
     return Plan(scenario=scenario, machine=machine, folder=path.parent, cells=cells)
+
+
+def _draft(path: Path, overrides: Sequence[str]) -> Draft:
+    document = read_document(path).override(overrides)
+    return draft_scenario(document, catalogue(), default_name=path.stem, folder=path.parent)
 
 
 def catalogue() -> Catalogue:

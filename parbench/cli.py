@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from parbench import __version__
+from parbench.batch_options import BatchCommand
 from parbench.check_cli import baseline, check
 from parbench.interrupt import Interrupted, interruptible
 
@@ -72,7 +73,7 @@ cli.add_command(baseline)
 cli.add_command(check)
 
 
-@cli.command()
+@cli.command(cls=BatchCommand)
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
 @_set
 @click.option("--only", metavar="GLOB", help="Measure only the cells whose id matches, such as 'lstm/ddp/*'.")
@@ -82,6 +83,7 @@ cli.add_command(check)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
 @_site
+@click.option("--submit", is_flag=True, help="Hand it to the launcher's batch system; its options follow after --.")
 def run(
     scenarios: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -92,15 +94,28 @@ def run(
     resume: bool,
     dry_run: bool,
     launcher: str | None,
+    submit: bool,
+    batch_options: tuple[str, ...],
     **site: Any,
 ) -> None:
     """Measure every cell of SCENARIO and print the table."""
+    from parbench.cells import read_scenario
+    from parbench.launch.choice import chosen
     from parbench.progress import progress_on
     from parbench.results.store import RUN_FILE
     from parbench.run import run_campaign
+    from parbench.submit import submit_campaign
 
     if rounds is not None:
         overrides = (*overrides, f"measure.rounds={rounds}")
+    if submit:
+        for path in scenarios:
+            name = read_scenario(path, overrides).name
+            folder = _run_folder(out, results, name, resume, several=len(scenarios) > 1).absolute()
+            words = _resume_words(path.absolute(), folder, overrides, only)
+            kind = chosen(launcher, lambda text: click.echo(text, err=True))
+            click.echo(submit_campaign(kind, name, folder, words, batch_options, resume=resume))
+        return
     launch = _launcher(launcher, site)
     plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
     if dry_run:
@@ -113,7 +128,7 @@ def run(
         _follow(plans, launch, console)
         return
     for path, plan in zip(scenarios, plans, strict=True):
-        folder = _run_folder(out, results, plan, resume, several=len(plans) > 1)
+        folder = _run_folder(out, results, plan.scenario.name, resume, several=len(plans) > 1)
         console.print(
             f"Measuring {_plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
         )
@@ -123,7 +138,8 @@ def run(
                 plan, folder, launch, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
             )
         except Interrupted as stop:
-            again = f"; what was measured is kept; go on with: {_resume_command(path, folder, overrides, only)}"
+            command = shlex.join(["parbench", *_resume_words(path, folder, overrides, only)])
+            again = f"; what was measured is kept; go on with: {command}"
             stop.advice = again if (folder / RUN_FILE).exists() else "; nothing was measured"
             raise
         finally:
@@ -285,21 +301,21 @@ def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine
     return found if only is None else found.only(only)
 
 
-def _run_folder(out: Path | None, results: Path, plan: "Plan", resume: bool, *, several: bool) -> Path:
+def _run_folder(out: Path | None, results: Path, name: str, resume: bool, *, several: bool) -> Path:
     from parbench.results.store import latest_of
     from parbench.run import new_folder
 
     if out is not None:
-        return out / new_folder(out, plan.scenario.name).name.partition("-")[2] if several else out
-    unfinished = latest_of(plan.scenario.name, results) if resume else None
-    return unfinished or new_folder(results, plan.scenario.name)
+        return out / new_folder(out, name).name.partition("-")[2] if several else out
+    unfinished = latest_of(name, results) if resume else None
+    return unfinished or new_folder(results, name)
 
 
-def _resume_command(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> str:
-    """What to type to go on with the very same cells."""
+def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> list[str]:
+    """What to tell parbench to go on with the very same cells."""
     sets = [word for override in overrides for word in ("--set", override)]
     chosen = ["--only", only] if only is not None else []
-    return shlex.join(["parbench", "run", str(path), "--resume", "--out", str(folder), *sets, *chosen])
+    return ["run", str(path), "--resume", "--out", str(folder), *sets, *chosen]
 
 
 def _print_plan(plan: "Plan") -> None:

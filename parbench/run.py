@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from parbench.cells import Cell, Plan, plainly
 from parbench.devices import Devices
-from parbench.environment import Environment, capture, differences
+from parbench.environment import Environment, differences
 from parbench.errors import ResultsError
 from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
@@ -69,7 +69,7 @@ def run_campaign(
     """
     corpora, every = prepare_corpora(plan), schedule(plan)
     with Store.locked(folder) as store, launcher.gathered(_campaign(plan, corpora)) as nodes:
-        environment = capture([node.link for node in nodes])
+        environment = launcher.environment(nodes)
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         kept = _kept(folder, record, every, resume)

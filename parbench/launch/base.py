@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, get_args
 from pydantic import ValidationError
 
 from parbench.devices import Machine, detect
+from parbench.environment import Environment, capture
 from parbench.errors import UsageError
 from parbench.registry import Registry
 from parbench.results.files import made, opened, writing
@@ -62,6 +63,16 @@ class Campaign:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Job:
+    """A campaign for a batch system: the command that runs it into `folder`, and the options of the job."""
+
+    name: str
+    folder: Path
+    command: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How the processes of a trial ended.
 
@@ -103,9 +114,18 @@ class Launcher(ABC):
             raise UsageError(f"{', '.join(site.given)}: not for launcher {cls.name}, which uses one machine")
         return cls()
 
+    @classmethod
+    def submit(cls, job: Job, say: Callable[[str], None]) -> str:  # noqa: ARG003 - for overriding
+        """Hands a campaign to a batch system and returns what that calls it; `say` hears what was done."""
+        raise UsageError(f"--submit: launcher {cls.name} has no batch system to submit to")
+
     def machine(self) -> Machine:
         """What there is to launch on."""
         return detect()
+
+    def environment(self, nodes: Sequence[NodeRecord]) -> Environment:
+        """What trials on these nodes are measured in."""
+        return capture([node.link for node in nodes])
 
     def start(self) -> None:  # noqa: B027 - most have nothing to begin
         """Begins what takes a while, without waiting for it."""

@@ -1,0 +1,47 @@
+"""A task of a SLURM step that tells what its node is: one on each node, before anything is planned for them."""
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from parbench.devices import Machine, detect
+from parbench.environment import capture
+from parbench.launch.node import describe
+from parbench.launch.slurm_messages import Ended, Meeting, NodeReport, Ready, own_address, parts, tell
+
+
+def main(files: list[str]) -> None:
+    """Tells of this node; the files are those that ranks will want to read there."""
+    node = int(os.environ["SLURM_NODEID"])
+    machine = granted()
+    environment = capture().model_dump(mode="json")
+    tell(Ready(rank=node, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"]))
+    meeting = Meeting.model_validate_json(sys.stdin.buffer.readline())
+    clock_s = time.time()
+    report = NodeReport(
+        record=describe(node, own_address(meeting)),
+        cores=machine.cores,
+        gpus=machine.gpus,
+        compute_capability=machine.compute_capability,
+        environment=environment,
+        lacks=tuple(file for file in files if not Path(file).is_file()),
+        clock_s=clock_s,
+    )
+    tell(*parts(node, "json", report.model_dump_json().encode()), Ended(rank=node))
+
+
+def granted() -> Machine:
+    """What of this node the job has: where SLURM does not bind, the number of CPUs is all that it says."""
+    machine, left = detect(), int(os.environ["SLURM_CPUS_ON_NODE"])
+    cores: list[tuple[int, ...]] = []
+    for core in machine.cores:
+        left -= len(core)
+        if left >= 0 or not cores:
+            cores.append(core)
+    return replace(machine, cores=tuple(cores))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

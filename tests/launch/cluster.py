@@ -1,0 +1,222 @@
+"""A SLURM of its own on this machine: Debian's daemons with two node names, every file and socket below one folder."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
+PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "scancel"]
+NODES = ["n1", "n2"]
+CPUS_PER_NODE = 2
+
+# Nothing below SLURM's own minute-grained waits is left at its default: tests would wait for them.
+CONFIGURATION = """
+ClusterName=parbench-test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_min_interval=0
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=20
+CompleteWait=0
+EpilogMsgTime=0
+InactiveLimit=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+{nodes}
+PartitionName=normal Nodes=ALL Default=YES MaxTime=60 PriorityTier=1 State=UP
+PartitionName=urgent Nodes=ALL MaxTime=60 PriorityTier=2 PreemptMode=OFF State=UP
+"""
+
+
+def require_slurm() -> None:
+    """Installs Debian's packages where they are missing. Raises `LookupError` where SLURM cannot be had here."""
+    if os.geteuid() != 0:
+        raise LookupError("only root can run SLURM's daemons")
+    if all(map(shutil.which, PROGRAMS)):
+        return
+    if not shutil.which("apt-get"):
+        raise LookupError("SLURM is not installed, and there is no apt-get to install it with")
+    # Runlevel 1: Debian would start the daemons of the whole machine, whose configuration is nobody's business here.
+    ended = subprocess.run(
+        ["apt-get", "install", "-y", "-q", "-o", "DPkg::Lock::Timeout=200", "--no-install-recommends", *PACKAGES],
+        env={**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
+        raise LookupError(
+            f"apt-get install left {', '.join(missing)} missing: {ended.stderr.strip().splitlines()[-1:]}"
+        )
+
+
+class Cluster:
+    """Two nodes, `n1` and `n2`, that both have this machine's cores. Its commands need the variables in `environment`.
+
+    What lies below `hidden` is not to be seen on `n2`, which has an empty folder of its own there.
+    """
+
+    def __init__(self, folder: Path, hidden: Path) -> None:
+        self.folder, self.hidden = folder, hidden
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends all jobs, then the daemons, the last to start first; then whatever they have left behind."""
+        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
+            self.run("scancel", "--user=root", "--signal=KILL", "--full")
+            self.run("scancel", "--user=root")
+            wait_for(lambda: not self.processes(), "the end of all steps", seconds=10)
+        left = self.processes()
+        for daemon in reversed(self._daemons):
+            daemon.send_signal(signal.SIGTERM)
+        for daemon in self._daemons:
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def salloc(self, options: str, *command: object) -> list[str]:
+        """A command in an allocation of its own."""
+        return ["salloc", "--quiet", *options.split(), *map(str, command)]
+
+    def run(self, *command: str, timeout: float = 60) -> str:
+        """What a command prints."""
+        return subprocess.run(
+            command, env=self.environment, check=True, capture_output=True, text=True, timeout=timeout
+        ).stdout
+
+    def states(self) -> list[str]:
+        """The state of each node."""
+        return self.run("sinfo", "--noheader", "--Node", "--format=%T", "--partition=normal").split()
+
+    def jobs(self) -> list[str]:
+        """The ids of the jobs that are not over."""
+        return self.run("squeue", "--noheader", "--format=%i").split()
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs on the nodes: the daemons' step managers, and all that came from tasks, however far it went off."""
+        slurmds = [daemon for daemon in self._daemons if "slurmd" in list(daemon.args)]
+        found = {process.pid: process for slurmd in slurmds for process in _children(slurmd.pid)}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                variables = process.environ()
+                if variables.get("SLURM_CONF") == self.environment["SLURM_CONF"] and "SLURM_STEP_ID" in variables:
+                    found[process.pid] = process
+        return list(found.values())
+
+    def _start(self) -> None:
+        self._configure()
+        key, sock = self.folder / "munge.key", self.folder / "munge.socket"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        files = [f"--{name}-file={self.folder / f'munge.{name}'}" for name in ("key", "log", "pid", "seed")]
+        self._daemon("munged", "--foreground", "--force", f"--socket={sock}", *files)
+        wait_for(sock.exists, "munged's socket")
+        self._daemon("slurmctld", "-D")
+        apart = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(self.hidden)]
+        for node, wrapped in zip(NODES, ([], apart), strict=True):
+            self._daemon(*wrapped, "slurmd", "-D", "-N", node)
+        wait_for(self._idle, "idle nodes")
+
+    def _configure(self) -> None:
+        ports = _free_ports(1 + len(NODES))
+        host = socket.gethostname().partition(".")[0]
+        nodes = [
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS_PER_NODE} State=UNKNOWN"
+            for node, port in zip(NODES, ports[1:], strict=True)
+        ]
+        text = CONFIGURATION.format(host=host, controller_port=ports[0], folder=self.folder, nodes="\n".join(nodes))
+        for name in ("state", *(f"spool-{node}" for node in NODES)):
+            (self.folder / name).mkdir()
+        (self.folder / "slurm.conf").write_text(text)
+
+    def _daemon(self, *command: str) -> None:
+        """Started so that even `kill -9` of the tests ends it."""
+        with (self.folder / f"{len(self._daemons)}.out").open("wb") as output:
+            daemon = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+            )
+        self._daemons.append(daemon)
+
+    def _idle(self) -> bool:
+        if ended := [daemon for daemon in self._daemons if daemon.poll() is not None]:
+            logs = [path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.[lo][ou][gt]")]
+            raise LookupError(f"{ended[0].args} ended with {ended[0].returncode}: {' '.join(logs)}")
+        try:
+            return self.states() == ["idle"] * len(NODES)
+        except subprocess.CalledProcessError:
+            return False
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Until `condition` holds. Raises `TimeoutError`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"never came: {what}")
+        time.sleep(0.05)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return [
+            child for child in psutil.Process(pid).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE
+        ]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,216 @@
+"""Trials as steps of a real SLURM: the same table as on one machine, faults, and what cannot be launched."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import CommandLine
+from tests.launch.cluster import Cluster, wait_for
+
+SCENARIO = """
+name: reach
+workloads:
+  bag:
+    model: {kind: bag}
+    data: {source: synthetic, vocab_size: 16, tokens: 2000}
+    seq_len: 4
+    global_batch: 8
+strategies: STRATEGIES
+devices: {kind: cpu, counts: COUNTS, oversubscribe: OVERSUBSCRIBE}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: DEADLINE, seed: 0}
+"""
+BOTH_NODES = "--nodes=2 --exclusive"
+ONE_CPU_ON_EACH = "--nodes=2 --ntasks=2 --ntasks-per-node=1"
+
+
+class SlurmUser(CommandLine):
+    """A user of the cluster whose home, caches and results are only on the first node."""
+
+    def __init__(self, folder: Path, packages: Path, cluster: Cluster) -> None:
+        super().__init__(folder, packages=packages)
+        self.cluster = cluster
+        self.temporary = cluster.folder / f"tmp-{folder.name}"
+        self.temporary.mkdir()
+        self.environment |= {
+            "SLURM_CONF": cluster.environment["SLURM_CONF"],
+            "PARBENCH_CACHE": str(folder / "cache"),
+            "TMPDIR": str(self.temporary),
+        }
+
+    def scenario(
+        self, strategies: str, counts: list[int], deadline_s: float = 30, *, oversubscribe: bool = False
+    ) -> str:
+        text = SCENARIO.replace("STRATEGIES", strategies).replace("COUNTS", str(counts))
+        text = text.replace("OVERSUBSCRIBE", str(oversubscribe).lower()).replace("DEADLINE", str(deadline_s))
+        (self.folder / "reach.yaml").write_text(text)
+        return str(self.folder / "reach.yaml")
+
+    def allocated(self, options: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """parbench in an allocation of its own."""
+        return subprocess.run(
+            self.cluster.salloc(options, *self.command(*arguments)),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def resumed(self, scenario: str, out: str) -> Iterator[subprocess.Popen[bytes]]:
+        """An allocation in which a campaign goes on, from the moment that its trial hangs to its end."""
+        command = self.cluster.salloc(ONE_CPU_ON_EACH, *self.command("run", scenario, "--out", out, "--resume"))
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=self.folder, env=self.environment, **silent) as salloc:
+            try:
+                wait_for(self.hanging, "the hanging trial, after resuming")
+                yield salloc
+                salloc.wait(30)
+            finally:
+                salloc.terminate()
+
+    def hanging(self) -> bool:
+        """Whether the last rank of a trial has come to where the others wait for it."""
+        return bool(self.ranks(1))
+
+    def ranks(self, number: int) -> list[psutil.Process]:
+        """The running ranks of a number that warm up."""
+        records = [json.loads(path.read_text()) for path in self.temporary.glob(f"parbench-*/rank{number}.json")]
+        pids = [record["pid"] for record in records if record["stage"] == "warm-up"]
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
+    def rows(self, out: str = "out") -> list[dict[str, Any]]:
+        return json.loads(self("table", out, "--format", "json").stdout)
+
+    def trials(self, out: str = "out") -> list[dict[str, Any]]:
+        path = self.folder / out / "trials.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest, cluster: Cluster, foreign_package: Path) -> SlurmUser:
+    folder = cluster.hidden / request.node.name[:30]
+    folder.mkdir()
+    return SlurmUser(folder, foreign_package, cluster)
+
+
+def nothing_is_left(cluster: Cluster) -> None:
+    wait_for(lambda: not cluster.jobs() and not cluster.processes(), "the end of all jobs and their processes")
+
+
+def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[single, averaging]", [1, 2, 4], oversubscribe=True)
+    with Path(scenario).open("a") as file:
+        file.write("exclude: [{strategy: averaging, devices: 1}]")
+    ended = user.allocated(BOTH_NODES, "run", scenario, "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert "Launcher slurm, because this is job" in ended.stderr
+    user("run", scenario, "--out", "local", "--launcher", "local")
+    alike = ("workload", "label", "devices", "models", "status", "parity", "global_batch")
+    tables = [[tuple(row[column] for column in alike) for row in user.rows(out)] for out in ("out", "local")]
+    assert tables[0] == tables[1]
+    assert ("bag", "averaging", 4, 1, "ok", "ok", 8) in tables[0]
+
+    trials = {trial["cell"]: trial for trial in user.trials()}
+    placed = [(rank["node"], rank["local_rank"]) for rank in trials["bag/averaging/4"]["ranks"]]
+    assert placed == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [rank["node"] for rank in trials["bag/averaging/2"]["ranks"]] == [0, 0]
+    run = json.loads((user.folder / "out" / "run.json").read_text())
+    assert run["launcher"] == "slurm"
+    assert [node["node"] for node in run["nodes"]] == [0, 1]
+    assert list(user.temporary.glob("parbench-*")) == []
+    nothing_is_left(cluster)
+
+
+def test_a_fault_across_nodes_fails_its_own_cell_with_its_reason(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[misbehaving: {how: [raise, kill, hang]}]", [2], deadline_s=2)
+    ended = user.allocated(ONE_CPU_ON_EACH, "run", scenario, "--out", "out")
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    told = {row["label"]: (row["status"], row["reason"]) for row in user.rows()}
+    raised, killed, hung = (told[f"misbehaving(how={how})"] for how in ("raise", "kill", "hang"))
+    assert raised == ("failed", "rank 1 failed in warm-up: RuntimeError: the third step always fails")
+    assert killed == ("killed", "rank 1 was ended by SIGKILL in warm-up")
+    assert hung[0] == "timed_out"
+    assert "rank 1 was in warm-up" in hung[1] or "rank 0 was in warm-up" in hung[1]
+    logs = {trial["cell"]: trial["log_tail"] for trial in user.trials()}
+    assert "in misbehave" in logs["bag/misbehaving(how=hang)/2"]
+    assert list(user.temporary.glob("parbench-*")) == []
+    nothing_is_left(cluster)
+
+
+def test_cells_that_an_allocation_has_no_room_for_are_skipped(user: SlurmUser) -> None:
+    scenario = user.scenario("[single, averaging]", [1, 2])
+    ended = user.allocated("--nodes=1 --ntasks=1", "plan", scenario)
+    assert ended.returncode == 0, ended.stderr
+    assert "needs 2 devices; granted are 1 × 1" in ended.stdout
+
+
+def test_what_cannot_be_launched_is_a_sentence(user: SlurmUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = user.scenario("[single]", [1])
+    run = ("run", scenario, "--launcher", "slurm")
+
+    def refused(*arguments: str, **variables: str) -> str:
+        user.environment |= variables
+        ended = user(*run, *arguments)
+        assert ended.returncode == 2, ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    assert "launcher slurm needs an allocation" in refused()
+    assert "the job was not submitted: sbatch failed" in refused("--submit", "--", "--partition=nowhere")
+    assert "there is no 'slrum'" in refused("--launcher", "slrum")
+    assert "--nodes: not for launcher slurm" in refused("--nodes", "2")
+    gone = refused(SLURM_JOB_ID="4000000", SLURM_JOB_NODELIST="n[1-2]")
+    assert "parbench cannot be started on n1, n2: srun: error" in gone
+    assert "start it once, without srun" in refused(SLURM_STEP_NUM_TASKS="4")
+    assert "needs srun, which is not on PATH" in refused(SLURM_STEP_NUM_TASKS="1", PATH="/nowhere")
+
+
+def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: SlurmUser, cluster: Cluster) -> None:
+    scenario, out = user.scenario("[misbehaving: {how: hang}]", [2], deadline_s=600), "a run's folder"
+    submitted = user("run", scenario, "--out", out, "--launcher", "slurm", "--submit", "--", *ONE_CPU_ON_EACH.split())
+    assert submitted.returncode == 0, submitted.stderr
+    job, script = submitted.stdout.strip(), user.folder / out / "job.sh"
+    assert script.read_text() in submitted.stderr
+    assert f"Submitted as job {job}" in submitted.stderr
+    wait_for(user.hanging, "the hanging trial")
+    before = user.trials(out)
+    assert [(trial["cell"], trial["status"]) for trial in before] == [("bag/reference", "ok")]
+
+    # A job with a higher priority takes the nodes; when it is through, SLURM starts ours again.
+    urgent = cluster.run(
+        "sbatch", "--parsable", "--partition=urgent", *BOTH_NODES.split(), "--wrap=true", "--output=/dev/null"
+    ).strip()
+    wait_for(lambda: urgent not in cluster.jobs(), "the end of the urgent job")
+    assert not user.hanging()
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    wait_for(user.hanging, "the hanging trial, once more")
+    log = (script.parent / f"slurm-{job}.log").read_text()
+    assert "Interrupted by SIGTERM; what was measured is kept; go on with: parbench run" in log
+    assert "1 measured before are kept" in log
+    cluster.run("scancel", job)
+    nothing_is_left(cluster)
+
+    # kill -9 of parbench, in an allocation that goes on without it.
+    with user.resumed(scenario, out) as salloc:
+        (parbench,) = psutil.Process(salloc.pid).children()
+        parbench.kill()
+    nothing_is_left(cluster)
+    assert user.trials(out) == before
+
+    # kill -9 of a task, which ends its rank: that is the trial's own affair.
+    with user.resumed(scenario, out) as salloc:
+        user.ranks(1)[0].parent().kill()
+    assert salloc.returncode == 3
+    *kept, lost = user.trials(out)
+    assert kept == before
+    assert (lost["status"], lost["reason"]) == ("failed", "srun: error: n2: task 1: Killed")
+    nothing_is_left(cluster)
