@@ -91,7 +91,7 @@ def alone(host: Host) -> bool:
 
 
 def test_a_campaign_on_two_hosts(pair):
-    strategies = sets(strategies="[single, data_parallel, ddp, hybrid]", devices__oversubscribe="false")
+    strategies = sets(strategies="[single, data_parallel, ddp, hybrid, task_pool]")
     first, second = ended(together(pair, "nodes.yaml", *strategies, "--out", "whole", cpus="0,1"))
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert "4 (2 nodes)" in first[1]
