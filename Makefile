@@ -5,7 +5,9 @@ READY := $(VENV)/.ready
 
 EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transformer_scaling-cpu-2-cores
 
-.PHONY: run test lint benchmark proof example clean
+NETWORK_RUNS ?= $(foreach rate,1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
+
+.PHONY: run test lint benchmark proof example network clean
 
 run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
 	@# 3: a cell failed. The report shows it.
@@ -26,6 +28,9 @@ benchmark: $(READY)  ## fidelity, cost and scaling, against plain torch scripts
 
 example: $(READY)  ## render the example report again, from EXAMPLE_RUNS
 	$(BIN)/parbench report $(EXAMPLE_RUNS) --out report/example --format html,png
+
+network: $(READY)  ## render the report of the slow network again, from NETWORK_RUNS
+	$(BIN)/parbench report $(NETWORK_RUNS) --out report/slow_network --format html,png
 
 proof: $(READY)  ## can the regression check be trusted here? Half an hour of real launches, best on a quiet machine
 	$(BIN)/python -m tests.benchmarks.gate

@@ -238,7 +238,13 @@ def _what_changed(before: RunRecord, now: RunRecord) -> str:
 
 
 def _campaign(plan: Plan, corpora: dict[str, Corpus]) -> Campaign:
-    return Campaign(scenario=plan.scenario.resolved(), folder=plan.folder, corpora=corpora, machine=plan.machine)
+    return Campaign(
+        scenario=plan.scenario.resolved(),
+        folder=plan.folder,
+        corpora=corpora,
+        machine=plan.machine,
+        code=code_of(plan),
+    )
 
 
 def run_record(

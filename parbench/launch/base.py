@@ -46,13 +46,14 @@ class Site:
 class Campaign:
     """A campaign as this node knows it. All nodes must agree on the scenario and the data.
 
-    `scenario` is resolved, `folder` its own; `corpora` are the data by workload.
+    `scenario` is resolved, `folder` its own; `corpora` are the data by workload, `code` the digest of what measures.
     """
 
     scenario: dict[str, Any]
     folder: Path
     corpora: dict[str, Corpus]
     machine: Machine
+    code: str = ""
 
     def here(self, assignment: Assignment) -> Assignment:
         """The assignment with what differs from node to node: cores, and where scenario and data lie."""

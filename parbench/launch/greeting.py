@@ -27,6 +27,7 @@ def greet(campaign: Campaign, node: int, address: str) -> Greeting:
         session=SESSION,
         parbench=environment.context.parbench,
         torch=environment.speed.torch,
+        code=campaign.code,
         scenario=hashlib.sha256(json.dumps(campaign.scenario, sort_keys=True).encode()).hexdigest(),
         corpora={name: corpus.sha256 for name, corpus in sorted(campaign.corpora.items())},
         devices={
@@ -66,6 +67,8 @@ def disagreement(ours: Greeting, theirs: Greeting) -> str | None:
         return f"--node-rank {node}: with --nodes {ours.nodes} the other nodes are 1 to {ours.nodes - 1}"
     if theirs.torch != ours.torch:
         return _differ("torch", node, str(theirs.torch), ours, str(ours.torch))
+    if theirs.code != ours.code:
+        return f"node {node} ({theirs.record.host}) measures by other code than node 0; install the same everywhere"
     if theirs.scenario != ours.scenario:
         return f"node {node} ({theirs.record.host}) was given another scenario, or other --set values, than node 0"
     if theirs.devices != ours.devices:

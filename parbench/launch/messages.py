@@ -12,8 +12,8 @@ from parbench.scenario import Spec
 class Greeting(Spec):
     """Who a node is, and what it must have in common with node 0.
 
-    `session` is drawn once a process, so that a node that comes back is known; `scenario` and `corpora` are digests;
-    `devices` how many of each kind there are; `time` is the node's clock as it sends this, in seconds.
+    `session` is drawn once a process, so that a node that comes back is known; `code`, `scenario` and `corpora` are
+    digests; `devices` how many of each kind there are; `time` is the node's clock as it sends this, in seconds.
     """
 
     kind: Literal["greeting"] = "greeting"
@@ -22,6 +22,7 @@ class Greeting(Spec):
     session: str
     parbench: str
     torch: str | None
+    code: str
     scenario: str
     corpora: dict[str, str]
     devices: dict[str, int]

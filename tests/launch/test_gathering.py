@@ -75,6 +75,7 @@ def test_nodes_that_agree_are_welcome_and_their_differences_are_noted():
     [
         ({"parbench": "0.0.1"}, r"node 1 has parbench 0\.0\.1, node 0 \(.+\) has parbench .+; install the same"),
         ({"torch": "1.0"}, r"node 1 has torch 1\.0, node 0 \(.+\) has torch .+; install the same"),
+        ({"code": "f" * 16}, r"node 1 \(.+\) measures by other code than node 0"),
         ({"scenario": "f" * 64}, r"node 1 \(.+\) was given another scenario"),
         ({"corpora": {"lstm": "f" * 64}}, r"the data of lstm on node 1 \(.+\) is not that of node 0"),
         ({"devices": {"cpu": 9, "cuda": 0}}, r"node 1 \(.+\) has 9 cpu and 0 cuda devices, node 0 has 1 cpu"),
