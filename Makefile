@@ -13,7 +13,7 @@ run: $(READY)  ## the main job: measure the headline scenario, print its table a
 	case $$status in 0|3) $(BIN)/parbench report;; esac; exit $$status
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,7 +34,10 @@ def interruptible() -> Iterator[None]:
     def first(number: int, _: FrameType | None) -> None:
         for each in heeded:
             signal.signal(each, _leave)
-        raise Interrupted(number)
+        if _put_off.active:
+            _put_off.number = number
+        else:
+            raise Interrupted(number)
 
     before = {number: signal.signal(number, first) for number in heeded}
     try:
@@ -45,12 +49,25 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Puts signals off while something is written that must be whole."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Puts the first signal off until the block has ended: something is written in it that must be whole."""
+    _put_off.active, _put_off.number = True, None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _put_off.active = False
+    if _put_off.number is not None:
+        raise Interrupted(_put_off.number)
+
+
+@dataclass
+class _PutOff:
+    """Whether a signal has to wait, and which one does. A mask would not do: it binds one thread of many."""
+
+    active: bool = False
+    number: int | None = None
+
+
+_put_off = _PutOff()
 
 
 def _leave(number: int, _: FrameType | None) -> None:

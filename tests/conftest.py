@@ -9,6 +9,8 @@ import pytest
 from parbench.launch.local import LocalLauncher
 
 TESTS = Path(__file__).parent
+OFFSPRING = f"3600.{os.getpid()}"
+"""How long what misbehaving ranks start sleeps: tests that run beside these do not take it for theirs."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +50,7 @@ class CommandLine:
 
     def __init__(self, folder: Path, *, packages: Path | None = None) -> None:
         self.folder = folder
-        self.environment = dict(os.environ)
+        self.environment = {**os.environ, "OFFSPRING": OFFSPRING}
         if packages is not None:
             self.environment["PYTHONPATH"] = str(packages)
 

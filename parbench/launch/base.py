@@ -1,6 +1,7 @@
 """The contract of launchers, and how what is left in a trial's folder becomes a trial."""
 
 import math
+import os
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -235,10 +236,13 @@ def log_tail(folder: Path, ranks: int) -> str:
 
 
 def log_end(folder: Path, rank: int) -> str:
-    """The end of a rank's output; nothing where there is none."""
+    """The end of a rank's output; nothing where there is none. A log may be larger than memory."""
     path = folder / f"rank{rank}.log"
-    text = path.read_text(errors="replace").strip() if path.is_file() else ""
-    return text[-LOG_TAIL_CHARACTERS:]
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 4 * LOG_TAIL_CHARACTERS), os.SEEK_END)
+        return file.read().decode(errors="replace").strip()[-LOG_TAIL_CHARACTERS:]
 
 
 def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:

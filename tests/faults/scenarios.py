@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from tests.foreign_package.parbench_foreign import OFFSPRING
+from tests.conftest import OFFSPRING
 
 T = TypeVar("T")
 

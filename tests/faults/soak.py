@@ -60,13 +60,13 @@ class Watched(LocalLauncher):
         self.before: Counter[str] = Counter()
         self.descriptors = self.threads = 0
 
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
         if self.count == self.warm:
             self.before, self.descriptors, self.threads = things(), self.parent.num_fds(), self.parent.num_threads()
         self.count += 1
         if self.count % 10 == self.warm % 10 + 1:
             (folder / "cell.json").write_text("{}")
-        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s)
+        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
         self.resident_mib.append(self.parent.memory_info().rss / 2**20)
         return outcome
 

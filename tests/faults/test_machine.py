@@ -115,8 +115,8 @@ class EveryTenthFails(FakeLauncher):
         super().__init__()
         self.memory: list[int] = []
 
-    def launch(self, folder: Path, *, processes: int, deadline_s: float) -> Outcome:
-        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s)
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
         self.launched = self.launched[-1:]
         self.memory.append(tracemalloc.get_traced_memory()[0])
         if len(self.memory) % 10:

@@ -144,7 +144,7 @@ def test_row_09_a_second_ctrl_c_is_immediate(stuck) -> None:
     found = stuck("stubborn", terminal=True)
     family = found.family
     os.write(found.terminal, b"\x03")
-    time.sleep(0.5)  # the stubborn rank has two seconds to leave
+    wait_for(lambda: not all(alive(rank.pid, time.time()) for rank in found.ranks), "the end of the other rank")
     os.write(found.terminal, b"\x03")
     told = found.read_terminal()
     assert found.process.wait(TERMINAL_S) == 130

@@ -14,7 +14,7 @@ from parbench.scenario import Options
 from parbench.strategies.base import Layout, Strategy
 from parbench.workloads.base import Family
 
-OFFSPRING = "3600.25"
+OFFSPRING = os.environ.get("OFFSPRING", "3600")
 
 
 class Averaging(Strategy[Options]):

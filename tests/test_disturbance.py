@@ -1,0 +1,63 @@
+"""What disturbed a trial, by hand arithmetic."""
+
+import pytest
+
+from parbench.results.disturbance import warnings_of
+from parbench.results.trial import GpuSurroundings, SurroundingsRecord
+from tests.records import rank
+
+
+def seen(number: int = 0, cores: tuple[int, ...] = (0,), host: str = "here", **changes: object):
+    around = {"window_s": 2.0, "busy_s": 2.0, "own_s": 2.0, **changes}
+    return rank(number, host=host, cores=cores, surroundings=SurroundingsRecord(**around))
+
+
+def test_a_rank_alone_on_its_cores_is_undisturbed() -> None:
+    assert warnings_of([seen(0), seen(1, (1,))]) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        # Of 2 s on one core others used 0.5 s.
+        ({"own_s": 1.5}, "other processes used 25% of the cores of rank 0"),
+        ({"stolen_s": 0.3}, "the hypervisor gave 15% of the cores of rank 0 to others"),
+        ({"throttled": 3}, "the cores of rank 0 were slowed down for heat 3 times"),
+    ],
+)
+def test_what_others_took_is_told(changes: dict[str, float], told: str) -> None:
+    assert warnings_of([seen(**changes), seen(1, (1,))]) == (told,)
+
+
+def test_little_is_not_worth_a_warning() -> None:
+    assert warnings_of([seen(own_s=1.85, stolen_s=0.1)]) == ()
+
+
+def test_two_cores_are_twice_as_much() -> None:
+    assert warnings_of([seen(cores=(0, 1), busy_s=3.0, own_s=2.0)]) == (
+        "other processes used 25% of the cores of rank 0",
+    )
+
+
+def test_ranks_that_share_a_core_by_design_are_no_disturbance_and_other_hosts_are_apart() -> None:
+    assert warnings_of([seen(0, own_s=1.0), seen(1, own_s=1.0)]) == ()
+    assert len(warnings_of([seen(0, own_s=1.0), seen(1, own_s=1.0, host="there")])) == 2
+
+
+def test_ranks_that_are_not_pinned_tell_nothing_about_cores() -> None:
+    assert warnings_of([seen(cores=(), own_s=0.0)]) == ()
+
+
+def gpu(number: int, processes: int | None, *held: str):
+    gpus = (GpuSurroundings(uuid="GPU-1", processes=processes, held_down=held),)
+    return rank(number, surroundings=SurroundingsRecord(window_s=1.0, gpus=gpus))
+
+
+def test_guests_of_a_gpu_are_those_that_are_not_ranks_of_this_trial() -> None:
+    assert warnings_of([gpu(0, 2), gpu(1, 2)]) == ()
+    assert warnings_of([gpu(0, 4), gpu(1, 4)]) == ("2 other processes computed on GPU-1 of rank 0",)
+    assert warnings_of([gpu(0, None)]) == ()
+
+
+def test_a_clock_that_was_held_down_is_told() -> None:
+    assert warnings_of([gpu(0, 1, "heat")]) == ("the clock of GPU-1 of rank 0 was held down (heat)",)
