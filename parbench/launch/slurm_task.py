@@ -15,14 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from parbench.launch.base import LOG_TAIL_CHARACTERS
+from parbench.launch.base import log_end
 from parbench.launch.local import HOST, TERMINATION_GRACE_S, emigrants_of, run_rank
 from parbench.launch.node import network_variables
 from parbench.launch.slurm_messages import Ended, Meeting, Ready, own_address, parts, tell
 from parbench.launch.slurm_node import granted
 from parbench.results.trial import Assignment
 
-LOG_BYTES = 4 * LOG_TAIL_CHARACTERS
 WAKING = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -43,10 +42,10 @@ def main() -> None:
         folder = Path(name)
         (folder / "cell.json").write_text(assignment.model_dump_json())
         end = _live(rank, folder, variables, listener)
-        record, log = folder / f"rank{rank}.json", folder / f"rank{rank}.log"
+        record = folder / f"rank{rank}.json"
         tell(
             *(parts(rank, "json", record.read_bytes()) if record.is_file() else ()),
-            *(parts(rank, "log", log.read_bytes()[-LOG_BYTES:]) if log.is_file() else ()),
+            *parts(rank, "log", log_end(folder, rank).encode()),
             end,
         )
 

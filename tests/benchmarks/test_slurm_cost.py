@@ -27,7 +27,14 @@ workloads:
     global_batch: 16
 strategies: [ddp]
 devices: {{kind: cpu, counts: {list(SIZES)}, oversubscribe: true}}
-measure: {{rounds: {ROUNDS}, warmup: 5, window_s: 0.1, validation_batches: 1}}
+measure: {{rounds: 1, warmup: 5, window_s: 0.1, validation_batches: 1}}
+"""
+ALLOCATION = "--nodes=2 --exclusive"
+TIMER = """
+import subprocess, sys, time
+started = time.monotonic()
+subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
+print(time.monotonic() - started)
 """
 # The first optimizer imports torch._dynamo, whoever asks.
 IMPORTS = [sys.executable, "-P", "-c", "import torch, torch._dynamo"]
@@ -42,41 +49,46 @@ def test_trials_under_slurm(tmp_path: Path, benchmark: BenchmarkFixture) -> None
     for name in ("slurm", "hidden"):
         (tmp_path / name).mkdir()
 
+    measured: dict[str, list[dict[int, float]]] = {"local": [], "slurm": [], "true": [], "imports": []}
+
     def compare() -> None:
         with Cluster(tmp_path / "slurm", tmp_path / "hidden") as cluster:
-            extra = {launcher: extra_s(cluster, tmp_path, launcher) for launcher in ("local", "slurm")}
-            for size, nodes in SIZES.items():
-                empty, imports = (step_s(cluster, nodes, size, command) for command in (["true"], IMPORTS))
-                print(
-                    f"\nworld of {size} on {nodes} of {len(NODES)} nodes: local {extra['local'][size]:.2f} s, "
-                    f"slurm {extra['slurm'][size]:.2f} s; srun true {empty:.2f} s, "
-                    f"srun with imports of torch {imports:.2f} s: {extra['slurm'][size] / imports:.2f} of this floor"
-                )
+            for number in range(ROUNDS):
+                for launcher in ("local", "slurm"):
+                    measured[launcher].append(extra_s(cluster, tmp_path, launcher, f"{launcher}-{number}"))
+                for name, command in (("true", ["true"]), ("imports", IMPORTS)):
+                    measured[name].append(step_s(cluster, command))
 
     benchmark.pedantic(compare, rounds=1)
+    for size, nodes in SIZES.items():
+        middle = {name: statistics.median(each[size] for each in rounds) for name, rounds in measured.items()}
+        pairs = zip(measured["slurm"], measured["imports"], strict=True)
+        ratios = [trial[size] / floor[size] for trial, floor in pairs]
+        print(
+            f"\nworld of {size} on {nodes} of {len(NODES)} nodes: local {middle['local']:.2f} s, "
+            f"slurm {middle['slurm']:.2f} s; srun true {middle['true']:.2f} s, srun that imports torch "
+            f"{middle['imports']:.2f} s; slurm ÷ this floor, by rounds: {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f}–{max(ratios):.2f})"
+        )
 
 
-def extra_s(cluster: Cluster, folder: Path, launcher: str) -> dict[int, float]:
-    """The median over trials of what each world size costs."""
-    command = [sys.executable, "-m", "parbench", "run", "cost.yaml", "--launcher", launcher, "--out", launcher]
-    allocated = cluster.salloc("--nodes=2 --exclusive", *command)
+def extra_s(cluster: Cluster, folder: Path, launcher: str, out: str) -> dict[int, float]:
+    """What a trial of each world size costs."""
+    command = [sys.executable, "-m", "parbench", "run", "cost.yaml", "--launcher", launcher, "--out", out]
+    allocated = cluster.salloc(ALLOCATION, *command)
     subprocess.run(allocated, cwd=folder, env=cluster.environment, check=True, capture_output=True)
-    trials = [trial for trial in read_run(folder / launcher).trials if trial.purpose == "measure"]
+    trials = [trial for trial in read_run(folder / out).trials if trial.purpose == "measure"]
+    return {len(trial.ranks): trial.wall_s - measured_s(trial) for trial in trials}
+
+
+def step_s(cluster: Cluster, command: list[str]) -> dict[int, float]:
+    """The time of a step of each world size inside an allocation, from the start of srun to its end."""
     return {
-        size: statistics.median(trial.wall_s - measured_s(trial) for trial in trials if len(trial.ranks) == size)
-        for size in SIZES
+        size: float(
+            cluster.run(
+                *cluster.salloc(ALLOCATION, sys.executable, "-c", TIMER),
+                *["srun", f"--nodes={nodes}", f"--ntasks={size}", "--overlap", "--cpu-bind=none", *command],
+            )
+        )
+        for size, nodes in SIZES.items()
     }
-
-
-def step_s(cluster: Cluster, nodes: int, tasks: int, command: list[str]) -> float:
-    """The median time of a step inside an allocation, from the start of srun to its end."""
-    srun = ["srun", f"--nodes={nodes}", f"--ntasks={tasks}", "--overlap", "--cpu-bind=none", *command]
-    timer = (
-        "import subprocess, sys, time\n"
-        "for _ in range(int(sys.argv[1])):\n"
-        "    started = time.monotonic()\n"
-        "    subprocess.run(sys.argv[2:], check=True, stderr=subprocess.DEVNULL)\n"
-        "    print(time.monotonic() - started)\n"
-    )
-    timed = cluster.run(*cluster.salloc("--nodes=2 --exclusive", sys.executable, "-c", timer, str(ROUNDS), *srun))
-    return statistics.median(map(float, timed.split()))

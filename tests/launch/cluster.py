@@ -102,15 +102,14 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends all jobs, then the daemons, the last to start first; then whatever they have left behind."""
+        """Ends all jobs, then the daemons, the controller before those that it would wait for; then what they left."""
         with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
             self.run("scancel", "--user=root", "--signal=KILL", "--full")
             self.run("scancel", "--user=root")
             wait_for(lambda: not self.processes(), "the end of all steps", seconds=10)
         left = self.processes()
-        for daemon in reversed(self._daemons):
+        for daemon in [*self._daemons[1:], *self._daemons[:1]]:
             daemon.send_signal(signal.SIGTERM)
-        for daemon in self._daemons:
             try:
                 daemon.wait(10)
             except subprocess.TimeoutExpired:

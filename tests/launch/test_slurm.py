@@ -64,17 +64,20 @@ class SlurmUser(CommandLine):
         )
 
     @contextlib.contextmanager
-    def resumed(self, scenario: str, out: str) -> Iterator[subprocess.Popen[bytes]]:
-        """An allocation in which a campaign goes on, from the moment that its trial hangs to its end."""
+    def resumed(self, scenario: str, out: str) -> Iterator[list[str]]:
+        """An allocation in which a campaign goes on, from the moment that its trial hangs to its end: what it said."""
         command = self.cluster.salloc(ONE_CPU_ON_EACH, *self.command("run", scenario, "--out", out, "--resume"))
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, cwd=self.folder, env=self.environment, **silent) as salloc:
+        said: list[str] = []
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as salloc:
             try:
                 wait_for(self.hanging, "the hanging trial, after resuming")
-                yield salloc
-                salloc.wait(30)
-            finally:
+                yield said
+            except BaseException:
                 salloc.terminate()
+                raise
+            said += [salloc.communicate(timeout=60)[1], f"exit code {salloc.returncode}"]
 
     def hanging(self) -> bool:
         """Whether the last rank of a trial has come to where the others wait for it."""
@@ -196,20 +199,23 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     log = (script.parent / f"slurm-{job}.log").read_text()
     assert "Interrupted by SIGTERM; what was measured is kept; go on with: parbench run" in log
     assert "1 measured before are kept" in log
-    cluster.run("scancel", job)
+
+    # kill -9 of parbench: its tasks are told by the end of their input.
+    psutil.Process(int((script.parent / "lock").read_text().split()[0])).kill()
     nothing_is_left(cluster)
 
-    # kill -9 of parbench, in an allocation that goes on without it.
-    with user.resumed(scenario, out) as salloc:
-        (parbench,) = psutil.Process(salloc.pid).children()
-        parbench.kill()
+    with user.resumed(scenario, out) as said:
+        cluster.run("scancel", *cluster.jobs())
+    assert "SLURM has ended the step that was running; job" in said[0] or "Interrupted by SIGTERM" in said[0]
+    assert f"what was measured is kept; go on with: parbench run {scenario} --resume --out" in said[0]
+    assert said[1] == "exit code 143"
     nothing_is_left(cluster)
     assert user.trials(out) == before
 
     # kill -9 of a task, which ends its rank: that is the trial's own affair.
-    with user.resumed(scenario, out) as salloc:
+    with user.resumed(scenario, out) as said:
         user.ranks(1)[0].parent().kill()
-    assert salloc.returncode == 3
+    assert said[1] == "exit code 3"
     *kept, lost = user.trials(out)
     assert kept == before
     assert (lost["status"], lost["reason"]) == ("failed", "srun: error: n2: task 1: Killed")
