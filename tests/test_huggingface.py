@@ -10,7 +10,7 @@ from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
 from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
-from parbench.run import Task, measure
+from parbench.run import Origin, Task, measure
 from parbench.training.model import build_model
 from parbench.workloads.base import FAMILIES
 from parbench.workloads.corpus import prepare
@@ -166,7 +166,7 @@ def test_losses_match_the_reference(scenario, launcher, tmp_path):
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
 
     def launched(task: Task):
-        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, "here")
+        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, Origin("here"))
         assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
         return trial
 

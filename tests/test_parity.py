@@ -18,7 +18,7 @@ from parbench.results.figures import (
     validation_perplexity,
 )
 from parbench.results.trial import PARITY_STEPS, Trial
-from parbench.run import Task, measure
+from parbench.run import Origin, Task, measure
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.corpus import prepare
 
@@ -63,7 +63,7 @@ def is_worth_a_test(cell: Cell) -> bool:
 def launch(task: Task, launcher: LocalLauncher, folder: Path) -> Trial:
     spec = plan().scenario.workloads[task.cell.record.workload]
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=folder)
-    trial = measure(plan(), task, corpus, folder / task.folder_name, launcher, "here")
+    trial = measure(plan(), task, corpus, folder / task.folder_name, launcher, Origin("here"))
     assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
     return trial
 

@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from parbench.cells import read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
-from parbench.run import Task, measure
+from parbench.run import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
 SCENARIO = """
@@ -34,7 +34,7 @@ def test_resident_growth(launcher: LocalLauncher, tmp_path: Path, benchmark: Ben
         for cell in plan.runnable:
             corpus = prepare(cell.workload.data, seq_len=16, seed=0, folder=tmp_path)
             task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
-            trial = measure(plan, task, corpus, tmp_path / "trial", launcher, "here")
+            trial = measure(plan, task, corpus, tmp_path / "trial", launcher, Origin("here"))
             assert trial.status == "ok", trial.reason
             growth[cell.record.label] = [rank.memory.resident_growth / 1e6 for rank in trial.ranks]
 
