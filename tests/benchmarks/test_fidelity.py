@@ -15,7 +15,7 @@ from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
 from parbench.results.figures import tokens_per_s
 from parbench.results.statistics import Summary, summarise
-from parbench.run import Task, measure
+from parbench.run import Origin, Task, measure
 from parbench.scenario import describe_options
 from tests.benchmarks import duel
 from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, WIDTH
@@ -60,7 +60,7 @@ def test_reported_over_bare_throughput(
 
     def reported(number: int) -> float:
         task = Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
-        return tokens_per_s(measure(plan, task, corpus, tmp_path / "trial", launcher, "here"), cell.record)
+        return tokens_per_s(measure(plan, task, corpus, tmp_path / "trial", launcher, Origin("here")), cell.record)
 
     def bare(number: int) -> float:
         return float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)

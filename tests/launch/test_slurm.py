@@ -115,7 +115,8 @@ def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: S
     ended = user.allocated(BOTH_NODES, "run", scenario, "--out", "out")
     assert ended.returncode == 0, ended.stderr
     assert "Launcher slurm, because this is job" in ended.stderr
-    user("run", scenario, "--out", "local", "--launcher", "local")
+    local = user("run", scenario, "--out", "local", "--launcher", "local")
+    assert local.returncode == 0, local.stderr
     alike = ("workload", "label", "devices", "models", "status", "parity", "global_batch")
     tables = [[tuple(row[column] for column in alike) for row in user.rows(out)] for out in ("out", "local")]
     assert tables[0] == tables[1]
