@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.results.store import RUN_FILE, TRIALS_FILE
+from parbench.results.seal import seal
+from parbench.results.store import RUN_FILE, TRIALS_FILE, Run, read_run
+from parbench.results.tables import cells_table
 from tests.records import cell, job, rank, reference, run_record, trial
 
 # (cells, rounds, steps): an ordinary run, and three sizes that grow fourfold up to two million step times.
 SIZES = [(20, 5, 50), (32, 20, 200), (125, 20, 200), (500, 20, 200)]
+LONGEST_S, MOST_GB = 60.0, 1.5
 
 REPORT = """
 import resource, sys
@@ -27,28 +30,39 @@ finally:
 """
 
 
-def store(folder: Path, size: int, rounds: int, steps: int) -> None:
-    """A run of `size` cells: up to 10 strategies on up to 5 device counts, for as many workloads as it takes."""
+def store(folder: Path, size: int, rounds: int, steps: int) -> int:
+    """A run of `size` cells: up to 10 strategies on up to 5 device counts, for as many workloads as it takes.
+
+    Returns how many trials it holds. Unlike `Store` it does not wait for the disk after each.
+    """
     names = ["single", *(f"strategy{number}" for number in range(9))]
     every = product((f"workload{number}" for number in range(size)), (1, 2, 4, 8, 16), names)
     cells = [cell(name, devices, workload=workload) for workload, devices, name in islice(every, size)]
     folder.mkdir()
-    (folder / RUN_FILE).write_text(run_record(cells, rounds=rounds).model_dump_json())
+    (folder / RUN_FILE).write_text(seal(run_record(cells, rounds=rounds).model_dump_json()))
     expected = {each.reference: reference(each) for each in cells}
     with (folder / TRIALS_FILE).open("w") as file:
-        file.writelines(f"{each.model_dump_json()}\n" for each in expected.values())
+        file.writelines(f"{seal(each.model_dump_json())}\n" for each in expected.values())
         for number, each in product(range(rounds), cells):
             seconds = (1 + number % 7 / 100) / each.devices**0.8
             times = tuple(seconds / steps * (1 + (step * 37 % 11) / 50) for step in range(steps))
             ranks = (rank(jobs=(job(steps=steps, window_s=sum(times), step_times_s=times),)),)
-            file.write(f"{trial(each, number, ranks=ranks).model_dump_json()}\n")
+            file.write(f"{seal(trial(each, number, ranks=ranks).model_dump_json())}\n")
+    return len(expected) + rounds * size
+
+
+def figures_of(run: Run) -> set[str]:
+    """The speed of every cell as the page must write it."""
+    return {f"{speed:,.0f}" for speed in cells_table(run)["tokens_per_s"]}
 
 
 @pytest.mark.parametrize("forms", ["html", "html,png,svg"])
 @pytest.mark.parametrize(("size", "rounds", "steps"), SIZES)
 def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: int, steps: int, forms: str) -> None:
     folder = tmp_path / "run"
-    store(folder, size, rounds, steps)
+    stored = store(folder, size, rounds, steps)
+    loaded = read_run(folder)
+    assert (len(loaded.trials), loaded.problems) == (stored, ())
 
     def render() -> tuple[float, float, float]:
         started = time.monotonic()
@@ -58,8 +72,12 @@ def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: 
         return time.monotonic() - started, cpu_s, peak_bytes / 1e9
 
     wall_s, cpu_s, peak_gb = benchmark.pedantic(render, rounds=1)
-    page = (tmp_path / "out" / "index.html").stat().st_size / 1e6
+    page = (tmp_path / "out" / "index.html").read_text()
+    for figure in figures_of(loaded):
+        assert figure in page
     print(
         f"\n{size} cells × {rounds} rounds × {steps} steps as {forms}: {wall_s:.1f} s, of CPU {cpu_s:.1f} s "
-        f"({1000 * cpu_s / size:.0f} ms a cell), {peak_gb:.2f} GB at most, page of {page:.1f} MB"
+        f"({1000 * cpu_s / size:.0f} ms a cell), {peak_gb:.2f} GB at most, page of {len(page) / 1e6:.1f} MB"
     )
+    assert wall_s < LONGEST_S
+    assert peak_gb < MOST_GB
