@@ -1,11 +1,14 @@
+import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from parbench.results.identity import DARK_PALETTE, DASHES, GLYPHS, MARKERS, PALETTE, colour_of, looks
+from parbench.results.identity import DARK_PALETTE, DASHES, GLYPHS, MARKERS, PALETTE, colour_of, look_of, looks
 from parbench.strategies.base import STRATEGIES
 
-LIGHT_GROUND, DARK_GROUND = "#ffffff", "#171b21"
+STORED = Path(__file__).parent.parent / "results/stored"
+DARK_GROUND = "#171b21"
 
 
 def linear(colour: str) -> list[float]:
@@ -27,16 +30,36 @@ def test_parbenchs_own_strategies_have_colours_of_their_own():
     assert len({colour_of(name) for name in names}) == len(names)
 
 
-def test_a_colour_follows_from_the_name_alone():
-    alone = looks([("ddp", "ddp")])["ddp"]
-    among_others = looks([("single", "single"), ("mine", "mine"), ("ddp", "ddp")])["ddp"]
-    assert alone.colour == among_others.colour == colour_of("ddp")
+def test_a_look_follows_from_the_label_alone():
+    alone = looks([("ddp", "ddp(hook=fp16)")])["ddp(hook=fp16)"]
+    others = [("single", "single"), ("ddp", "ddp"), ("mine", "mine(x=1)")]
+    assert looks([*others, ("ddp", "ddp(hook=fp16)")])["ddp(hook=fp16)"] == alone
+    assert looks([("ddp", "ddp")])["ddp"] == looks([("ddp", "ddp(hook=fp16)"), *others])["ddp"]
+    assert alone == look_of("ddp", "ddp(hook=fp16)")
+    assert alone.colour == colour_of("ddp")
 
 
-def test_variants_share_the_colour_and_differ_in_marker_and_dash():
-    found = list(looks([("pipe", f"pipe(stages={number})") for number in range(4)]).values())
-    assert len({look.colour for look in found}) == 1
-    assert len({look.marker for look in found}) == len({look.dash for look in found}) == 4
+def test_a_strategy_without_options_is_solid_and_its_variants_have_neither_its_line_nor_its_marker():
+    own = look_of("pipe", "pipe")
+    variants = [look_of("pipe", f"pipe(stages={number})") for number in range(40)]
+    assert own.linestyle == "solid"
+    assert all(look.dash and look.marker != own.marker for look in variants)
+
+
+def test_variants_of_one_report_have_markers_of_their_own_in_whatever_order_they_are_given():
+    labels = [("pipe", f"pipe(stages={number})") for number in range(len(MARKERS) - 1)]
+    found = looks(labels)
+    assert len({look.colour for look in found.values()}) == 1
+    assert len({look.marker for look in found.values()}) == len(labels)
+    assert looks(reversed(labels)) == found
+
+
+@pytest.mark.parametrize("folder", sorted(STORED.iterdir()), ids=lambda folder: folder.name)
+def test_no_variant_of_parbenchs_own_scenarios_has_to_make_way(folder):
+    labels = {(cell["strategy"], cell["label"]) for cell in json.loads((folder / "run.json").read_text())["cells"]}
+    # strategies_full has more variants of hybrid than there are markers.
+    for label, look in looks(each for each in labels if each[0] != "hybrid").items():
+        assert look == look_of(label.partition("(")[0], label)
 
 
 def test_no_two_of_many_labels_look_the_same():

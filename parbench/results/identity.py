@@ -1,13 +1,17 @@
 """How a strategy looks: one colour, marker and dash, the same in every chart, page and terminal table.
 
-The colour follows from the strategy's name alone, so it is the same in every report, whatever else was run, and a
-plug-in's strategy has one as well. What shares a colour on a page (variants of one strategy, or two names that fall on
-the same one) is told apart by marker and dash.
+The colour follows from the strategy's name, marker and dash from the label, and from nothing else: they are the same in
+every report, whatever else was run, and a plug-in's strategy has them as well. A strategy without options is drawn
+solid, its variants dashed.
+
+One exception: what shares a colour in one report (variants of one strategy, or two names that fall on the same one) has
+markers of its own there. Where two labels fall on the same marker, the later one in the alphabet takes the next free
+one; where there are more labels than markers, marker and dash together tell them apart. The variants in parbench's own
+scenarios fall on different markers, up to as many as there are.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +31,10 @@ GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "◀", "⬟", "▶", 
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.6, 1.4), (6, 1.4, 1.4, 1.4), (3, 1.4))
 
-# The names of parbench's own strategies fall on ten different colours with this number, and the reference on grey.
-_SALT = 1598574
+# With these numbers the names of parbench's own strategies fall on ten different colours, the reference on grey, and
+# the variants in parbench's own scenarios on different markers.
+_COLOUR_SALT = 1598574
+_VARIANT_SALT = 13
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,40 @@ class Look:
 
 def colour_of(strategy: str) -> int:
     """The number of a strategy's colour: from its name and nothing else."""
-    digest = hashlib.sha256(f"{_SALT}:{strategy}".encode(errors="replace")).digest()
-    return int.from_bytes(digest[:8], "big") % len(PALETTE)
+    return _hash(f"{_COLOUR_SALT}:{strategy}") % len(PALETTE)
+
+
+def look_of(strategy: str, label: str) -> Look:
+    """The look that a label wants: from its text and nothing else."""
+    colour = colour_of(strategy)
+    if label == strategy:
+        return Look(colour, colour)
+    shift, dash = divmod(_hash(f"{_VARIANT_SALT}:{label}"), len(DASHES) - 1)
+    # Neither the marker nor the line of the strategy without options.
+    return Look(colour, (colour + 1 + shift % (len(MARKERS) - 1)) % len(MARKERS), DASHES[1 + dash])
 
 
 def looks(strategies: Iterable[tuple[str, str]]) -> dict[str, Look]:
-    """The look of every label, given (strategy, label) in the order in which they are shown."""
-    sharing: defaultdict[int, list[str]] = defaultdict(list)
+    """The look of every label of one report, given (strategy, label); strategies without options choose first."""
     found: dict[str, Look] = {}
-    for strategy, label in dict.fromkeys(strategies):
-        colour = colour_of(strategy)
-        if label in found:
-            continue
-        nth = len(sharing[colour])
-        sharing[colour].append(label)
-        found[label] = Look(colour, (colour + 3 * nth + nth // 4) % len(MARKERS), DASHES[nth % len(DASHES)])
+    for strategy, label in sorted(set(strategies), key=lambda pair: (pair[0] != pair[1], pair[1])):
+        wanted = look_of(strategy, label)
+        found.setdefault(label, _free(wanted, {look for look in found.values() if look.colour == wanted.colour}))
     return found
+
+
+def _free(wanted: Look, taken: Collection[Look]) -> Look:
+    """The look wanted, or else the next one whose marker is free, or whose marker and dash together are."""
+    first = DASHES.index(wanted.dash)
+    choices = [
+        Look(wanted.colour, (wanted.marker + shift) % len(MARKERS), DASHES[(first + turn) % len(DASHES)])
+        for turn in range(len(DASHES))
+        for shift in range(len(MARKERS))
+    ]
+    markers = {look.marker for look in taken}
+    free = [look for look in choices if look not in taken]
+    return next((look for look in free if look.marker not in markers), (free or choices)[0])
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8], "big")
