@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
-from statistics import geometric_mean
+from statistics import geometric_mean, harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, speed_of
 from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
@@ -20,6 +20,7 @@ UNKNOWN_SPREAD = (
     "The spread between sessions is not known yet: what differs from day to day may look like a change. "
     "On a shared machine, --against is sounder."
 )
+MEASURED_AGAIN = "What looked worse was measured once more, and stays regressed unless fresh samples say otherwise."
 ONE_ROUND = "one round says nothing about the spread between launches: measure at least 2"
 ELSEWHERE = "measured in another environment"
 
@@ -74,8 +75,7 @@ def judge_sessions(
             continue
         if metric.name not in cell.metrics:
             if gated:
-                lost = "the run has no value of it"
-                findings.append(Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=lost))
+                findings.append(_lost(cell, metric, "the run has no value of it"))
         elif foreign and not metric.portable:
             findings.append(
                 Finding(cell=cell.id, metric=metric.name, verdict="not comparable", gated=False, reason=ELSEWHERE)
@@ -85,43 +85,56 @@ def judge_sessions(
     return ordered([*findings, *judge(pairs, spec)])
 
 
-def against_arm(candidate: Run, base: Run, title: str) -> Report:
-    """Two arms that took turns in one campaign: differences within each round."""
-    spec, cells, others = spec_of(candidate), observe(candidate), observe(base)
-    bad = [other for other in others.values() if other.status == "failed" and cells[other.id].status == "ok"]
+def against_arm(candidate: Run, base: Run, title: str, *, only: str = "*") -> Report:
+    """Two arms that took turns in one campaign: differences within each round, of the cells whose id matches `only`."""
+    spec, others = spec_of(candidate), observe(base)
+    cells = {name: cell for name, cell in observe(candidate).items() if fnmatchcase(name, only)}
+    bad = [name for name, cell in cells.items() if cell.status == "ok" and others[name].status == "failed"]
     findings = [
-        Finding(cell=other.id, metric=None, verdict="failed", reason=f"in the arm compared with: {other.reason}")
-        for other in bad
+        Finding(cell=name, metric=None, verdict="failed", reason=f"in the arm compared with: {others[name].reason}")
+        for name in bad
     ]
     compared = {name: cell for name, cell in cells.items() if cell.status != "ok" or others[name].status == "ok"}
     findings += _without_counterpart(compared, {name: others[name].key for name in compared})
-    pairs = [
-        _against_rounds(cell, others[cell.id], METRICS[name], spec)
-        for cell in compared.values()
-        if cell.status == "ok"
-        for name in cell.metrics
-        if cell.metrics[name].keys() & others[cell.id].metrics.get(name, {}).keys()
-    ]
+    pairs = []
+    for cell, metric in product(compared.values(), METRICS.values()):
+        new, old = cell.metrics.get(metric.name, {}), others[cell.id].metrics.get(metric.name, {})
+        if new.keys() & old.keys():
+            pairs.append(_against_rounds(cell, others[cell.id], metric, spec))
+        elif old and cell.status == "ok" and metric.name in spec.gate:
+            findings.append(_lost(cell, metric, "no round has a value of it in both arms"))
     return Report(title=title, spec=spec, findings=ordered([*findings, *judge(pairs, spec)]))
 
 
 def confirmed(report: Report, again: Report) -> Report:
-    """Only what fresh samples call regressed as well stays so: the rule of `--confirm`."""
-    still = {(finding.cell, finding.metric) for finding in again.of("regressed")}
+    """The rule of `--confirm`: a regression stays one unless fresh samples were judged, and are not worse.
+
+    What failed, vanished or could not be tested in the second run confirms nothing and clears nothing.
+    """
+    cleared = {
+        (finding.cell, finding.metric)
+        for finding in again.findings
+        if finding.verdict in ("ok", "improved") or (finding.verdict == "inconclusive" and finding.method)
+    }
 
     def checked(finding: Finding) -> Finding:
-        if finding.verdict != "regressed" or not finding.gated or (finding.cell, finding.metric) in still:
+        if finding.verdict != "regressed" or not finding.gated or (finding.cell, finding.metric) not in cleared:
             return finding
         return replace(finding, verdict="inconclusive", reason="fresh samples did not confirm the regression")
 
-    notes = (*report.notes, "What looked worse was measured once more, and is called regressed only if it was again.")
-    return replace(report, findings=ordered(map(checked, report.findings)), notes=notes)
+    return replace(report, findings=ordered(map(checked, report.findings)), notes=(*report.notes, MEASURED_AGAIN))
+
+
+def _lost(cell: Observed, metric: Metric, reason: str) -> Finding:
+    """A gated metric without a value is never silently green."""
+    return Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=reason)
 
 
 def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str]) -> Iterator[Finding]:
     """Cells that cannot be compared at all."""
-    for name in keys.keys() - cells.keys():
-        yield Finding(cell=name, metric=None, verdict="missing", reason="the run did not measure it")
+    for name in keys:
+        if name not in cells:
+            yield Finding(cell=name, metric=None, verdict="missing", reason="the run did not measure it")
     for name, cell in cells.items():
         if cell.status == "failed":
             yield Finding(cell=name, metric=None, verdict="failed", reason=cell.reason)
@@ -137,7 +150,7 @@ def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str])
 def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
     sessions, fresh = baseline.values(cell.id, metric.name), list(cell.metrics[metric.name].values())
     pooled = [value for session in sessions for value in session]
-    comparison = None if metric.better is None else _comparison(metric, fresh, sessions, spec)
+    comparison, problem = (None, None) if metric.better is None else _comparison(metric, fresh, sessions, spec)
     return Pair(
         cell=cell.id,
         metric=metric,
@@ -145,22 +158,31 @@ def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: 
         old=geometric_mean(pooled),
         new=geometric_mean(fresh),
         comparison=comparison,
-        problem=None if comparison or metric.better is None else ONE_ROUND,
+        problem=problem,
         values=(frozenset(pooled), frozenset(rounded(metric.name, value) for value in fresh)),
     )
 
 
 def _comparison(
     metric: Metric, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
-) -> Comparison | None:
+) -> tuple[Comparison | None, str | None]:
+    """The test that there are enough sessions for, or why there is none.
+
+    A mean of few rounds varies more than the means of many that sessions have, and the test between sessions cannot
+    know that. It is the average of 1 ÷ rounds that their variances share, hence the harmonic mean.
+    """
     new = [_worse(metric, value) for value in fresh]
     old = [[_worse(metric, value) for value in session] for session in sessions]
     margin = spec.margin_of(metric.name)
     if len(old) >= spec.sessions:
-        return between_sessions(new, old, margin)
+        usual = math.ceil(harmonic_mean(map(len, old)))
+        if len(new) < usual:
+            return None, f"the run has {len(new)} rounds, its sessions {usual}: measure with --rounds {usual}"
+        return between_sessions(new, old, margin), None
     pooled = [value for session in old for value in session]
-    enough = min(len(new), len(pooled)) >= 2
-    return within_run(new, pooled, max(margin, spec.margin_few_sessions)) if enough else None
+    if min(len(new), len(pooled)) < 2:
+        return None, ONE_ROUND
+    return within_run(new, pooled, max(margin, spec.margin_few_sessions)), None
 
 
 def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: CheckSpec) -> Pair:

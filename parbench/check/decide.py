@@ -25,16 +25,24 @@ RESAMPLES = 9999
 class Comparison:
     """A change on the log scale, positive where it is for the worse, and how sure it is.
 
-    `estimate` is the change, `noise` the standard deviation of one observation, `tested(shift, alternative)` scipy's
-    test of the change against `shift`, and `margin` the change that the null hypothesis allows.
+    `estimate` is the change, `error` its standard error, `noise` the standard deviation of one observation,
+    `tested(shift, alternative)` scipy's test of the change against `shift`, `margin` the change that the null
+    hypothesis allows, and `counts` how many observations there are, new and old.
     """
 
     method: Method
     estimate: float
+    error: float
     noise: float
     counts: tuple[int, int]
     margin: float
     tested: Callable[[float, Alternative], Any]
+
+    @cached_property
+    def df(self) -> float:
+        """The test's degrees of freedom, as scipy has them: for Welch's test a fraction."""
+        with _constant_samples_allowed():
+            return float(self.tested(0.0, "two-sided").df)
 
     @cached_property
     def p_worse(self) -> float:
@@ -57,23 +65,24 @@ class Comparison:
 
     def detectable(self, alpha: float, power: float) -> float:
         """The smallest change for the worse that is found with probability `power`, on the log scale."""
-        return self.margin + _detectable_effect(self.method, self.counts, alpha, power) * self.noise
+        if self.noise < NO_SPREAD:
+            return self.margin
+        return self.margin + _detectable_effect(self.df, alpha, power) * self.error
 
-    def rounds_needed(self, effect: float, alpha: float, power: float) -> int | None:
-        """How many rounds would find `effect`; None where rounds cannot tell, as between sessions."""
+    def rounds_needed(self, effect: float, alpha: float, power: float) -> tuple[int, int] | None:
+        """How many rounds, new and old, would find `effect`; None where rounds cannot tell, as between sessions.
+
+        Both counts grow by the same factor, and the degrees of freedom with them.
+        """
         beyond = effect - self.margin
         if self.method == "between sessions" or beyond <= 0 or self.noise < NO_SPREAD:
             return None
-        from statsmodels.stats.power import TTestIndPower, TTestPower
-
-        design = TTestPower() if self.method == "paired" else TTestIndPower()
-        size = {"nobs" if self.method == "paired" else "nobs1": None}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = design.solve_power(
-                effect_size=beyond / self.noise, alpha=alpha, power=power, alternative="larger", **size
-            )
-        return math.ceil(float(found)) if isinstance(found, float) and math.isfinite(found) else None
+        size = beyond / (self.error * math.sqrt(self.df + 1))
+        needed = _solved(effect_size=size, nobs=None, alpha=alpha, power=power)
+        if not math.isfinite(needed):
+            return None
+        new, old = (math.ceil(count * needed / (self.df + 1)) for count in self.counts)
+        return new, old
 
     def _p(self, shift: float, alternative: Alternative) -> float:
         if self.noise < NO_SPREAD:  # what never varies needs no test
@@ -93,12 +102,13 @@ def between_sessions(new: Sequence[float], sessions: Sequence[Sequence[float]], 
     from scipy.stats import ttest_ind
 
     fresh, old = [float(mean(new))], [float(mean(session)) for session in sessions]
+    estimate, noise = fresh[0] - float(mean(old)), float(std(old, ddof=1))
 
     def tested(shift: float, alternative: Alternative) -> Any:
         return ttest_ind([fresh[0] - shift], old, alternative=alternative)
 
-    estimate = fresh[0] - float(mean(old))
-    return Comparison("between sessions", estimate, float(std(old, ddof=1)), (1, len(old)), math.log1p(margin), tested)
+    error = noise * math.sqrt(1 + 1 / len(old))
+    return Comparison("between sessions", estimate, error, noise, (1, len(old)), math.log1p(margin), tested)
 
 
 def within_run(new: Sequence[float], old: Sequence[float], margin: float) -> Comparison:
@@ -107,14 +117,14 @@ def within_run(new: Sequence[float], old: Sequence[float], margin: float) -> Com
     from scipy.stats import ttest_ind
 
     fresh = array(new)
+    estimate, variances = float(mean(new) - mean(old)), (float(var(new, ddof=1)), float(var(old, ddof=1)))
 
     def tested(shift: float, alternative: Alternative) -> Any:
         return ttest_ind(fresh - shift, old, equal_var=False, alternative=alternative)
 
-    noise = math.sqrt((float(var(new, ddof=1)) + float(var(old, ddof=1))) / 2)
-    return Comparison(
-        "within run", float(mean(new) - mean(old)), noise, (len(new), len(old)), math.log1p(margin), tested
-    )
+    counts = (len(new), len(old))
+    error = math.sqrt(variances[0] / counts[0] + variances[1] / counts[1])
+    return Comparison("within run", estimate, error, math.sqrt(sum(variances) / 2), counts, math.log1p(margin), tested)
 
 
 def paired(differences: Sequence[float], margin: float) -> Comparison:
@@ -125,9 +135,9 @@ def paired(differences: Sequence[float], margin: float) -> Comparison:
     def tested(shift: float, alternative: Alternative) -> Any:
         return ttest_1samp(differences, shift, alternative=alternative)
 
-    counts = (len(differences), len(differences))
-    noise = float(std(differences, ddof=1))
-    return Comparison("paired", float(mean(differences)), noise, counts, math.log1p(margin), tested)
+    count, noise = len(differences), float(std(differences, ddof=1))
+    error = noise / math.sqrt(count)
+    return Comparison("paired", float(mean(differences)), error, noise, (count, count), math.log1p(margin), tested)
 
 
 def permutation_p(differences: Sequence[float], margin: float) -> float:
@@ -153,19 +163,23 @@ def holm(p_values: Sequence[float], alpha: float) -> tuple[list[bool], list[floa
 
 
 @lru_cache(maxsize=1024)
-def _detectable_effect(method: Method, counts: tuple[int, int], alpha: float, power: float) -> float:
-    """The smallest effect, in standard deviations, that statsmodels says is found with `power`."""
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+def _detectable_effect(df: float, alpha: float, power: float) -> float:
+    """The smallest effect, in standard errors, that a t-test with `df` degrees of freedom finds with `power`.
+
+    The power of every t-test is that of the noncentral t distribution with its degrees of freedom, so statsmodels'
+    one-sample test of df + 1 observations stands for them all; its effects are in standard deviations.
+    """
+    return _solved(effect_size=None, nobs=df + 1, alpha=alpha, power=power) * math.sqrt(df + 1)
+
+
+def _solved(**design: float | None) -> float:
+    """What is None in the design of a one-sided t-test; infinite where statsmodels finds nothing."""
+    from statsmodels.stats.power import TTestPower
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if method == "paired":
-            effect = TTestPower().solve_power(nobs=counts[0], alpha=alpha, power=power, alternative="larger")
-        else:
-            effect = TTestIndPower().solve_power(
-                nobs1=counts[0], ratio=counts[1] / counts[0], alpha=alpha, power=power, alternative="larger"
-            )
-    return float(effect) if isinstance(effect, float) and effect > 0 else math.inf
+        found = TTestPower().solve_power(alternative="larger", **design)
+    return float(found) if isinstance(found, float) and found > 0 else math.inf
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from parbench.scenario import CheckSpec, MetricName
 
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
 
+NOTHING_JUDGED = "No cell could be judged: a gate on nothing is not green."
 EXIT_OK, EXIT_REGRESSED, EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_INCONCLUSIVE = 0, 1, 3, 4, 5
 
 
@@ -67,8 +68,11 @@ class Report:
                 f"Measured in another environment than the baseline ({fields}): absolute figures are not comparable, "
                 "ratios advisory; --portable lets ratios gate, or save a baseline of this environment."
             )
-        tested = [finding for finding in self.findings if finding.gated and finding.method]
-        return None if tested else "No cell could be judged: a gate on nothing is not green."
+        if any(finding.gated and finding.method for finding in self.findings):
+            return None
+        # A gate on counts alone has no test to make; but counts do not stand in for tests that could not be made.
+        exact = any(finding.metric for finding in self.of("ok", "regressed"))
+        return None if exact and not self.of("inconclusive") else NOTHING_JUDGED
 
     def exit_code(self, *, strict: bool) -> int:
         """0 is only for a gate that has judged something and found nothing amiss."""
@@ -196,9 +200,9 @@ def _too_blunt(comparison: Comparison, spec: CheckSpec, alpha: float) -> str:
     rounds = comparison.rounds_needed(math.log1p(spec.min_effect), alpha, spec.power)
     if rounds is None:
         return f"{wanted}: sessions differ too much here; compare with --against, or keep more sessions"
-    more = max(1, rounds - min(comparison.counts))
-    where = "" if comparison.method == "paired" else " in the run and in the baseline"
-    return f"{wanted}: {more} more rounds{where} would do"
+    run, baseline = (max(1, needed - count) for needed, count in zip(rounds, comparison.counts, strict=True))
+    where = "" if comparison.method == "paired" else f" in the run and {baseline} in the baseline"
+    return f"{wanted}: {run} more rounds{where} would do"
 
 
 def _shown(values: Iterable[float]) -> str:
