@@ -203,7 +203,7 @@ def test_a_run_without_cells_or_trials_has_a_page(tmp_path):
 
 def test_a_single_cell_and_a_single_round_have_a_page(tmp_path):
     page = page_of([run([cell()], [reference(), trial()])], tmp_path)
-    assert "fastest at" in page.text
+    assert "no other cell" in page.text
     assert "Only 1 round:" in page.text
 
 
@@ -226,6 +226,17 @@ def test_several_runs_stand_side_by_side_with_what_their_environments_differ_in(
     assert "1.00× (tie)" in text
     assert folder_name(same) == "a_vs_b"
     assert folder_name([*same, *same]) == "a_vs_3_more"
+
+
+def test_environments_are_compared_though_runs_share_no_cell(tmp_path):
+    def of(name, strategy, torch):
+        record = run_record([cell(strategy, 2)], id=name, environment={"speed": {"torch": torch}, "context": {}})
+        return Run(Path(name), record, (reference(), trial(cell(strategy, 2))), ())
+
+    page = page_of([of("before", "ddp", "2.12"), of("after", "fsdp", "2.13")], tmp_path)
+    assert "The environments differ" in page.text
+    assert "The runs have no cell in common" in page.text
+    assert "runs" in page.ids
 
 
 def test_new_figures_of_the_registry_are_drawn_and_explained(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import pytest
+
 from parbench.report.verdict import verdict
 from parbench.report.view import views
 from parbench.results.trial import MemoryRecord
@@ -36,12 +38,32 @@ def test_an_interval_stands_beside_a_ratio_that_varies():
     assert first == "On 2 CPU devices, ddp trains lstm fastest: 2.00× [1.90, 2.10] over one device."
 
 
-def test_overlapping_intervals_are_a_tie():
+def test_a_ratio_within_rounds_that_may_be_1_is_a_tie():
     trials = [*SINGLE_TRIALS, *rounds(DDP, 1.0, spread=(1, 1.1, 1.2)), *rounds(OTHER, 1.02, spread=(1.1, 1, 1.2))]
     first, *rest = said([SINGLE, DDP, OTHER], trials)
-    assert first.startswith("On 2 CPU devices, ddp and other tie for fastest at training lstm: 1.8")
-    assert first.endswith("over one device overlap.")
+    assert first.startswith("On 2 CPU devices, ddp and other tie for fastest at training lstm with 1.8")
+    assert first.endswith("over one device: the first is not measurably faster.")
     assert not any("Behind" in sentence for sentence in rest)
+
+
+def test_what_is_faster_within_every_round_is_no_tie_though_intervals_overlap():
+    # Rounds differ by a third, which both share: in each of them ddp is faster by 10 to 12 %.
+    trials = [
+        *SINGLE_TRIALS,
+        *rounds(DDP, 1.0, spread=(1.0, 1.15, 1.3)),
+        *rounds(OTHER, 1.0, spread=(1.1, 1.28, 1.45)),
+    ]
+    first, second, *_ = said([SINGLE, DDP, OTHER], trials)
+    assert first.startswith("On 2 CPU devices, ddp trains lstm fastest: 1.7")
+    assert "other on 2 with 1.5" in second
+
+
+def test_where_rounds_are_not_shared_overlapping_intervals_are_a_tie():
+    ddp = list(rounds(DDP, 1.0, spread=(1, 1.1, 1.2)))
+    other = [each.model_copy(update={"round": each.round + 3}) for each in rounds(OTHER, 1.0, spread=(1.1, 1.2, 1.3))]
+    assert "ddp and other tie" in said([DDP, OTHER], [*ddp, *other])[0]
+    apart = [each.model_copy(update={"round": each.round + 3}) for each in rounds(OTHER, 4.0)]
+    assert said([DDP, OTHER], [*ddp, *apart])[0].startswith("On 2 CPU devices, ddp trains lstm fastest")
 
 
 def test_nothing_is_faster_than_one_device():
@@ -103,6 +125,22 @@ def test_a_cell_with_other_losses_is_in_no_ranking_and_counted():
 def test_one_round_decides_nothing():
     first, *_ = said([SINGLE, DDP], [trial(SINGLE), trial(DDP, window_s=1.0)], count=1)
     assert "in the only round: one launch cannot tell whether that is more than luck" in first
+
+
+def test_one_device_that_was_fastest_in_one_round_is_not_compared_with_itself():
+    first, *_ = said([SINGLE, DDP], [trial(SINGLE), trial(DDP, window_s=4.0)], count=1)
+    assert first == (
+        "No strategy was faster than one device at training lstm in the only round: one launch cannot tell whether "
+        "that is more than luck."
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_cell_alone_is_faster_than_nothing(count):
+    first, *_ = said([SINGLE], [trial(SINGLE, number) for number in range(count)], count=count)
+    assert first == (
+        "On one CPU device, single trains lstm at 2,560 tokens/s; there is no other cell to compare it with."
+    )
 
 
 def test_without_a_reference_speeds_are_compared():

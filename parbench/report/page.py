@@ -108,7 +108,7 @@ def render(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         figures=[FIGURES[name] for name in shared_figures(cells)],
         measured=measured,
         differences=[[name, *values] for name, values in measured.differences(runs)],
-        compared=measured.compared(runs) if len(runs) > 1 else [],
+        compared=measured.compared(runs),
         compared_titles=[f"run {number} ÷ run 1" for number in range(2, len(runs) + 1)],
         noise_rows=measured.noise_rows,
         listed=listed,

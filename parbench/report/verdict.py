@@ -9,7 +9,7 @@ from markupsafe import Markup
 from parbench.report.view import CellView, Panel, grouped
 from parbench.results.export import plain, with_interval
 from parbench.results.glossary import FIGURES
-from parbench.results.statistics import Summary
+from parbench.results.statistics import Summary, summarise
 from parbench.results.units import shown
 
 _VERBS = {
@@ -55,29 +55,43 @@ def _leaders(panel: Panel, alike: Sequence[CellView]) -> Markup:
     verb, gerund = _VERBS.get(panel.phase, _OTHER_VERBS)
     best = max(alike, key=lambda cell: _score(panel, cell))
     where, workload = _where(best), code(panel.workload)
+    if len(alike) == 1:
+        return Markup("{}, {} {} {} at {} tokens/s; there is no other cell to compare it with.").format(
+            where, _named(best), verb, workload, with_interval("tokens_per_s", best.row)
+        )
     if _interval(panel, best) is None:
-        return Markup(
-            "{}, {} was fastest at {} {} ({}) in the only round: one launch cannot tell whether that is more than luck."
-        ).format(where, _named(best), gerund, workload, _amount(panel, best))
+        return _in_one_round(panel, best)
     tied = _tied(panel, alike, best)
     if panel.base in tied:
         if best is panel.base:
             return Markup("No strategy is faster than one device at {} {}.").format(gerund, workload)
         return Markup(
-            "No strategy is measurably faster than one device at {} {}: the best is {} with {}, and its interval "
-            "overlaps that of one device."
+            "No strategy is measurably faster than one device at {} {}: the best is {} with {}, an interval that "
+            "contains 1."
         ).format(gerund, workload, _placed(best), _amount(panel, best))
     if len(tied) > 1:
         same_place = len({cell.record.devices for cell in tied}) == 1
         names = listed([_named(cell) if same_place else _placed(cell) for cell in tied])
         opening = Markup("{}, {}").format(where, names) if same_place else names
         amounts = listed([with_interval(_figure(panel), cell.row) for cell in tied])
-        return Markup("{} tie for fastest at {} {}: {} {} overlap.").format(
+        return Markup("{} tie for fastest at {} {} with {} {}: the first is not measurably faster.").format(
             opening, gerund, workload, amounts, _of_what(panel)
         )
     return Markup("{}, {} {} {} fastest: {}{}.").format(
         where, _named(best), verb, workload, _amount(panel, best), _memory_beside(panel, best)
     )
+
+
+def _in_one_round(panel: Panel, best: CellView) -> Markup:
+    """Who was fastest where nothing is known of the spread between launches."""
+    _, gerund = _VERBS.get(panel.phase, _OTHER_VERBS)
+    if best is panel.base:
+        opening = Markup("No strategy was faster than one device at {} {}").format(gerund, code(panel.workload))
+    else:
+        opening = Markup("{}, {} was fastest at {} {} ({})").format(
+            _where(best), _named(best), gerund, code(panel.workload), _amount(panel, best)
+        )
+    return Markup("{} in the only round: one launch cannot tell whether that is more than luck.").format(opening)
 
 
 def _followers(panel: Panel, alike: Sequence[CellView]) -> Iterable[Markup]:
@@ -187,20 +201,23 @@ def _best_of_each(panel: Panel, cells: Sequence[CellView]) -> list[CellView]:
 
 
 def _tied(panel: Panel, cells: Sequence[CellView], best: CellView) -> list[CellView]:
-    """The best cell and those of other strategies whose interval overlaps its own, the fastest first."""
-    around = _interval(panel, best)
+    """The best cell and those of other strategies that it is not measurably faster than, the fastest first."""
     close = [
         cell
         for cell in cells
-        if cell is best
-        or (
-            cell.record.label != best.record.label
-            and around is not None
-            and (interval := _interval(panel, cell)) is not None
-            and overlap(around, interval)
-        )
+        if cell is best or (cell.record.label != best.record.label and not _surely_faster(panel, best, cell))
     ]
     return _best_of_each(panel, close)
+
+
+def _surely_faster(panel: Panel, best: CellView, cell: CellView) -> bool:
+    """Whether the ratio within rounds is above 1 with its whole interval; without shared rounds, whether speeds are."""
+    shared = sorted(best.speed_by_round.keys() & cell.speed_by_round.keys())
+    if len(shared) > 1:
+        ratio = summarise([best.speed_by_round[number] / cell.speed_by_round[number] for number in shared])
+        return ratio.low is not None and ratio.low > 1
+    ours, theirs = _interval(panel, best), _interval(panel, cell)
+    return ours is None or theirs is None or not overlap(ours, theirs)
 
 
 def _figure(panel: Panel) -> str:

@@ -80,9 +80,14 @@ class CellView:
         return None if low is None or high is None else (low, high)
 
     @cached_property
+    def speed_by_round(self) -> dict[int, float]:
+        """Tokens/s of each round, by its number."""
+        return {trial.round: figures.tokens_per_s(trial, self.record) for trial in self.trials}
+
+    @property
     def speeds(self) -> list[float]:
         """Tokens/s of each round."""
-        return [figures.tokens_per_s(trial, self.record) for trial in self.trials]
+        return list(self.speed_by_round.values())
 
     @cached_property
     def memory(self) -> Summary | None:
@@ -116,7 +121,7 @@ class Panel:
     @property
     def phase(self) -> str:
         """What is done with the model: train, score or generate."""
-        return str(getattr(self.cells[0].record, "phase", "train"))
+        return self.cells[0].record.phase
 
     @property
     def title(self) -> str:
@@ -245,4 +250,4 @@ def _texts_as_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _panel_key(cell: CellView) -> tuple[str, ...]:
     record = cell.record
-    return record.workload, str(getattr(record, "phase", "train")), record.scaling
+    return record.workload, record.phase, record.scaling
