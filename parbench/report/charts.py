@@ -32,13 +32,9 @@ def throughput(panels: Sequence[Panel], prefix: str) -> Chart | None:
                 speed = panel.base.value("tokens_per_s") or math.nan
                 ends = [min(counts) / 1.2, max(counts) * 1.2]
                 ax.plot(ends, [speed * end for end in ends], color=MUTED, linewidth=1, linestyle=(0, (6, 3)))
-            _lines(ax, panel, "tokens_per_s", 1)
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=_steps(panel)))
-            ax.yaxis.set_minor_locator(LogLocator(subs=()))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-        axes[0].set_ylabel("tokens/s")
-        _share_limits(axes)
+            _lines(ax, panel, "tokens_per_s")
+        _speed_axes(axes, _cells(panels, "tokens_per_s"), log=True)
+        _device_axes(axes, _cells(panels, "tokens_per_s"))
         ideal = Line2D([], [], color=MUTED, linewidth=1, linestyle=(0, (6, 3)), label="ideal: one device × devices")
         legend(figure, _cells(panels, "tokens_per_s"), [ideal] if any(panel.base for panel in panels) else [])
     return Chart(
@@ -64,11 +60,11 @@ def efficiency(panels: Sequence[Panel], prefix: str) -> Chart | None:
         figure, axes = _side_by_side(panels)
         for panel, ax in zip(panels, axes, strict=True):
             ax.axhline(1, color=MUTED, linewidth=1, linestyle=(0, (6, 3)))
-            _lines(ax, panel, "scaling_efficiency", 1)
+            _lines(ax, panel, "scaling_efficiency")
             ax.set_ylim(0, max(1.15, ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes[0].set_ylabel("scaling efficiency")
-        _share_limits(axes)
+        _device_axes(axes, _cells(panels, "scaling_efficiency"))
         ideal = Line2D([], [], color=MUTED, linewidth=1, linestyle=(0, (6, 3)), label="ideal: 100 %")
         legend(figure, _cells(panels, "scaling_efficiency"), [ideal])
     return Chart(
@@ -93,10 +89,12 @@ def trade_off(panels: Sequence[Panel], prefix: str) -> Chart | None:
         figure, axes = _side_by_side(panels)
         for panel, ax in zip(panels, axes, strict=True):
             _scatter(ax, panel)
-        axes[0].set_ylabel("tokens/s")
+        cells = [cell for panel in panels for cell in _points(panel)]
+        speeds = [_point(cell)[1] for cell in cells]
+        _speed_axes(axes, cells, log=max(speeds) > 8 * min(speeds))
         _share_limits(axes)
         front = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)), label="Pareto front")
-        legend(figure, [cell for panel in panels for cell in _points(panel)], [front])
+        legend(figure, cells, [front])
         for panel, ax in zip(panels, axes, strict=True):
             place_labels(figure, ax, [(*_point(cell), cell.short_place(30)) for cell in pareto(_points(panel))])
     fronts = [f"{_of(panel, panels)}{', '.join(cell.place for cell in pareto(_points(panel)))}" for panel in panels]
@@ -150,7 +148,7 @@ def _side_by_side(panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
     return figure, axes[: len(panels)]
 
 
-def _lines(axes: Axes, panel: Panel, figure: str, scale: float) -> None:
+def _lines(axes: Axes, panel: Panel, figure: str) -> None:
     """A line for each label: its points, their intervals, and the band between them."""
     labels = [known for cells in panel.by_label.values() if (known := _known(cells, figure))]
     spread = min(0.05, 0.4 / max(1, len(labels)))
@@ -158,14 +156,13 @@ def _lines(axes: Axes, panel: Panel, figure: str, scale: float) -> None:
         look = cells[0].look
         shift = 2 ** ((index - (len(labels) - 1) / 2) * spread)
         x = [cell.record.devices * shift for cell in cells]
-        y = [(cell.value(figure) or 0) * scale for cell in cells]
-        bounds = [_bounds(cell, figure, scale) for cell in cells]
+        y = [cell.value(figure) or 0.0 for cell in cells]
+        bounds = [_bounds(cell, figure) for cell in cells]
         low, high = [bound[0] for bound in bounds], [bound[1] for bound in bounds]
         axes.vlines(x, low, high, color=look.hex, linewidth=1.1, alpha=0.85)
         if len(x) > 1:
             axes.fill_between(x, low, high, color=look.hex, alpha=0.1, linewidth=0)
         axes.plot(x, y, color=look.hex, linestyle=look.linestyle, **marker(look))
-    device_axis(axes, [cell.record.devices for cells in labels for cell in cells])
     boundary = node_boundary(panel)
     if boundary is not None:
         axes.axvline(boundary, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
@@ -181,14 +178,12 @@ def node_boundary(panel: Panel) -> float | None:
     return math.sqrt(max(within) * min(beyond)) if within and beyond else None
 
 
-def _bounds(cell: CellView, figure: str, scale: float) -> tuple[float, float]:
+def _bounds(cell: CellView, figure: str) -> tuple[float, float]:
     value = cell.value(figure) or 0.0
-    if figure == "scaling_efficiency":
-        speedup = cell.interval("speedup")
-        low, high = (bound / cell.record.devices for bound in speedup) if speedup else (value, value)
-    else:
-        low, high = cell.interval(figure) or (value, value)
-    return low * scale, high * scale
+    if figure != "scaling_efficiency":
+        return cell.interval(figure) or (value, value)
+    low, high = cell.interval("speedup") or (value * cell.record.devices,) * 2
+    return low / cell.record.devices, high / cell.record.devices
 
 
 def _scatter(axes: Axes, panel: Panel) -> None:
@@ -206,14 +201,26 @@ def _scatter(axes: Axes, panel: Panel) -> None:
         size = 6 + 2 * math.log2(cell.record.devices)
         axes.plot(x, y, linestyle="none", **{**marker(cell.look), "markersize": min(size, 18)})
     axes.margins(0.12, 0.14)
-    heights = [_point(cell)[1] for cell in cells]
-    if max(heights) > 8 * min(heights):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(LogLocator(subs=()))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     axes.set_xlabel("peak memory of the fullest rank, MiB")
+
+
+def _speed_axes(axes: Sequence[Axes], cells: Sequence[CellView], *, log: bool) -> None:
+    """Tokens/s upwards: one scale and one set of ticks for every run, or they could not be compared by eye."""
+    for ax in axes:
+        if log:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=_steps(cells)))
+            ax.yaxis.set_minor_locator(LogLocator(subs=()))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axes[0].set_ylabel("tokens/s")
+
+
+def _device_axes(axes: Sequence[Axes], cells: Sequence[CellView]) -> None:
+    """Devices to the right: those of every run, so that the same number is at the same place."""
+    for ax in axes:
+        device_axis(ax, [cell.record.devices for cell in cells])
+    _share_limits(axes)
 
 
 def _share_limits(axes: Sequence[Axes]) -> None:
@@ -228,9 +235,9 @@ def _share_limits(axes: Sequence[Axes]) -> None:
             put(ax, min(low for low, _ in limits), max(high for _, high in limits))
 
 
-def _steps(panel: Panel) -> tuple[float, ...]:
+def _steps(cells: Sequence[CellView]) -> tuple[float, ...]:
     """Where a logarithmic axis has ticks within a decade: closer together where speeds are."""
-    speeds = [cell.value("tokens_per_s") or 1.0 for cell in panel.comparable]
+    speeds = [cell.value("tokens_per_s") or 1.0 for cell in cells]
     return (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8) if max(speeds) / min(speeds) < 6 else (1, 2, 5)
 
 

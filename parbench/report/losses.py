@@ -1,7 +1,7 @@
 """What the parity gate saw: the first steps' losses of each strategy, over the reference's."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,9 +17,9 @@ from parbench.results.units import shown
 
 def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
     """Losses above, and below them how far each lies from the reference, with the gate's tolerance."""
-    courses = {cell.anchor: _losses(cell) for cell in panel.cells}
+    courses = {cell.anchor: _course(cell) for cell in panel.cells}
     away = {cell.anchor: _deviations(cell) for cell in panel.cells}
-    cells = [cell for cell in panel.cells if courses[cell.anchor] and away[cell.anchor]]
+    cells = [cell for cell in panel.cells if courses[cell.anchor].found and away[cell.anchor]]
     if not cells:
         return
     with drawing():
@@ -37,21 +37,32 @@ def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
         id=f"{prefix}-losses",
         name="Losses over the reference",
         subject=panel.title,
-        caption="The first steps' losses of the first model, and the largest distance of any model's loss from the "
-        "reference's in any round. Below the dashed tolerance a strategy has computed the same thing; points on the "
-        "bottom line agree to the last digit.",
+        caption="The first steps' losses of the first model, over the reference's in grey, and below the largest "
+        "distance of any model's loss from the reference's in any round. Under the dashed tolerance a strategy has "
+        "computed the same thing; points on the bottom line agree to the last digit.",
         alt="Largest deviation from the reference's losses: "
         + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
         + " nats per token.",
         header=("strategy", "devices", *(f"step {number + 1}: loss (deviation)" for number in range(steps))),
-        rows=[[cell.name, cell.devices, *_texts(courses[cell.anchor], away[cell.anchor])] for cell in cells],
+        rows=[[cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor])] for cell in cells],
         figure=figure,
     )
 
 
-def _losses(cell: CellView) -> list[float]:
-    found = [losses for trial in cell.trials[:1] for losses in figures.job_losses(trial).values()]
-    return found[0] if found else []
+class _Course(NamedTuple):
+    """A model's losses in a cell's first round, and those that the reference had of the same model."""
+
+    found: Sequence[float] = ()
+    expected: Sequence[float] = ()
+
+
+def _course(cell: CellView) -> _Course:
+    """The lowest-numbered model that both have: ranks of a pool record theirs in any order."""
+    if cell.reference is None or not cell.trials:
+        return _Course()
+    found, expected = figures.job_losses(cell.trials[0]), figures.job_losses(cell.reference)
+    model = min(found.keys() & expected.keys(), default=None)
+    return _Course() if model is None else _Course(found[model], expected[model])
 
 
 def _deviations(cell: CellView) -> list[float]:
@@ -63,12 +74,12 @@ def _deviations(cell: CellView) -> list[float]:
     return [max(step) for step in zip(*rounds, strict=False)]
 
 
-def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, list[float]]) -> None:
-    expected = next((list(each.values()) for cell in cells if (each := _reference(cell))), [])
-    if expected:
-        ax.plot(range(1, len(expected[0]) + 1), expected[0], color=MUTED, linewidth=7, alpha=0.35)
+def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, _Course]) -> None:
+    # With weak scaling every number of devices has a global batch of its own, and so a reference.
+    for expected in dict.fromkeys(tuple(courses[cell.anchor].expected) for cell in cells):
+        ax.plot(range(1, len(expected) + 1), expected, color=MUTED, linewidth=7, alpha=0.35)
     for x, cell in _dodged(cells):
-        y = courses[cell.anchor]
+        y = courses[cell.anchor].found
         ax.plot([step + x for step in range(1, len(y) + 1)], y, **{**_style(cell), "linestyle": "none"})
     ax.set_ylabel("loss, nats")
 
@@ -90,10 +101,6 @@ def _draw_deviations(
     ax.set_ylabel("distance, nats")
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _reference(cell: CellView) -> dict[int, list[float]]:
-    return figures.job_losses(cell.reference) if cell.reference else {}
 
 
 def _dodged(cells: Sequence[CellView]) -> Iterator[tuple[float, CellView]]:

@@ -26,7 +26,7 @@ class Column:
 
 def parity_detail(cell: CellView) -> str:
     """What the gate saw, where it saw any difference."""
-    seen = ((FIGURES[name], cell.value(name)) for name in PARITY if name in FIGURES)
+    seen = ((FIGURES[name], cell.value(name)) for name in PARITY)
     return ", ".join(f"{figure.shown(value)} {figure.unit}" for figure, value in seen if value)
 
 
@@ -53,30 +53,27 @@ def columns(runs: Sequence[RunView]) -> list[Column]:
     """What the runs need: columns that say the same of every cell are left out, figures nobody has as well."""
     cells = [cell for view in runs for cell in view.cells]
     several = {
+        "workload": len({cell.record.workload for cell in cells}) > 1,
         "scaling": len({cell.record.scaling for cell in cells}) > 1,
-        "phase": len({str(getattr(cell.record, "phase", "")) for cell in cells}) > 1,
+        "phase": len({cell.record.phase for cell in cells}) > 1,
         "nodes": any(cell.record.nodes > 1 for cell in cells),
         "models": any(cell.record.models > 1 for cell in cells),
     }
+    # What a cell is and whether it counts comes first: figures may be beyond the edge of a narrow window.
     found = [
         Column("workload", "workload", "", lambda cell: plain(cell.record.workload)),
-        Column("phase", "phase", "", lambda cell: plain(getattr(cell.record, "phase", ""))),
+        Column("phase", "phase", "", lambda cell: cell.record.phase),
         Column("scaling", "scaling", "", lambda cell: cell.record.scaling),
         Column("strategy", "strategy", "", lambda cell: cell.label),
         _count("devices"),
         _count("nodes"),
+        Column("status", "status", "", lambda cell: plain(cell.row["status"]).replace("_", " ")),
+        Column("parity", "parity", "", _parity),
         _count("models"),
     ]
     return [
         *(column for column in found if several.get(column.key, True)),
         *(_figure(name) for name in shared_figures(cells) if name not in PARITY),
-        Column(
-            "parity",
-            "parity",
-            "",
-            lambda cell: plain(cell.row["parity"]) if isinstance(cell.row["parity"], str) else "–",
-        ),
-        Column("status", "status", "", lambda cell: plain(cell.row["status"]).replace("_", " ")),
     ]
 
 
@@ -106,6 +103,10 @@ def filters(runs: Sequence[RunView]) -> dict[str, list[str]]:
         "status": [str(cell.row["status"]) for cell in cells],
     }
     return {key: unique for key, values in found.items() if len(unique := list(dict.fromkeys(values))) > 1}
+
+
+def _parity(cell: CellView) -> str:
+    return plain(cell.row["parity"]) if isinstance(cell.row["parity"], str) else "–"
 
 
 def _count(name: str) -> Column:
