@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,7 +66,8 @@ class Speed(_Record):
 
     `physical_cores` are those this process may use, `cpu_quota` is in cores. `gpu_links` says for each pair of
     visible GPUs ('0-1') what joins them: 'NVLink', or a PCIe level in the words of `nvidia-smi topo -m`; `network`
-    how each of several nodes is joined to the others.
+    how each of several nodes is joined to the others; `nccl` the version of the NCCL that torch was installed with,
+    where it is built for CUDA.
     """
 
     cpu_model: str | None
@@ -84,6 +86,11 @@ class Speed(_Record):
     glibc: str | None
     variables: dict[str, str]
     network: tuple[str, ...] = ()
+    nccl: str | None = None
+
+
+LATER_FIELDS = ("network", "nccl")
+"""What older records do not have."""
 
 
 class Context(_Record):
@@ -108,8 +115,10 @@ class Environment(_Record):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that are equal for environments of equal `speed`."""
-        # Of one node as it was before there could be several: what is stored stays comparable.
-        told = self.speed.model_dump(mode="json", exclude=set() if self.speed.network else {"network"})
+        # Where there is nothing to tell in a later field, as it was before: what is stored stays comparable.
+        told = self.speed.model_dump(
+            mode="json", exclude={name for name in LATER_FIELDS if not getattr(self.speed, name)}
+        )
         canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -123,7 +132,12 @@ def differences(a: Environment, b: Environment) -> list[tuple[str, object, objec
     """What differs in speed: each field's name and its value in `a` and in `b`."""
     ours, theirs = _fields(a.speed), _fields(b.speed)
     names = dict.fromkeys([*ours, *theirs])
-    return [(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
+    return [(name, ours.get(name), theirs.get(name)) for name in names if differ(ours.get(name), theirs.get(name))]
+
+
+def differ(one: object, other: object) -> bool:
+    """Whether two values of a field differ. Absent, unknown and empty are the same: older records lack later fields."""
+    return (one or None) != (other or None)
 
 
 def read(path: Path) -> str | None:
@@ -154,6 +168,16 @@ def installed_torch() -> tuple[str | None, str | None]:
         return torch_build() or (None, None)
     except (OSError, ImportError):
         return None, None
+
+
+def installed_nccl(cuda: str | None) -> str | None:
+    """The version of the NCCL package that torch for this CUDA needs; None on CPU, or where NCCL came another way."""
+    if cuda is None:
+        return None
+    try:
+        return version(f"nvidia-nccl-cu{cuda.partition('.')[0]}")
+    except PackageNotFoundError:
+        return None
 
 
 @contextmanager
@@ -212,6 +236,7 @@ def _speed() -> Speed:
         kernel=kernel and kernel[0],
         glibc=platform.libc_ver()[1] or None,
         variables={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+        nccl=installed_nccl(cuda),
     )
 
 

@@ -35,6 +35,20 @@ def test_ratios_are_formed_within_a_round() -> None:
     assert values["scaling_efficiency"] == pytest.approx({0: 1.0, 1: 1.0})
 
 
+def test_of_several_references_the_first_is_the_base() -> None:
+    other = records.cell(label="single(fused=true)", key="key of another")
+    trials = [*run(single=(1.0, 1.0), ddp=(0.5, 0.5)).trials, *(records.trial(other, n, window_s=8.0) for n in (0, 1))]
+    values = observe(run(single=(1.0, 1.0), cells=[SINGLE, other, DDP], trials=trials))[DDP.id].metrics
+    assert values["relative_step_time"] == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_another_scenario_is_said_and_what_measures_the_same_compared(tmp_path: Path) -> None:
+    report = check(run("second", check={"alpha": 0.01}), tmp_path)
+    assert report.exit_code(strict=True) == 0
+    assert any("scenario is not that of the newest session" in note for note in report.notes)
+    assert not any("scenario" in note for note in check(run("third"), tmp_path / "b").notes)
+
+
 def test_an_unchanged_run_is_fine(tmp_path: Path) -> None:
     report = check(run("second"), tmp_path)
     assert report.exit_code(strict=True) == 0
@@ -151,6 +165,12 @@ def test_a_foreign_environment_lists_what_differs_and_lets_only_ratios_through(t
 
 def test_only_checks_what_it_names(tmp_path: Path) -> None:
     assert check(run("second", ddp=None), tmp_path / "a", only="lstm/single/*").exit_code(strict=False) == 0
+    two = [records.cell("fsdp", 2), records.cell("averaging", 2)]
+    stored = run(
+        cells=[SINGLE, *two], trials=[*run(ddp=None).trials, *(records.trial(c, n) for c in two for n in range(5))]
+    )
+    missing = check(run("second", ddp=None), tmp_path / "c", stored).of("missing")
+    assert [finding.cell for finding in missing] == [cell.id for cell in two], "in the baseline's order"
     with pytest.raises(UsageError, match="no cell's id matches"):
         check(run("second"), tmp_path / "b", only="x")
 

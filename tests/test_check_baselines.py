@@ -97,3 +97,13 @@ def test_what_cannot_be_saved_is_refused_with_a_sentence(tmp_path: Path) -> None
 def test_a_run_is_not_checked_against_itself(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="measure again"):
         check(run("first"), tmp_path)
+
+
+def test_a_baseline_from_before_a_field_is_of_the_same_environment(tmp_path: Path) -> None:
+    later = {**SPEED, "network": [], "nccl": None, "gpu_links": {}}
+    assert check(run("second", speed=later), tmp_path / "a").exit_code(strict=False) == 0
+    assert check(run("second", speed={**SPEED, "nccl": "2.28.9"}), tmp_path / "b").foreign == ()
+    nodes = check(run("second", speed={**SPEED, "network": ["eth0"]}), tmp_path / "c")
+    assert [str(each) for each in nodes.foreign] == ['network: nothing in the baseline, ["eth0"] now']
+    other = baselines.differences({"nccl": "2.27.5"}, {"nccl": "2.28.9"})
+    assert [each.field for each in other] == ["nccl"]

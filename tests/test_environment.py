@@ -152,6 +152,28 @@ def test_differences_name_fields_and_single_variables():
     ]
 
 
+def test_absent_unknown_and_empty_are_the_same():
+    assert differences(with_speed(gpu_links={}, network=()), with_speed(gpu_links={}, nccl=None)) == []
+    assert environment.differ(None, ()) is False
+    assert environment.differ({}, None) is False
+    assert environment.differ(None, ("eth0",)) is True
+
+
+def test_nccl_is_told_where_torch_is_built_for_cuda(monkeypatch):
+    installed = {"nvidia-nccl-cu12": "2.28.9"}
+
+    def version(name):
+        if name not in installed:
+            raise environment.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(environment, "version", version)
+    assert environment.installed_nccl("12.8") == "2.28.9"
+    assert environment.installed_nccl("13.0") is None
+    assert environment.installed_nccl(None) is None
+    assert with_speed(nccl="2.28.9").digest != ENVIRONMENT.digest
+
+
 def test_differing_accelerators_can_be_shown():
     other = with_speed(accelerators=(Accelerator(name="NVIDIA L4", memory_gib=22, count=4),))
     [(field, ours, theirs)] = differences(ENVIRONMENT, other)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from parbench.check.metrics import METRICS, observe
+from parbench.environment import differ
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
 from parbench.results.store import Run
 from parbench.scenario import MetricName, Spec
@@ -85,10 +86,20 @@ def speed_of(run: Run) -> dict[str, Any]:
 
 
 def differences(kept: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
-    """The fields in which two environments differ."""
+    """The fields in which two environments differ.
+
+    A baseline from before NCCL's version was recorded says nothing of it; torch, which is compared, comes with its own.
+    """
     ours, theirs = _flat(kept), _flat(found)
-    names = dict.fromkeys([*ours, *theirs])
-    return [Difference(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
+    names = dict.fromkeys(name for name in (*ours, *theirs) if name != "nccl" or name in ours)
+    return [
+        Difference(name, ours.get(name), theirs.get(name)) for name in names if differ(ours.get(name), theirs.get(name))
+    ]
+
+
+def scenario_sha256(run: Run) -> str:
+    """The hash of the whole scenario of a run."""
+    return hashlib.sha256(json.dumps(run.record.scenario, sort_keys=True).encode()).hexdigest()
 
 
 def save(run: Run, name: str, folder: Path) -> Baseline:
@@ -188,14 +199,13 @@ def _session(run: Run) -> Session:
     if not cells:
         raise NothingMeasuredError(f"{run.folder} has no cell that was measured well: there is nothing to keep")
     context = run.record.environment.get("context") or {}
-    scenario = json.dumps(run.record.scenario, sort_keys=True).encode()
     return Session(
         run=run.record.id,
         created_at=run.record.created_at,
         commit=context.get("git_commit"),
         parbench=context.get("parbench"),
         scenario=str(run.record.scenario.get("name", "")),
-        scenario_sha256=hashlib.sha256(scenario).hexdigest(),
+        scenario_sha256=scenario_sha256(run),
         cells=cells,
     )
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import product
 from statistics import geometric_mean, harmonic_mean
 
-from parbench.check.baselines import Baseline, differences, rounded, speed_of
+from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
 from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.metrics import METRICS, Metric, Observed, observe
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
@@ -21,6 +21,10 @@ UNKNOWN_SPREAD = (
     "On a shared machine, --against is sounder."
 )
 MEASURED_AGAIN = "What looked worse was measured once more, and stays regressed unless fresh samples say otherwise."
+OTHER_SCENARIO = (
+    "The scenario is not that of the newest session, or another parbench has read it: "
+    "only the cells that still measure the same are compared."
+)
 ONE_ROUND = "one round says nothing about the spread between launches: measure at least 2"
 ELSEWHERE = "measured in another environment"
 
@@ -44,13 +48,14 @@ def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable:
         raise UsageError(f"--only {only}: no cell's id matches; the cells are {', '.join(baseline.keys)}")
     findings = judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
     unknown = any(finding.method == "within run" for finding in findings)
+    changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(
         title=f"{run.record.id} against baseline {baseline.name}, sessions: {len(baseline.sessions)}",
         spec=spec,
         findings=findings,
         foreign=tuple(foreign),
         portable=portable,
-        notes=(UNKNOWN_SPREAD,) if unknown else (),
+        notes=(UNKNOWN_SPREAD,) * unknown + (OTHER_SCENARIO,) * changed,
     )
 
 

@@ -76,6 +76,11 @@ def _quantile(name: MetricName, title: str, share: float) -> Metric:
     return Metric(name=name, title=title, better="lower", of=of, unit="s")
 
 
+def _exact(name: MetricName, title: str, of: Callable[[Launch], float | None]) -> Metric:
+    """A count that must stay as it is, on every machine."""
+    return Metric(name=name, title=title, better=None, of=of, unit="", portable=True)
+
+
 METRICS: dict[MetricName, Metric] = {
     metric.name: metric
     for metric in (
@@ -96,7 +101,7 @@ METRICS: dict[MetricName, Metric] = {
             unit="×",
             portable=True,
         ),
-        Metric(name="parameters", title="parameters", better=None, of=_parameters, unit="", portable=True),
+        _exact("parameters", "parameters", _parameters),
     )
 }
 
@@ -144,11 +149,12 @@ def _launches(run: Run) -> dict[str, dict[int, Launch]]:
     for trial in run.trials:
         if (trial.purpose, trial.status) == ("measure", "ok") and run.counts(trial):
             trials.setdefault(trial.key, {})[trial.round] = trial
-    bases = {
-        (cell.workload, cell.scaling): {n: Launch(trial, cell) for n, trial in trials.get(cell.key, {}).items()}
-        for cell in run.record.cells
-        if cell.is_reference and cell.devices == 1
-    }
+    bases: dict[tuple[str, str], dict[int, Launch]] = {}
+    for cell in run.record.cells:
+        if cell.is_reference and cell.devices == 1:
+            # Of several variants of the reference, the first that was written is the base, as in the tables.
+            launches = {number: Launch(trial, cell) for number, trial in trials.get(cell.key, {}).items()}
+            bases.setdefault((cell.workload, cell.scaling), launches)
     return {
         cell.id: {
             number: Launch(trial, cell, bases.get((cell.workload, cell.scaling), {}).get(number))

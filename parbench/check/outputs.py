@@ -3,39 +3,75 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from parbench.check.metrics import METRICS
-from parbench.check.verdicts import Finding, Report
+from parbench.check.verdicts import EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_OK, Finding, Report
 from parbench.results.export import markdown_cell, plain
 
-COLUMNS = ("verdict", "cell", "metric", "before", "now", "now ÷ before", "p (Holm)", "margin", "would find")
+COLUMNS = (
+    "verdict",
+    "cell",
+    "metric",
+    "before",
+    "now",
+    "now ÷ before",
+    "p (Holm)",
+    "p (signs)",
+    "margin",
+    "would find",
+)
+OF_PAIRS = COLUMNS.index("p (signs)")
 STYLES = {"regressed": "bold red", "failed": "red", "missing": "red", "improved": "green", "inconclusive": "yellow"}
 EXPLANATION = (
     "p: the probability of so bad a change in any comparison if none were worse than its margin (Holm); "
     "would find: the smallest worsening found with the power asked for."
 )
+EXPLANATION_OF_SIGNS = "p (signs): that of this comparison alone by a permutation test, which assumes no normality."
+ADVISORY = "What is advisory is worse as well, but not among the metrics of the scenario's gate, or not portable."
+NOT_COMPLETE = "A cell failed, is missing or cannot be compared."
+UNKNOWN = "–"
+ANY_WIDTH = 10_000
 
 
 def print_report(report: Report, console: Console, *, strict: bool = False) -> None:
     """The report for people: what got worse first, then why what could not be judged could not."""
-    view = Table(title=Text(plain(report.title)), title_justify="left", header_style="bold")
-    for index, title in enumerate(COLUMNS):
-        view.add_column(title, justify="left" if index in (0, 2) else "right" if index > 2 else "left", no_wrap=True)
-    for finding in _shown(report):
-        style = STYLES.get(finding.verdict, "")
-        view.add_row(
-            *(Text(plain(value), style=style if column == 0 else "") for column, value in enumerate(_row(finding)))
-        )
-    console.print(view)
+    view = _table(report)
+    if console.measure(view, options=console.options.update(max_width=ANY_WIDTH)).maximum > console.width:
+        _print_one_by_one(report, console)
+    else:
+        console.print(view)
     for line in _lines(report, strict=strict):
         console.print(Text(line), soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    view = Table(title=Text(plain(report.title)), title_justify="left", header_style="bold")
+    columns, rows = _columns_and_rows(report)
+    for index, title in enumerate(columns):
+        view.add_column(title, justify="left" if index < 3 else "right", no_wrap=True)
+    for finding, (verdict, *rest) in rows:
+        view.add_row(Text(verdict, style=STYLES.get(finding.verdict, "")), *map(Text, map(plain, rest)))
+    return view
+
+
+def _print_one_by_one(report: Report, console: Console) -> None:
+    """What is too wide for a table: a paragraph a finding, in which nothing is cut."""
+    columns, rows = _columns_and_rows(report)
+    console.print(Text(plain(report.title), style="bold"))
+    for finding, (verdict, cell, metric, *figures) in rows:
+        console.print(Text.assemble((verdict, STYLES.get(finding.verdict, "")), plain(f" {cell}, {metric}")))
+        said = [f"{title} {value}" for title, value in zip(columns[3:], figures, strict=True) if value != UNKNOWN]
+        if said:
+            console.print(Padding(Text(", ".join(said)), (0, 0, 0, 4)))
 
 
 def to_json(report: Report, *, strict: bool = False) -> str:
@@ -52,13 +88,17 @@ def to_json(report: Report, *, strict: bool = False) -> str:
 
 
 def to_junit(report: Report, *, strict: bool = False) -> str:
-    """A test case for the gate itself and for each gated cell and metric, in the form that CI services read."""
+    """A test case for the gate itself and for each cell and metric that decides, in the form that CI services read.
+
+    Where the environment is foreign there is one for all others as well, skipped; the gate itself is then the error.
+    """
     suite = ElementTree.Element("testsuite", {"name": "parbench check"})
-    cases = [("gate", "judged something", "error" if report.problem else "passed", report.problem or "")]
+    broken = report.exit_code(strict=strict) in (EXIT_CELL_FAILED, EXIT_NO_BASELINE)
+    cases = [("gate", "judged something", "error" if broken else "passed", report.problem or NOT_COMPLETE)]
     cases += [
         (finding.cell, finding.metric or "measured", _outcome(finding, strict=strict), sentence(finding))
         for finding in report.findings
-        if finding.gated
+        if finding.gated or report.foreign
     ]
     for cell, name, outcome, message in cases:
         case = ElementTree.SubElement(suite, "testcase", {"classname": plain(cell), "name": name, "time": "0"})
@@ -77,15 +117,27 @@ def to_junit(report: Report, *, strict: bool = False) -> str:
 
 def to_markdown(report: Report, *, strict: bool = False) -> str:
     """For a pull request or `$GITHUB_STEP_SUMMARY`."""
-    rows = "".join(f"| {' | '.join(map(markdown_cell, _row(finding)))} |\n" for finding in _shown(report))
-    table = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n{rows}"
+    columns, found = _columns_and_rows(report)
+    rows = "".join(f"| {' | '.join(map(markdown_cell, row))} |\n" for _, row in found)
+    table = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n{rows}"
     lines = "".join(f"- {markdown_cell(line)}\n" for line in _lines(report, strict=strict))
     return f"### {markdown_cell(report.title)}\n\n{table}\n{lines}"
 
 
 def _shown(report: Report) -> list[Finding]:
-    """What decides; where nothing may, because the environment is foreign, what is known all the same."""
-    return [finding for finding in report.findings if finding.gated] or list(report.findings)
+    """What decides, and of the rest what got worse; in a foreign environment all that is known."""
+    return [finding for finding in report.findings if finding.gated or finding.verdict == "regressed" or report.foreign]
+
+
+def _columns_and_rows(report: Report) -> tuple[list[str], list[tuple[Finding, list[str]]]]:
+    """The table, with the column of the permutation test only where one was made."""
+    shown = _shown(report)
+    unused = () if any(finding.p_permutation is not None for finding in shown) else (OF_PAIRS,)
+
+    def used(values: Sequence[str]) -> list[str]:
+        return [value for index, value in enumerate(values) if index not in unused]
+
+    return used(COLUMNS), [(finding, used(_row(finding))) for finding in shown]
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -93,19 +145,20 @@ def _row(finding: Finding) -> tuple[str, ...]:
     return (
         finding.verdict + ("" if finding.gated else " (advisory)"),
         finding.cell,
-        METRICS[finding.metric].title if finding.metric else "–",
+        METRICS[finding.metric].title if finding.metric else UNKNOWN,
         _value(finding, finding.old),
         _value(finding, finding.new),
-        f"{finding.ratio:.3f}{interval}" if finding.ratio is not None else "–",
-        f"{finding.p:.2g}" if finding.p is not None else "–",
-        f"{finding.margin:.0%}" if finding.margin is not None else "–",
-        f"+{finding.detectable:.0%}" if finding.detectable is not None else "–",
+        f"{finding.ratio:.3f}{interval}" if finding.ratio is not None else UNKNOWN,
+        f"{finding.p:.2g}" if finding.p is not None else UNKNOWN,
+        f"{finding.p_permutation:.2g}" if finding.p_permutation is not None else UNKNOWN,
+        f"{finding.margin:.0%}" if finding.margin is not None else UNKNOWN,
+        f"+{finding.detectable:.0%}" if finding.detectable is not None else UNKNOWN,
     )
 
 
 def _value(finding: Finding, value: float | None) -> str:
     if value is None or finding.metric is None:
-        return "–"
+        return UNKNOWN
     match METRICS[finding.metric].unit:
         case "s":
             return f"{1000 * value:.4g} ms"
@@ -127,6 +180,13 @@ def _lines(report: Report, *, strict: bool) -> list[str]:
         lines += [f"  {plain(difference)}" for difference in report.foreign]
     lines += report.notes
     lines.append(EXPLANATION)
+    if any(finding.p_permutation is not None for finding in report.findings):
+        lines.append(EXPLANATION_OF_SIGNS)
+    if any(not finding.gated and finding.verdict == "regressed" for finding in report.findings):
+        lines.append(ADVISORY)
+    unsure = len(report.of("inconclusive"))
+    if unsure and report.exit_code(strict=strict) == EXIT_OK:
+        lines.append(f"{unsure} of the verdicts are inconclusive, which is not ok: --strict would exit with 5.")
     counts = Counter(finding.verdict for finding in report.findings if finding.gated)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or "nothing could be judged"
     return [*lines, f"{said} (exit code {report.exit_code(strict=strict)})"]
@@ -142,14 +202,16 @@ def _reasons(report: Report) -> list[tuple[str, Finding]]:
 
 
 def _outcome(finding: Finding, *, strict: bool) -> str:
+    if not finding.gated:
+        return "skipped"
     match finding.verdict:
         case "regressed":
             return "failure"
-        case "failed" | "missing" | "not comparable":
+        case "failed" | "missing":
             return "error"
         case "inconclusive":
             return "failure" if strict else "skipped"
-        case "new":
+        case "new" | "not comparable":
             return "skipped"
         case _:
             return "passed"
@@ -158,9 +220,10 @@ def _outcome(finding: Finding, *, strict: bool) -> str:
 def sentence(finding: Finding) -> str:
     """A finding in a line."""
     if finding.reason:
-        return f"{finding.verdict}: {finding.reason}"
-    _, _, _, before, now, ratio, p, margin, _ = _row(finding)
-    return f"{finding.verdict}: {before} before, {now} now, ratio {ratio}, p {p}, margin {margin}"
+        return plain(f"{finding.verdict}: {finding.reason}")
+    verdict, _, _, before, now, ratio, p, signs, margin, _ = _row(finding)
+    of_pairs = f", p of random signs {signs}" if finding.p_permutation is not None else ""
+    return f"{verdict}: {before} before, {now} now, ratio {ratio}, p {p}{of_pairs}, margin {margin}"
 
 
 def _plain_values(values: dict[str, Any]) -> dict[str, Any]:
