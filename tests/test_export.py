@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from parbench.errors import UsageError
-from parbench.results.export import TERMINAL, plain, print_table, to_csv, to_json, to_markdown, to_parquet
+from parbench.results.export import TERMINAL, columns_of, plain, print_table, to_csv, to_json, to_markdown, to_parquet
 from parbench.results.tables import COLUMNS, cells_table
 from tests.records import cell, job, rank, reference, run, trial
 
@@ -189,6 +189,51 @@ def test_the_table_for_people():
         assert shown in ddp
     assert re.search(r"4,8\d\d \[\d,\d{3}, \d,\d{3}\]", ddp)
     assert lines[-1] == "fsdp on 2: out_of_memory: rank 0 failed: no memory"
+
+
+def in_a_terminal(table: pd.DataFrame, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    print_table(table, console)
+    return console.file.getvalue()
+
+
+def long_table() -> pd.DataFrame:
+    """As many columns as a run can have, and labels that no terminal has room for."""
+    pipe = cell("pipe", 2, label="pipe(schedule=interleaved_1f1b, micro_batches=4)", oversubscribed=True, models=2)
+    cells = [cell(), pipe, cell("fsdp", 2)]
+    trials = [trial(cells[0], number, window_s=2.0 + number / 10) for number in range(3)]
+    for number in range(3):
+        jobs = (job(window_s=1.0 + number / 20, compute_s=0.5, compile_s=3.0, stopped_s=2.0),)
+        trials.append(trial(pipe, number, ranks=(rank(jobs=jobs),)))
+    trials.append(trial(cells[2], status="out_of_memory", reason="rank 0 failed: no memory"))
+    return cells_table(run(cells, [reference(), *trials], rounds=3))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_terminal_shows_whole_what_matters_most(width):
+    table, note = in_a_terminal(long_table(), width).split("No room for ")
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[1].split()[:3] == ["strategy", "devices", "models" if "models" in lines[1] else "tokens/s"]
+    for word in ("tokens/s", "speedup", "parity", "status", "reference", "out_of_memory", "micro_batches=4)", "2.00×"):
+        assert word in table
+    assert re.search(r"\n +\[\d,\d{3}, \d,\d{3}\]", table)
+    # What is said to be missing is, and the other way round.
+    absent = note.partition(":")[0].split(", ")
+    assert set(absent) == set(columns_of(long_table())) - set(re.split(r" {2,}", lines[1].strip()))
+    assert {"val ppl", "compile"} <= set(absent)
+
+
+def test_a_terminal_with_room_leaves_nothing_out():
+    output = in_a_terminal(ordinary_table(), 200)
+    assert "No room" not in output
+    assert "val ppl" in output
+
+
+def test_elsewhere_the_table_is_text_without_frames():
+    output = printed(ordinary_table())
+    assert not re.search(r"[\u2500-\u257f+|]", output)
+    assert all(title in output for title in columns_of(ordinary_table()))
 
 
 def test_a_single_round_is_shown_without_an_interval():
