@@ -137,7 +137,7 @@ def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, S
 
 def _dispensable(columns: Mapping[str, Sequence[str]]) -> list[str]:
     """What a narrow terminal can do without, first what says the same of every cell."""
-    others = [name for name in reversed(columns) if name not in (*_KEPT, *_SECONDARY)]
+    others = [name for name in reversed([*columns]) if name not in (*_KEPT, *_SECONDARY)]
     order = [*others, *(name for name in _SECONDARY if name in columns)]
     return sorted(order, key=lambda name: len(set(columns[name])) > 1)
 
