@@ -1,7 +1,7 @@
 """What there is: strategies, model families, scenarios, runs, and the cells of a plan."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from rich.text import Text
 from parbench.cells import Plan
 from parbench.check.baselines import list_baselines
 from parbench.results.export import plain
-from parbench.results.store import list_runs, read_run
+from parbench.results.store import list_runs, readable_runs
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.workloads.base import FAMILIES, Family
 
 SCENARIOS = Path("scenarios")
 
 
-def lines(what: str, results: Path) -> Iterator[str]:
-    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines."""
+def lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines; `say` hears what is left out."""
     match what:
         case "strategies":
             for name, strategy in sorted(STRATEGIES.classes().items()):
@@ -35,9 +35,9 @@ def lines(what: str, results: Path) -> Iterator[str]:
         case "baselines":
             yield from list_baselines(results / "baselines")
         case "runs":
-            for folder in list_runs(results):
-                run = read_run(folder)
-                yield f"{folder.name}  {run.record.created_at}  {len(run.record.cells)} cells, {len(run.trials)} trials"
+            for run in readable_runs(list_runs(results), say):
+                record = run.record
+                yield f"{run.folder.name}  {record.created_at}  {len(record.cells)} cells, {len(run.trials)} trials"
 
 
 def plan_table(plan: Plan) -> Table:

@@ -1,7 +1,10 @@
 import json
 import multiprocessing
 import os
+import platform
 import socket
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from pydantic import ValidationError
 
 from parbench.errors import ResultsError
 from parbench.results import store
-from parbench.results.store import RUN_FILE, TRIALS_FILE, Store, find_run, list_runs, read_run
+from parbench.results.store import RUN_FILE, TRIALS_FILE, Store, find_run, latest_of, list_runs, read_run
 from parbench.results.trial import SCHEMA_VERSION, JobRecord
 from tests.records import cell, job, reference, run_record, trial
 
@@ -52,10 +55,23 @@ def test_trials_are_only_ever_appended(tmp_path):
 
 
 def test_every_trial_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
-    synced: list[int] = []
-    monkeypatch.setattr(store.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    synced: list[tuple[int, int]] = []
+    monkeypatch.setattr(store.os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, os.fstat(file).st_size)))
     new_run(tmp_path, trial())
-    assert synced[-1] == (tmp_path / TRIALS_FILE).stat().st_size > 0
+    assert (tmp_path.stat().st_ino, tmp_path.stat().st_size) == synced[-1]  # and so is the name of its file
+    file = (tmp_path / TRIALS_FILE).stat()
+    assert synced[-2] == (file.st_ino, file.st_size)
+    new_run(tmp_path, trial(number=1))
+    assert synced[-1] == (file.st_ino, (tmp_path / TRIALS_FILE).stat().st_size)
+
+
+def test_the_name_of_a_plan_is_on_the_disk_before_begin_returns(tmp_path, monkeypatch):
+    synced: list[tuple[int, set[Path]]] = []
+    monkeypatch.setattr(store.os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, set(tmp_path.iterdir()))))
+    new_run(tmp_path)
+    inode, names = synced[-1]
+    assert inode == tmp_path.stat().st_ino
+    assert tmp_path / RUN_FILE in names
 
 
 def test_beginning_again_replaces_the_plan_and_keeps_the_trials(tmp_path):
@@ -121,9 +137,15 @@ def test_a_truncated_last_line_costs_that_trial_alone(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [b"{", b"\xff\xfe", b"\x00" * 100, b"null", b"[]", b'"text"', b"", b'{"schema_version": 1}'],
-    ids=["half", "not UTF-8", "zeros", "null", "list", "text", "empty", "without fields"],
-)
+    [
+        b"{", b"\xff\xfe", b"\x00" * 100, b"null", b"[]", b'"text"', b"", b'{"schema_version": 1}',
+        b"[" * 100_000, b'{"a":' * 100_000, b'{"schema_version": 1, "round": 1e999}', b"9" * 10_000,
+    ],
+    ids=[
+        "half", "not UTF-8", "zeros", "null", "list", "text", "empty", "without fields",
+        "deep lists", "deep objects", "infinite", "a long number",
+    ],
+)  # fmt: skip
 def test_a_bad_line_between_good_ones_is_reported_and_left_out(tmp_path, line):
     new_run(tmp_path, trial(number=0))
     with (tmp_path / TRIALS_FILE).open("ab") as file:
@@ -162,9 +184,24 @@ def test_a_run_of_a_newer_version_is_refused_even_if_its_fields_are_unknown(tmp_
         (lambda text: text.replace('"rounds": 3', '"rounds": 0'), r"damaged: rounds: "),
         (lambda text: text.replace('"rounds": 3', '"rounds": 3, "rnds": 3'), r"damaged: rnds: "),
         (lambda text: text.replace('"devices": 2', '"devices": null'), r"damaged: cells\.1\.devices: "),
+        (lambda text: "[" * 100_000, "damaged"),
+        (lambda text: text.replace('"scenario": {', '"scenario": {"deep": ' + "[" * 100_000), "damaged"),
+        (lambda text: text.replace('"rounds": 3', '"rounds": 1e999'), r"damaged: rounds: "),
         (lambda text: b"\xff" + text.encode(), "cannot be read"),
     ],
-    ids=["empty", "cut off", "a list", "a word", "out of range", "unknown field", "deep inside", "not UTF-8"],
+    ids=[
+        "empty",
+        "cut off",
+        "a list",
+        "a word",
+        "out of range",
+        "unknown field",
+        "deep inside",
+        "nested",
+        "nested inside",
+        "infinite",
+        "not UTF-8",
+    ],
 )
 def test_a_damaged_run_file_is_a_sentence(tmp_path, damage, sentence):
     path = new_run(tmp_path) / RUN_FILE
@@ -183,6 +220,55 @@ def test_a_run_file_that_is_a_folder_is_a_sentence(tmp_path):
     (tmp_path / RUN_FILE).mkdir()
     with pytest.raises(ResultsError, match="cannot be read"):
         read_run(tmp_path)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from parbench.results.store import read_run
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.setuid(65534)
+read_run(Path())
+"""
+
+
+@pytest.mark.parametrize("name", [RUN_FILE, TRIALS_FILE])
+def test_files_that_may_not_be_read_are_a_sentence(tmp_path, name):
+    (new_run(tmp_path, trial()) / name).chmod(0)
+    tmp_path.chmod(0o755)
+    command = [sys.executable, "-c", AS_NOBODY, tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"ResultsError: {name} cannot be read" in ended.stderr
+
+
+LOCKLESS = """
+import ctypes, struct, sys
+from pathlib import Path
+from parbench.results.store import Store
+# A seccomp filter: flock answers ENOSYS, as on Lustre mounted without it, and every other call is let through.
+load, jump, give = 0x20, 0x15, 0x06
+rules = [(load, 0, 0, 0), (jump, 0, 1, FLOCK), (give, 0, 0, 0x00050000 | 38), (give, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *rule) for rule in rules))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+filters = ctypes.create_string_buffer(struct.pack("@HP", len(rules), ctypes.addressof(program)))
+if prctl(38, 1, 0, 0, 0) or prctl(22, 2, filters, 0, 0):
+    sys.exit(77)
+with Store.locked(Path(sys.argv[1])):
+    pass
+"""
+
+
+def test_a_file_system_without_locks_is_told_from_a_folder_in_use(tmp_path):
+    flock = {"x86_64": 73, "aarch64": 32}.get(platform.machine())
+    if flock is None:
+        pytest.skip(f"the number of flock(2) on {platform.machine()} is not known here")
+    command = [sys.executable, "-c", LOCKLESS.replace("FLOCK", str(flock)), tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode == 77:
+        pytest.skip("the kernel takes no seccomp filter here")
+    assert f"{tmp_path} cannot be locked, which keeps two runs apart: Function not implemented" in ended.stderr
+    assert "in use" not in ended.stderr
 
 
 def fill(opened: Store, size: int) -> None:
@@ -283,6 +369,22 @@ def test_runs_are_listed_oldest_first_and_by_name_where_they_are_equally_old(tmp
     (tmp_path / "no-run").mkdir()
     (tmp_path / "file").write_text("")
     assert [folder.name for folder in list_runs(tmp_path)] == ["z", "b", "c", "a"]
+
+
+def test_runs_that_cannot_be_read_are_passed_over_and_said(tmp_path):
+    mine = aged(tmp_path / "mine", 1000)
+    aged(tmp_path / "of-another", 2000)
+    (tmp_path / "of-another" / RUN_FILE).write_text(run_record(scenario={"name": "another"}).model_dump_json())
+    for name, text in [("torn", "{"), ("foreign", '{"id": "of another program"}'), ("newer", '{"schema_version": 99}')]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RUN_FILE).write_text(text)
+    said: list[str] = []
+    assert latest_of("made_up", tmp_path, said.append) == mine
+    assert sorted(sentence.split()[0] for sentence in said) == [
+        str(tmp_path / name / RUN_FILE) for name in ("foreign", "newer", "torn")
+    ]
+    assert all(sentence.endswith("; this run is left out") for sentence in said)
+    assert latest_of("unheard of", tmp_path, said.append) is None
 
 
 def test_what_was_planted_among_the_runs_is_not_listed(tmp_path):

@@ -33,5 +33,23 @@ def writing(folder: Path) -> Iterator[None]:
         raise ResultsError(f"results cannot be written to {folder}: {what}") from None
 
 
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Errors of the system while a place for results is made, as `ResultsError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(f"results cannot be kept in {folder}: {error.strerror}; choose another with --out") from None
+
+
+def sync_names(folder: Path) -> None:
+    """Waits until the names of new files are on the disk: syncing a file alone does not keep its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from parbench.errors import ResultsError
 from parbench.interrupt import uninterrupted
-from parbench.results.files import opened, writing
+from parbench.results.files import keeping, opened, sync_names, writing
 from parbench.results.seal import seal, unseal
 from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
 
@@ -47,20 +47,11 @@ class Store:
     @contextlib.contextmanager
     def locked(cls, folder: Path) -> Iterator["Store"]:
         """The store of `folder`, made if need be and held until the end. Raises `ResultsError`."""
-        try:
+        with keeping(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = opened(folder / "lock", "ab+")
-        except OSError as error:
-            raise ResultsError(
-                f"results cannot be kept in {folder}: {error.strerror}; choose another with --out"
-            ) from None
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                holder = lock.read().decode(errors="replace").strip() or "unknown"
-                raise ResultsError(f"{folder} is in use by process {holder}") from None
+            _hold(lock, folder)
             # The lock goes with its process, however that ends: what a dead one left here is only its name.
             with writing(folder):
                 lock.truncate(0)
@@ -77,6 +68,7 @@ class Store:
                     _write_all(file, f"{seal(record.model_dump_json(indent=1))}\n".encode())
                     os.fsync(file.fileno())
                 temporary.replace(self.folder / RUN_FILE)
+                sync_names(self.folder)
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -90,6 +82,8 @@ class Store:
             try:
                 _write_all(file, line)
                 os.fsync(file.fileno())
+                if size == 0:
+                    sync_names(self.folder)
             except OSError:
                 file.truncate(size)
                 raise
@@ -98,7 +92,7 @@ class Store:
 def read_run(folder: Path) -> Run:
     """The run in `folder`, bad lines reported in `problems`. Raises `ResultsError` where there is no run to read."""
     try:
-        text, broken = unseal((folder / RUN_FILE).read_text())
+        text, broken = unseal((folder / RUN_FILE).read_bytes().decode())
         record = RunRecord.model_validate_json(_checked_version(text, folder / RUN_FILE))
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no run: it has no {RUN_FILE}") from None
@@ -134,12 +128,34 @@ def list_runs(results: Path) -> list[Path]:
     )
 
 
-def latest_of(scenario: str, results: Path) -> Path | None:
-    """The folder of the newest run of a scenario, if there is one."""
-    mine = (
-        folder for folder in reversed(list_runs(results)) if read_run(folder).record.scenario.get("name") == scenario
-    )
-    return next(mine, None)
+def latest_of(scenario: str, results: Path, say: Callable[[str], None]) -> Path | None:
+    """The folder of the newest run of a scenario, if there is one; `say` hears of runs that cannot be read."""
+    runs = readable_runs(reversed(list_runs(results)), say)
+    return next((run.folder for run in runs if run.record.scenario.get("name") == scenario), None)
+
+
+def readable_runs(folders: Iterable[Path], say: Callable[[str], None]) -> Iterator[Run]:
+    """The runs in `folders`; `say` hears why one is left out."""
+    for folder in folders:
+        try:
+            yield read_run(folder)
+        except ResultsError as error:
+            say(f"{error}; this run is left out")
+
+
+def _hold(lock: BinaryIO, folder: Path) -> None:
+    """Takes the lock of a run's folder. Raises `ResultsError` where another process has it, or nobody can have it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().decode(errors="replace").strip() or "unknown"
+        raise ResultsError(f"{folder} is in use by process {holder}") from None
+    except OSError as error:
+        raise ResultsError(
+            f"{folder} cannot be locked, which keeps two runs apart: {error.strerror}; "
+            "choose a folder on another file system with --out"
+        ) from None
 
 
 def _holds_run(folder: Path) -> bool:
@@ -152,20 +168,28 @@ def _holds_run(folder: Path) -> bool:
 def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
     trials: list[Trial] = []
     problems: list[str] = []
-    if not path.is_file():
-        return trials, problems
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text, problem = unseal(line.decode())
-                trial = Trial.model_validate_json(_checked_version(text, path))
-            except (ValidationError, UnicodeDecodeError) as error:
-                problem = _first_problem(error) if isinstance(error, ValidationError) else "not UTF-8"
-            if problem is None:
-                trials.append(trial)
-            else:
-                problems.append(f"{path.name}, line {number} is left out: {problem}")
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            text, problem = unseal(line.decode())
+            trial = Trial.model_validate_json(_checked_version(text, path))
+        except (ValidationError, UnicodeDecodeError) as error:
+            problem = _first_problem(error) if isinstance(error, ValidationError) else "not UTF-8"
+        if problem is None:
+            trials.append(trial)
+        else:
+            problems.append(f"{path.name}, line {number} is left out: {problem}")
     return trials, problems
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, if there is one. Raises `ResultsError` where it cannot be read."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _write_all(file: BinaryIO, content: bytes) -> None:
@@ -178,7 +202,7 @@ def _checked_version(text: str, path: Path) -> str:
     """Raises `ResultsError` for a record of another version, rather than guess what its fields mean."""
     try:
         content: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # damage, which the model of the record tells in its own words
         return text
     if not isinstance(content, dict):
         return text
