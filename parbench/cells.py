@@ -13,8 +13,9 @@ from parbench.document import DataPath, read_document
 from parbench.errors import ScenarioError, Unsupported, UsageError
 from parbench.exclude import FIELDS, is_excluded
 from parbench.loader import Catalogue, Draft, draft_scenario
+from parbench.refusals import Broken, asking, laid_out, require_imported, require_possible, require_room
 from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
-from parbench.scenario import Scaling, Scenario, StrategySpec, WorkloadSpec, relabelled
+from parbench.scenario import Options, Scaling, Scenario, StrategySpec, WorkloadSpec, relabelled
 from parbench.strategies.base import STRATEGIES, Layout, Strategy
 from parbench.workloads.base import FAMILIES, Family
 
@@ -28,6 +29,8 @@ class Cell:
     strategy: StrategySpec
     devices: Devices
     layout: Layout | None
+    broken: bool = False
+    """It is skipped because code failed that was asked about it, and not because the strategy cannot do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,11 @@ class Plan:
     def runnable(self) -> list[Cell]:
         """The cells to measure, each measurement once: at one device, weak and strong scaling are the same one."""
         return list({cell.record.key: cell for cell in self.cells if cell.layout}.values())
+
+    @property
+    def broken(self) -> list[Cell]:
+        """The cells that are skipped because code failed."""
+        return [cell for cell in self.cells if cell.broken]
 
     def only(self, glob: str) -> "Plan":
         """The part of the plan whose cells' ids match `glob`, as in a shell. Raises `UsageError` where none does."""
@@ -80,7 +88,7 @@ def catalogue() -> Catalogue:
     """All that can be named in a scenario here."""
     strategies = {name: strategy.options_type for name, strategy in sorted(STRATEGIES.classes().items())}
     families = dict(sorted(FAMILIES.classes().items()))
-    return Catalogue(families=families, options=strategies, broken={**FAMILIES.broken, **STRATEGIES.broken})
+    return Catalogue(families=families, options=strategies, broken=FAMILIES.broken, unimported=STRATEGIES.broken)
 
 
 def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]:
@@ -90,7 +98,7 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
             for strategy in scenario.strategies:
                 cells = [
                     cell
-                    for count in (counts if STRATEGIES[strategy.name].scales else [1])
+                    for count in (counts if _class_of(strategy).scales else [1])
                     for cell in _variants(
                         scenario,
                         machine,
@@ -123,12 +131,32 @@ def _variants(
 ) -> Iterator[tuple[Cell, Unsupported | None]]:
     """A cell for each way in which the strategy can decide what its options leave open."""
     spread = _grown(workload, devices.count) if scaling == "weak" else workload
-    for options in STRATEGIES[strategy.name].variants(strategy.options, spread, devices):
-        decided = {
-            key: value for key, value in options if value != getattr(strategy.options, key) and value is not None
-        }
-        variant = strategy.model_copy(update={"options": options, "label": relabelled(strategy.label, decided)})
-        yield _cell(scenario, machine, name, workload, scaling, variant, devices)
+    refusal: Unsupported | None = None
+    try:
+        decided = _decided(strategy, spread, devices)
+    except Unsupported as error:
+        decided, refusal = [strategy], error
+    for variant in decided:
+        yield _cell(scenario, machine, name, workload, scaling, variant, devices, refusal)
+
+
+def _decided(strategy: StrategySpec, workload: WorkloadSpec, devices: Devices) -> list[StrategySpec]:
+    """The strategy with what its options leave open decided, in every way. Raises `Unsupported`."""
+    with asking("variants"):
+        return [
+            _with_options(strategy, options)
+            for options in _class_of(strategy).variants(strategy.options, workload, devices)
+        ]
+
+
+def _with_options(strategy: StrategySpec, options: Options) -> StrategySpec:
+    decided = {key: value for key, value in options if value != getattr(strategy.options, key) and value is not None}
+    return strategy.model_copy(update={"options": options, "label": relabelled(strategy.label, decided)})
+
+
+def _class_of(strategy: StrategySpec) -> type[Strategy[Any]]:
+    """The class of a strategy; for one that could not be imported the interface, whose defaults stand for it."""
+    return STRATEGIES.classes().get(strategy.name, Strategy)
 
 
 def _devices(scenario: Scenario, machine: Machine, draft: Draft) -> tuple[DeviceKind, list[int]]:
@@ -165,17 +193,27 @@ def _cell(
     scaling: Scaling,
     strategy: StrategySpec,
     devices: Devices,
+    refusal: Unsupported | None,
 ) -> tuple[Cell, Unsupported | None]:
-    cls = STRATEGIES[strategy.name]
-    base, layout, refusal = workload, None, None
+    """The cell, which may have been refused before it is laid out, and why it is skipped, if it is."""
+    cls = _class_of(strategy)
+    base, layout, exact, flops = workload, None, cls.exact, None
     try:
-        _require_possible(cls, workload, devices, machine)
-        _require_room(devices, machine, scenario)
+        with asking("work"):
+            flops = _flops_per_token(workload)
+        if refusal:
+            raise refusal
+        require_imported(strategy.name)
+        with asking("is_exact"):
+            exact = cls.is_exact(strategy.options)
+        with asking("refusal"):
+            require_possible(cls, workload, devices, machine)
+        require_room(devices, machine, scenario)
         if scaling == "weak":
             workload = _grown(base, devices.count)
-            lanes = cls.layout(strategy.options, workload, devices).lanes
+            lanes = laid_out(cls, strategy.options, workload, devices).lanes
             workload = _grown(base, devices.count // lanes)
-        layout = _whole_on_nodes(cls.layout(strategy.options, workload, devices), devices)
+        layout = laid_out(cls, strategy.options, workload, devices)
     except Unsupported as error:
         refusal = error
     if workload.models == "auto":
@@ -197,7 +235,7 @@ def _cell(
         strategy=strategy.name,
         label=strategy.label,
         is_reference=cls.reference,
-        exact=cls.is_exact(strategy.options),
+        exact=exact,
         scaling=scaling,
         device_kind=devices.kind,
         devices=devices.count,
@@ -208,50 +246,16 @@ def _cell(
         precision=workload.precision,
         phase=workload.phase,
         new_tokens=workload.generated if workload.phase == "generate" else None,
-        flops_per_token=_flops_per_token(workload),
+        flops_per_token=flops,
         ideal_bubble=layout.bubble if layout else None,
         layout=describe_layout(layout, devices.nodes) if layout else "",
         emulated=layout.emulated if layout else False,
         oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
         reason=str(refusal) if refusal else None,
     )
-    return Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout), refusal
-
-
-def _require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: Devices, machine: Machine) -> None:
-    """Raises `Unsupported` for what no strategy can change: phase, kind of device, precision, and the model itself."""
-    if workload.phase not in cls.phases:
-        raise Unsupported(f"is for {' and '.join(cls.phases)}, not for phase {workload.phase}")
-    if devices.kind not in cls.device_kinds:
-        raise Unsupported(f"runs on {' and '.join(cls.device_kinds)}, not on {devices.kind}")
-    family = workload.model
-    if not isinstance(family, Family):
-        return
-    if workload.phase == "generate" and not family.generates:
-        raise Unsupported(f"models of family {family.kind} cannot go on after a prompt: their blocks take no cache")
-    reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
-    if reason:
-        raise Unsupported(reason)
-
-
-def _require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:
-    """Raises `Unsupported` for devices that are more than were granted, or no equal parts on nodes."""
-    spec = scenario.devices
-    available = machine.available(devices.kind, spec.cores_per_device)
-    if devices.count > available and machine.granted and not (spec.oversubscribe and devices.kind == "cpu"):
-        each = machine.per_node(devices.kind, spec.cores_per_device)
-        raise Unsupported(f"needs {devices.count} devices; granted are {machine.nodes} × {each}")
-    if devices.count % devices.nodes:
-        raise Unsupported(f"{devices.count} devices are no equal parts on {devices.nodes} nodes")
-
-
-def _whole_on_nodes(layout: Layout, devices: Devices) -> Layout:
-    """The layout, unless a process would have devices on several nodes: then `Unsupported` is raised."""
-    if devices.nodes > 1 and devices.per_node % layout.devices_per_process:
-        raise Unsupported(
-            f"one process drives {layout.devices_per_process} devices, and a node has {devices.per_node} of them"
-        )
-    return layout
+    broken = isinstance(refusal, Broken)
+    cell = Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout, broken=broken)
+    return cell, refusal
 
 
 def plainly(workload: WorkloadSpec) -> WorkloadSpec:

@@ -1,12 +1,12 @@
 """A document into a scenario: every mistake at once, each with its line, its path and what to do about it."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from parbench.document import DataPath, Document
@@ -34,13 +34,23 @@ MAX_TEXT = 10_000
 MAX_VARIANTS = 1000
 
 
+class Unimported(Options):
+    """The options of a strategy that could not be imported: nobody knows what they may be."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What a scenario can name: model families and strategies' options, and what of them could not be imported."""
+    """What a scenario can name: model families and strategies' options.
+
+    `broken` says why a family could not be imported; `unimported` are strategies that could not be.
+    """
 
     families: Mapping[str, type[ModelSpec]]
     options: Mapping[str, type[Options]]
     broken: Mapping[str, str] = field(default_factory=dict)
+    unimported: Collection[str] = ()
 
 
 @dataclass
@@ -205,7 +215,12 @@ class _Reader:
         if not isinstance(name, str):
             self.draft.mistake(path, f"must be a strategy's name, or one name with its options; got {shown(entry)}")
             return
-        model = self._named(name, self.catalogue.options, path, "strategy")
+        # One that cannot be imported costs its own cells: the rest can be measured.
+        model = (
+            Unimported
+            if name in self.catalogue.unimported
+            else self._named(name, self.catalogue.options, path, "strategy")
+        )
         if model is None:
             return
         if data is not None and not isinstance(data, dict):
@@ -227,10 +242,9 @@ class _Reader:
         for name, options, path in found:
             others = [other for other_name, other, _ in found if other_name == name and other != options]
             differing = {
-                key: getattr(options, key)
-                for key in type(options).model_fields
-                if key in options.model_fields_set
-                and any(getattr(other, key) != getattr(options, key) for other in others)
+                key: value
+                for key, value in options
+                if key in options.model_fields_set and any(getattr(other, key, None) != value for other in others)
             }
             label = name + describe_options(differing)
             self.draft.strategy_paths[label] = path

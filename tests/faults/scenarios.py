@@ -22,7 +22,7 @@ workloads:
     global_batch: 8
 strategies: STRATEGIES
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 5}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 50}
 """
 
 

@@ -89,8 +89,12 @@ class BagOfTokens(Family):
 
 Fault = Literal[
     "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "hang", "stubborn", "offspring",
-    "hold", "nan_loss", "nan_time", "drift", "close",
+    "hold", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift", "close", "layout", "layout_exit", "no_layout",
+    "variants", "is_exact",
 ]  # fmt: skip
+
+
+NOT_FINITE = {"nan": float("nan"), "infinite": float("inf")}
 
 
 class MisbehavingOptions(Options):
@@ -107,11 +111,23 @@ class Misbehaving(Averaging):
     def layout(cls, options, workload, devices):
         if options.how == "before_group" and os.environ.get("RANK") == str(devices.count - 1):
             time.sleep(3600)
-        return super().layout(options, workload, devices)
+        if options.how == "layout":
+            raise RuntimeError("the layout fails")
+        if options.how == "layout_exit":
+            sys.exit(7)
+        return None if options.how == "no_layout" else super().layout(options, workload, devices)
+
+    @classmethod
+    def variants(cls, options, workload, devices):
+        return [1 / 0] if options.how == "variants" else super().variants(options, workload, devices)
+
+    @classmethod
+    def is_exact(cls, options):
+        return options.how != "is_exact" or 1 / 0
 
     def setup(self, workload, job, context):
         super().setup(workload, job, context)
-        self.guilty, self.steps = context.rank == context.ranks - 1, 0
+        self.guilty, self.steps, self.asked = context.rank == context.ranks - 1, 0, 0
         if self.options.how == "import" and self.guilty:
             import parbench_foreign.absent  # noqa: F401
         if self.options.how == "setup" and self.guilty:
@@ -122,10 +138,11 @@ class Misbehaving(Averaging):
         if self.steps == 3 and self.guilty:
             misbehave(self.options.how, self.model)
         loss = super().step(batch)
-        return loss * float("nan") if self.options.how == "nan_loss" and self.steps > 2 else loss
+        return loss * NOT_FINITE.get(self.options.how.removesuffix("_loss"), 1) if self.steps > 2 else loss
 
     def compute_s(self):
-        return float("nan") if self.options.how == "nan_time" else None
+        told, self.asked = NOT_FINITE.get(self.options.how.removesuffix("_time")), self.asked + 1
+        return told if told is None or self.asked > 1 else 0.0
 
     def close(self):
         if self.options.how == "close" and self.guilty:
