@@ -13,6 +13,7 @@ from parbench import __version__
 from parbench.batch_options import BatchCommand
 from parbench.check_cli import baseline, check
 from parbench.interrupt import Interrupted, interruptible
+from parbench.streams import forgiving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +103,6 @@ def run(
     from parbench.cells import read_scenario
     from parbench.launch.choice import chosen
     from parbench.progress import progress_on
-    from parbench.results.store import RUN_FILE
     from parbench.run import run_campaign
     from parbench.submit import submit_campaign
 
@@ -113,8 +113,8 @@ def run(
             name = read_scenario(path, overrides).name
             folder = _run_folder(out, results, name, resume, several=len(scenarios) > 1).absolute()
             words = _resume_words(path.absolute(), folder, overrides, only)
-            kind = chosen(launcher, lambda text: click.echo(text, err=True))
-            click.echo(submit_campaign(kind, name, folder, words, batch_options, resume=resume))
+            kind = chosen(launcher, _say)
+            submit_campaign(kind, name, folder, words, batch_options, site=site, resume=resume, dry_run=dry_run)
         return
     launch = _launcher(launcher, site)
     plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
@@ -122,8 +122,8 @@ def run(
         for plan in plans:
             _print_plan(plan)
         return
-    failed = False
-    console = _console(stderr=True)
+    # Nor does a campaign end, or the next one not begin, because nobody reads its table.
+    failed, sys.stdout, console = False, forgiving(sys.stdout), _console(stderr=True)
     if launch.follower:
         _follow(plans, launch, console)
         return
@@ -132,20 +132,13 @@ def run(
         console.print(
             f"Measuring {_plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
         )
-        try:
-            launch.start()
+        again = _resume_words(path, folder, overrides, only)
+        with _launching(launch, folder, again, new=out is None):
             measured = run_campaign(
                 plan, folder, launch, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
             )
-        except Interrupted as stop:
-            command = shlex.join(["parbench", *_resume_words(path, folder, overrides, only)])
-            again = f"; what was measured is kept; go on with: {command}"
-            stop.advice = again if (folder / RUN_FILE).exists() else "; nothing was measured"
-            raise
-        finally:
-            launch.close()
-        failed |= not _show(measured, "text")
-        click.echo(f"Results are in {folder}", err=True)
+        failed |= bool(plan.broken) or not _show(measured, "text")
+        _say(f"Results are in {folder}")
     if failed:
         sys.exit(EXIT_CELL_FAILED)
 
@@ -168,7 +161,7 @@ def list_(what: str, results: Path) -> None:
     """List what can be named in a scenario, or what is stored."""
     from parbench import listing
 
-    for line in listing.lines(what, results):
+    for line in listing.lines(what, results, _say):
         click.echo(_plain(line))
 
 
@@ -205,7 +198,7 @@ def report(runs: tuple[str, ...], results: Path, out: Path | None, forms: str) -
         raise UsageError(f"--format: there is no format '{unknown[0]}'; choose from {', '.join(FORMATS)}")
     found = [read_run(find_run(run, results)) for run in runs or ("latest",)]
     for problem in (problem for run in found for problem in run.problems):
-        click.echo(_plain(problem), err=True)
+        _say(problem)
     click.echo(write_report(found, out or REPORTS / folder_name(found), chosen))
 
 
@@ -234,6 +227,7 @@ def doctor() -> None:
 
 def main() -> None:
     """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback."""
+    sys.stderr = forgiving(sys.stderr)
     with _errors_as_sentences(), interruptible():
         cli(prog_name="parbench")
 
@@ -267,6 +261,10 @@ def _console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, width=None if stream.isatty() else 300, highlight=False, emoji=False)
 
 
+def _say(sentence: str) -> None:
+    click.echo(_plain(sentence), err=True)
+
+
 def _plain(text: str) -> str:
     from parbench.results.export import plain
 
@@ -277,7 +275,26 @@ def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
     from parbench.launch.base import Site
     from parbench.launch.choice import choose
 
-    return choose(name, Site(**site), lambda text: click.echo(text, err=True))
+    return choose(name, Site(**site), _say)
+
+
+@contextlib.contextmanager
+def _launching(launch: "Launcher", folder: Path, again: Sequence[str], *, new: bool) -> Iterator[None]:
+    """Around a campaign into `folder`, which the words `again` go on with; one that is `new` goes if it stays empty."""
+    from parbench.results.store import RUN_FILE
+
+    try:
+        launch.start()
+        yield
+    except Interrupted as stop:
+        kept = f"; what was measured is kept; go on with: {shlex.join(['parbench', *again])}"
+        stop.advice = kept if (folder / RUN_FILE).exists() else "; nothing was measured"
+        raise
+    finally:
+        launch.close()
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _follow(plans: "Sequence[Plan]", launch: "Launcher", console: "Console") -> None:
@@ -303,11 +320,11 @@ def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine
 
 def _run_folder(out: Path | None, results: Path, name: str, resume: bool, *, several: bool) -> Path:
     from parbench.results.store import latest_of
-    from parbench.run import new_folder
+    from parbench.run import folder_name, new_folder
 
     if out is not None:
-        return out / new_folder(out, name).name.partition("-")[2] if several else out
-    unfinished = latest_of(name, results) if resume else None
+        return out / folder_name(name) if several else out
+    unfinished = latest_of(name, results, _say) if resume else None
     return unfinished or new_folder(results, name)
 
 
@@ -330,7 +347,7 @@ def _show(run: "Run", form: str) -> bool:
     from parbench.results.tables import cells_table
 
     for problem in run.problems:
-        click.echo(_plain(problem), err=True)
+        _say(problem)
     cells = cells_table(run)
     match form:
         case "csv":

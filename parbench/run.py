@@ -1,5 +1,6 @@
 """The campaign: rounds of fresh trials in shuffled order, each kept as soon as it has ended. Reads like the plot."""
 
+import itertools
 import random
 import time
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ from parbench.errors import ResultsError
 from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
+from parbench.results.files import keeping
 from parbench.results.store import RUN_FILE, Run, Store, read_run
 from parbench.results.trial import Assignment, Purpose, RunRecord, Trial
 from parbench.sources import sources_digest
@@ -172,16 +174,35 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
 
 def code_of(plan: Plan) -> str:
     """The digest of all code that measures this plan's cells."""
-    strategies = [STRATEGIES[cell.strategy.name] for cell in plan.cells]
-    return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.cells)])
+    strategies = [STRATEGIES[cell.strategy.name] for cell in plan.runnable]
+    return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.runnable)])
 
 
 def new_folder(results: Path, name: str) -> Path:
-    """A folder for a new run below `results`, named after the time and the scenario."""
+    """Makes a folder for a new run below `results`, named after the time and the scenario.
+
+    Raises `ResultsError` where it cannot be made.
+    """
+    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{folder_name(name)}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    with keeping(results):
+        results.mkdir(parents=True, exist_ok=True)
+        return next(results / each for each in names if _is_new(results / each))
+
+
+def folder_name(name: str) -> str:
+    """A scenario's name as that of a folder."""
     safe = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)[:40]
-    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{safe.strip('-') or 'scenario'}"
-    taken = (results / stem, *(results / f"{stem}-{number}" for number in range(2, 1000)))
-    return next(folder for folder in taken if not folder.exists())
+    return safe.strip("-") or "scenario"
+
+
+def _is_new(folder: Path) -> bool:
+    """Makes a folder; of several processes that try at once only one is told that it is new."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _references(plan: Plan) -> list[Task]:

@@ -79,6 +79,35 @@ def test_runs_are_kept_below_results_and_found_as_latest(parbench: CommandLine, 
     assert parbench("table").stdout == parbench("table", folder.name).stdout
 
 
+def test_two_runs_of_a_scenario_at_once_are_kept_apart(parbench: CommandLine, tiny: Path) -> None:
+    both = [parbench.start("run", tiny, "--rounds", "1") for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert len(parbench("list", "runs").stdout.splitlines()) == 2
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(parbench: CommandLine, tiny: Path) -> None:
+    ended = parbench("run", tiny, "--set", "workloads.lstm.data={source: text, path: absent.txt}")
+    assert ended.returncode == 2
+    assert not list((parbench.folder / "results").iterdir())
+
+
+def test_damaged_runs_do_not_stand_in_the_way_of_good_ones(parbench: CommandLine, tiny: Path) -> None:
+    assert parbench("run", tiny, "--rounds", "1").returncode == 0
+    (good,) = (parbench.folder / "results").iterdir()
+    for name, text in [("foreign", '{"name": "of another program"}'), ("torn", "{"), ("deep", "[" * 100_000)]:
+        (parbench.folder / "results" / name).mkdir()
+        (parbench.folder / "results" / name / "run.json").write_text(text)
+    listed = parbench("list", "runs")
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [good.name]
+    assert listed.stderr.count("; this run is left out") == 3
+    resumed = parbench("run", tiny, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "results/deep/run.json is damaged" in resumed.stderr
+    assert len([path for path in (parbench.folder / "results").iterdir() if (path / "trials.jsonl").exists()]) == 1
+
+
 def test_a_dry_run_and_a_plan_start_nothing(parbench: CommandLine, tiny: Path) -> None:
     dry = parbench("run", tiny, "--dry-run")
     assert dry.returncode == 0
@@ -219,11 +248,6 @@ class TestPlugins:
         assert ended.returncode == 0, ended.stderr
         rows = json.loads(parbench_with_plugins("table", "out", "--format", "json").stdout)
         assert [(row["strategy"], row["parity"]) for row in rows] == [("single", "reference"), ("averaging", "ok")]
-
-    def test_naming_the_broken_one_is_a_sentence(self, parbench_with_plugins: CommandLine, tiny: Path) -> None:
-        ended = parbench_with_plugins("plan", tiny, "--set", "strategies=[absent]")
-        assert ended.returncode == 2
-        assert "strategy 'absent' could not be imported: ModuleNotFoundError" in ended.stderr
 
 
 def test_the_worker_runs_by_hand_from_a_trials_folder(parbench: CommandLine, tiny: Path) -> None:

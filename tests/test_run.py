@@ -1,4 +1,6 @@
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
@@ -150,10 +152,23 @@ def test_a_name_never_leads_out_of_the_results_folder(name: str, tmp_path: Path)
     assert folder.resolve().is_relative_to(tmp_path.resolve())
 
 
-def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    first = new_folder(tmp_path, "x")
-    first.mkdir()
-    assert new_folder(tmp_path, "x") != first
+def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
+    ready = threading.Barrier(16)
+
+    def made(_: int) -> Path:
+        ready.wait()
+        return new_folder(tmp_path / "results", "x")
+
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(made, range(16)))
+    assert len(set(folders)) == 16
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResultsError, match=r"results cannot be kept in .*--out"):
+        new_folder(tmp_path / "file", "x")
 
 
 def test_live_progress_shows_failures_and_speeds_and_draws_nothing_by_itself(tmp_path: Path) -> None:

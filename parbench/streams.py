@@ -1,0 +1,20 @@
+"""Output that nobody can take any more: a campaign of hours does not end for that."""
+
+import io
+from typing import Any, TextIO
+
+
+class _Forgiving(io.FileIO):
+    """Drops what cannot be written: the terminal is gone, who read the pipe has ended, the log's disk is full."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def forgiving(stream: TextIO) -> TextIO:
+    """The same output, in which nothing that fails to be written is an error."""
+    raw = _Forgiving(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True)
