@@ -6,8 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from parbench.workloads.base import Work
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -24,15 +22,15 @@ class Stage:
         return f"{'+'.join(parts)} {self.share:.0%}"
 
 
-def cut_into_stages(n_blocks: int, work: Work | None, stages: int) -> list[Stage]:
+def cut_into_stages(parts: Sequence[float], stages: int) -> list[Stage]:
     """The stages, in order, whose costliest is as cheap as can be; the head may be a stage of its own.
 
-    Without `work`, embedding and head count as nothing. The embedding stays with the first block. Raises `ValueError`
-    where there are fewer blocks and head together than stages.
+    `parts` are the costs of embedding, blocks and head, in any unit. The embedding stays with the first block. Raises
+    `ValueError` where there are fewer blocks and head together than stages.
     """
-    work = work or Work(embed=0.0, block=1.0, head=0.0)
-    whole = work.embed + n_blocks * work.block + work.head
-    costs = [cost / whole for cost in (work.embed + work.block, *[work.block] * (n_blocks - 1), work.head)]
+    embed, first, *others = parts
+    n_blocks = len(parts) - 2
+    costs = [cost / sum(parts) for cost in (embed + first, *others)]
     cuts = _balanced_cuts(costs, stages)
     return [
         Stage(

@@ -9,7 +9,7 @@ import pytest
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
-from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
+from parbench.results.figures import PARITY_TOLERANCE, job_losses, parity_deviation
 from parbench.run import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
@@ -55,11 +55,11 @@ def mistake(path: Path, *overrides: str) -> str:
     return str(found)
 
 
-def test_a_model_with_seams_has_every_strategy(scenario, capsys):
+def test_a_model_with_seams_is_sharded_and_cut_into_stages_of_equal_work(scenario, capsys):
     made = plan(scenario)
     assert set(reasons(made).values()) == {None}
     stages = next(cell.record.layout for cell in made.cells if cell.record.strategy == "model_parallel")
-    assert stages == "2 processes, embed+block 0–1 50% | block 2–3+head 50%"
+    assert stages == "2 processes, embed+block 0–2 43% | block 3+head 57%; 4 micro-batches"
     assert capsys.readouterr().out == ""
 
 
@@ -126,7 +126,7 @@ def test_sizes_of_the_workload_are_no_options(scenario):
 
 
 def test_what_is_found_is_not_for_people_to_write(scenario):
-    found = mistake(scenario, "workloads.mine.model.found={sha256: x, blocks: 4, no_seams: }")
+    found = mistake(scenario, "workloads.mine.model.found={sha256: x}")
     assert found.endswith("workloads.mine.model.found: is filled in when the scenario is read; leave it out")
 
 
@@ -134,7 +134,7 @@ def test_options_reach_the_function_and_lists_of_them_make_a_matrix(scenario):
     made = plan(scenario, "seamed", "workloads.mine.model.options={layers: [2, 3]}", "strategies=[model_parallel]")
     stages = {cell.record.workload: cell.record.layout for cell in made.cells}
     assert sorted(stages) == ["mine(layers=2)", "mine(layers=3)"]
-    assert "block 1+head" in stages["mine(layers=2)"]
+    assert "embed+block 0–1 " in stages["mine(layers=2)"]
 
 
 def test_the_key_follows_the_files_content_and_not_its_place(scenario, tmp_path):
@@ -185,6 +185,27 @@ def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
         assert parity_deviation(trial, reference) <= PARITY_TOLERANCE["fp32"], cell.record.id
         strategies.add(cell.record.strategy)
     assert strategies == {"single", "ddp", "fsdp"} | ({"model_parallel"} if function == "seamed" else set())
+
+
+def test_stages_hand_on_half_precision_as_it_is(scenario, launcher, tmp_path):
+    changes = ("precision=bf16", "phase=score", "models=1")
+    made = plan(
+        scenario,
+        "seamed",
+        *(f"workloads.mine.{change}" for change in changes),
+        "strategies=[single, {model_parallel: {schedule: naive}}]",
+    )
+    spec = made.scenario.workloads["mine"]
+    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
+    losses = []
+    for cell in made.runnable:
+        task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
+        trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, Origin("here"))
+        assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
+        losses.append(job_losses(trial)[0])
+    assert len(losses) == 2
+    # The same products of the same numbers: nothing may be lost between the stages.
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
 def test_a_file_that_changes_after_the_plan_fails_its_trials_with_the_reason(scenario, launcher, tmp_path):

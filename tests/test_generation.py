@@ -96,6 +96,16 @@ def test_the_slowest_shard_says_when_all_prompts_were_taken_in():
     assert found["time_per_output_token_p50_s"] == pytest.approx(0.02)
 
 
+def test_lanes_work_at_the_same_time_and_the_models_of_a_lane_do_not():
+    of = cell(phase="generate", new_tokens=4, models=4)
+    ours = generated("a", first=0.1).model_copy(update={"lane": 0})
+    other = generated("a", first=0.1).model_copy(update={"lane": 1, "rank": 1})
+    assert figures.generation_figures(trial(of, ranks=(ours,)), of)["prefill_tokens_per_s"] == pytest.approx(4800)
+    two = figures.generation_figures(trial(of, ranks=(ours, other)), of)
+    assert two["prefill_tokens_per_s"] == pytest.approx(9600)
+    assert two["decode_tokens_per_s"] == pytest.approx(2 * 8 / 0.02)
+
+
 def test_tokens_per_s_counts_new_tokens_only():
     of = cell(phase="generate", new_tokens=4)
     assert figures.tokens_per_s(trial(of), of) == pytest.approx(10 * 8 * 4 / 2)

@@ -101,7 +101,7 @@ def test_a_layout_that_does_not_come_out_even_cannot_be_made(numbers):
             *("model_parallel", "cpu"),
             Layout(
                 processes=4,
-                note="embed+block 0 12% | block 1 12% | block 2–3 25% | head 50%",
+                note="embed+block 0 12% | block 1 12% | block 2–3 25% | head 50%; 4 micro-batches",
                 bubble=3 / 7,
             ),
         ),
@@ -128,7 +128,7 @@ def test_four_devices_under_each_strategy(name, kind, expected):
         ),
         (
             *("model_parallel", {"schedule": "1f1b", "micro_batches": 2}, workload()),
-            *("options.micro_batches", r"at least as many micro-batches \(2\) as stages \(4\)"),
+            *("options.micro_batches", r"at least as many micro-batches \(2\) as ranks \(4\)"),
         ),
         ("task_pool", {}, workload(models=3), None, "needs at least 4 models"),
     ],
@@ -150,16 +150,36 @@ def test_a_pool_with_more_models_than_devices_has_a_lane_a_device():
 
 
 @pytest.mark.parametrize(
-    ("options", "parts"),
+    ("options", "ranks", "parts"),
     [
-        ({}, 4),
-        ({"schedule": "naive"}, 1),
-        ({"schedule": "naive", "micro_batches": 1}, 1),
-        ({"schedule": "gpipe", "micro_batches": 7}, 7),
+        ({}, 2, 4),
+        ({}, 8, 8),
+        ({"schedule": "naive"}, 8, 1),
+        ({"schedule": "naive", "micro_batches": 1}, 2, 1),
+        ({"schedule": "gpipe"}, 8, 4),
+        ({"schedule": "gpipe", "micro_batches": 7}, 2, 7),
+        ({"schedule": "dualpipev"}, 4, 8),
     ],
 )
-def test_how_many_micro_batches_there_are(options, parts):
-    assert PipelineOptions(**options).parts() == parts
+def test_how_many_micro_batches_there_are(options, ranks, parts):
+    assert PipelineOptions(**options).parts(ranks) == parts
+
+
+@pytest.mark.parametrize(
+    "schedule", ["gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
+)
+@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+def test_the_default_number_of_micro_batches_fits_every_schedule(schedule, ranks):
+    parts = PipelineOptions(schedule=schedule).parts(ranks)
+    made = layout("model_parallel", ranks, spec=workload(layers=32, batch=parts), schedule=schedule)
+    assert made.note.endswith(f"; {parts} micro-batches")
+
+
+def test_stages_that_only_compute_forward_are_one_a_rank():
+    scoring = workload().model_copy(update={"phase": "score"})
+    assert layout("model_parallel", 2, spec=scoring, schedule="gpipe").bubble == 1 / 5
+    with pytest.raises(Unsupported, match="use gpipe or 1f1b"):
+        layout("model_parallel", 2, spec=scoring, schedule="zbv")
 
 
 def test_the_naive_schedule_has_one_micro_batch():

@@ -118,3 +118,18 @@ def test_there_are_as_many_variants_as_the_product_of_the_lengths(data):
 
 def test_variants_are_counted_without_being_made():
     assert variant_count({str(key): list(range(10)) for key in range(100)}, None) == 10**100
+
+
+def test_a_list_within_a_mapping_of_a_list_makes_variants_of_that_mapping():
+    data = {"rooms": 1, "pet": [{"lives": [7, 9]}, {"tricks": ["sit"]}]}
+    assert variant_count(data, Home) == 3
+    assert list(variants(data, Home)) == [
+        ({"rooms": 1, "pet": {"lives": 7}}, {"lives": 7}),
+        ({"rooms": 1, "pet": {"lives": 9}}, {"lives": 9}),
+        ({"rooms": 1, "pet": {"tricks": ["sit"]}}, {"tricks": ["sit"]}),
+    ]
+
+
+def test_of_mappings_in_a_list_only_what_differs_is_told():
+    data = {"pet": [{"name": "a", "lives": 7}, {"name": "a", "lives": 9}]}
+    assert [told for _, told in variants(data, Home)] == [{"lives": 7}, {"lives": 9}]

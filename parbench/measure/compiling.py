@@ -1,12 +1,20 @@
 """Where torch.compile works, and how long it has taken."""
 
+import threading
+from importlib import import_module
+from importlib.util import find_spec
+
 import torch._dynamo.utils
 import torch._inductor.config
 
 
-def compile_here() -> None:
-    """Compiles in this process: helpers of its own would crowd a rank's cores, also in the window."""
-    torch._inductor.config.compile_threads = 1
+def prepare_compiler(device: torch.device) -> None:
+    """On CPU, torch compiles in this process: helpers of its own would crowd a rank's cores, also in the window."""
+    if device.type == "cpu":
+        torch._inductor.config.compile_threads = 1
+    if find_spec("tqdm"):
+        # torch shows its progress, to nobody here, and each rank would leave the semaphore of tqdm's lock behind.
+        import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
 def compile_seconds() -> float:

@@ -20,7 +20,7 @@ Deal = Callable[[int], Batch]
 
 
 class Steps(ABC):
-    """Calls a strategy, step by step, and keeps what the first steps gave."""
+    """Calls a strategy, step by step, and keeps what the first steps gave; `taken` steps so far."""
 
     phase: ClassVar[Phase]
 
@@ -32,10 +32,16 @@ class Steps(ABC):
         self.forward_only = forward_only(strategy.model)
         self.losses: list[Tensor] = []
         self.latest: Tensor | None = None
+        self.taken = 0
 
-    @abstractmethod
     def __call__(self, index: int) -> None:
         """Takes step number `index`."""
+        self._take(index)
+        self.taken = index + 1
+
+    @abstractmethod
+    def _take(self, index: int) -> None:
+        """One step of the phase."""
 
     def window_starts(self) -> None:  # noqa: B027 - most have nothing to forget
         """From here on times count."""
@@ -55,7 +61,7 @@ class TrainingSteps(Steps):
 
     phase = "train"
 
-    def __call__(self, index: int) -> None:
+    def _take(self, index: int) -> None:
         """On the next training batch."""
         self._keep(index, self.strategy.step(self.training(index)))
 
@@ -65,7 +71,7 @@ class ScoringSteps(Steps):
 
     phase = "score"
 
-    def __call__(self, index: int) -> None:
+    def _take(self, index: int) -> None:
         """Without gradients."""
         with self.forward_only():
             self._keep(index, self.strategy.evaluate(self.validation(index)))
@@ -82,7 +88,7 @@ class GenerationSteps(Steps):
         self._marks: list[Marks] = []
         self._has_tokens = False
 
-    def __call__(self, index: int) -> None:
+    def _take(self, index: int) -> None:
         """Prompts are the starts of held-out sequences."""
         new_tokens = self.spec.generated
         with self.forward_only():

@@ -13,6 +13,7 @@ from parbench.workloads.base import FAMILIES
 # A strategy or family whose modules are missing fails in its own trial, with its own message.
 needed = [module for strategy in STRATEGIES.classes().values() for module in strategy.imports]
 needed += [module for family in FAMILIES.classes().values() for module in family.imports]
+needed += ["tqdm"]  # if it is there, torch.compile uses it
 for module in needed:
     with contextlib.suppress(ImportError):
         importlib.import_module(module)

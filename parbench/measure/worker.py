@@ -19,7 +19,7 @@ from torch import distributed
 from parbench.devices import Devices
 from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
-from parbench.measure.compiling import compile_here, compile_seconds
+from parbench.measure.compiling import compile_seconds, prepare_compiler
 from parbench.measure.failures import failure_of, finite, finite_time
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
@@ -27,6 +27,7 @@ from parbench.measure.queue import Queue
 from parbench.measure.rendezvous import join_process_group
 from parbench.measure.surroundings import Surroundings
 from parbench.measure.team import Team
+from parbench.measure.traffic import count_traffic
 from parbench.measure.warmup import WarmUp, warm_up
 from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, Stage
 from parbench.scenario import Options, WorkloadSpec
@@ -84,8 +85,7 @@ class Worker:
         if cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(self.assignment.threads)
-        if self.device.type == "cpu":
-            compile_here()
+        prepare_compiler(self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.
@@ -129,35 +129,57 @@ class Worker:
         self.memory = MemoryProbe(self.devices)
         self.surroundings = Surroundings(tuple(cpu for device in self.cores for cpu in device), self.devices)
         queue = Queue(self.spec, self.layout, self.lane, self.store)
+        average = Average() if self.layout.averaged else None
         try:
-            self._run_jobs(queue, workload, context)
+            step = self._run_jobs(queue, workload, context, average)
         finally:
             # Also of a rank that ran out of memory one wants to know how far it came.
             self.journal.write(memory=self.memory.read(), surroundings=self.surroundings.read())
-        self.journal.stage("done")
-
-    def _run_jobs(self, queue: Queue, workload: Workload, context: Context) -> None:
-        average = Average() if self.layout.averaged else None
-        records: list[JobRecord] = []
-        for job in queue:
-            self.journal.stage("setup")
-            strategy = self.strategy_class(self.options)
-            strategy.setup(workload, job, context)
-            records += self._measure(strategy, workload, job, queue)
-            if average is not None:
-                average.add(strategy.model)
-            strategy.close()
-            self.journal.write(jobs=tuple(records))
-            # A wrapped model may hold itself in a cycle; the next one is not to be measured on top of it.
-            del strategy
-            gc.collect()
+        if step is not None:
+            self._finish(step, context)
         if average is not None:
             self._validate_average(average, workload, context)
+        self.journal.stage("done")
 
-    def _measure(self, strategy: Strategy[Options], workload: Workload, job: int, queue: Queue) -> list[JobRecord]:
+    def _run_jobs(self, queue: Queue, workload: Workload, context: Context, average: Average | None) -> Steps | None:
+        """Measures model after model. The last one's steps, still to be closed; None where there was no model."""
+        records: list[JobRecord] = []
+        step: Steps | None = None
+        for job in queue:
+            if step is not None:
+                self._close(step.strategy)
+                # A wrapped model may hold itself in a cycle; the next one is not to be measured on top of it.
+                step = None
+                gc.collect()
+            step = self._set_up(workload, job, context)
+            records += self._measure(step, workload, job, queue)
+            if average is not None:
+                average.add(step.strategy.model)
+            self.journal.write(jobs=tuple(records))
+        return step
+
+    def _set_up(self, workload: Workload, job: int, context: Context) -> Steps:
+        self.journal.stage("setup")
+        strategy = self.strategy_class(self.options)
+        strategy.setup(workload, job, context)
+        return self._steps(strategy, workload, job)
+
+    def _finish(self, step: Steps, context: Context) -> None:
+        """Once nothing is measured any more: what ranks say to each other in further steps."""
+        strategy = step.strategy
+        if context.ranks > 1 and self.assignment.purpose == "measure":
+            self.journal.stage("traffic")
+            self.journal.write(traffic=count_traffic(step, range(step.taken, step.taken + strategy.cycle())))
+        self._close(strategy)
+
+    def _close(self, strategy: Strategy[Options]) -> None:
+        self.journal.stage("close")
+        strategy.close()
+
+    def _measure(self, step: Steps, workload: Workload, job: int, queue: Queue) -> list[JobRecord]:
         """Warms up, times the window, and validates: a record for each model that these steps were taken for."""
+        strategy = step.strategy
         parameters = sum(parameter.numel() for parameter in strategy.model.parameters()) // self.layout.stacked
-        step = self._steps(strategy, workload, job)
         # All lanes start their first model together; later ones start when their lane is free.
         first = not queue.taken_before
         team = self.world if first else self.lane_team

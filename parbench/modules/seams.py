@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-def count_blocks(model: nn.Module, tokens: Tensor, logits: Tensor) -> int | str:
-    """How many blocks lie between `embed` and `head`; or, in words, why stages cannot be made of the module.
+def find_seams(model: nn.Module, tokens: Tensor, logits: Tensor) -> tuple[int, ...] | str:
+    """How many parameters each block and the head have; or, in words, why stages cannot be made of the module.
 
     `logits` are what the module gives for `tokens` (batch, seq_len). Both, and the parts, are to be in evaluation mode.
     """
@@ -21,12 +21,16 @@ def count_blocks(model: nn.Module, tokens: Tensor, logits: Tensor) -> int | str:
         if not {*first.parameters()}.isdisjoint(second.parameters()):
             return f"{one} and {other} share parameters"
     try:
-        return _composed(embed, [*blocks], head, tokens, logits)
+        wrong = _difference(embed, [*blocks], head, tokens, logits)
     except Exception as error:  # noqa: BLE001 - whatever the parts raise, the model itself works
-        return f"embed → blocks → head raises {type(error).__name__}: {str(error)[:200]}"
+        wrong = f"embed → blocks → head raises {type(error).__name__}: {str(error)[:200]}"
+    return wrong or tuple(sum(parameter.numel() for parameter in part.parameters()) for part in (*blocks, head))
 
 
-def _composed(embed: nn.Module, blocks: list[nn.Module], head: nn.Module, tokens: Tensor, logits: Tensor) -> int | str:
+def _difference(
+    embed: nn.Module, blocks: list[nn.Module], head: nn.Module, tokens: Tensor, logits: Tensor
+) -> str | None:
+    """What the parts do not do as the module does; None where one after another gives its own logits."""
     hidden = embed(tokens)
     if not isinstance(hidden, Tensor) or hidden.dim() != 3 or hidden.shape[:2] != tokens.shape:
         return f"embed gives {described(hidden)} instead of hidden states (batch, seq_len, width)"
@@ -42,7 +46,7 @@ def _composed(embed: nn.Module, blocks: list[nn.Module], head: nn.Module, tokens
         or not torch.allclose(composed, logits, rtol=1e-4, atol=1e-5)
     ):
         return "embed → blocks → head does not give its own logits"
-    return len(blocks)
+    return None
 
 
 def described(value: object) -> str:

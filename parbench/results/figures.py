@@ -74,9 +74,17 @@ def step_time_s(trial: Trial) -> float:
 
 def step_time_quantile_s(trial: Trial, share: float) -> float:
     """The slowest rank's quantile of step times, in seconds: share 0 is the fastest step, 0.5 the median."""
-    import numpy
-
     return max(float(numpy.quantile(_step_times(rank), share)) for rank in trial.ranks)
+
+
+def collectives(trial: Trial) -> float | None:
+    """Calls of process groups in a step, on the rank with the most; None where ranks work alone, or it is unknown."""
+    return max((rank.traffic.calls for rank in trial.ranks if rank.traffic), default=None)
+
+
+def communicated_bytes(trial: Trial) -> float | None:
+    """Bytes of the tensors handed to process groups in a step, on the rank with the most; None as for calls."""
+    return max((rank.traffic.given_bytes for rank in trial.ranks if rank.traffic), default=None)
 
 
 def peak_memory_bytes(trial: Trial) -> int | None:
@@ -101,22 +109,24 @@ def _exp(losses: Sequence[float | None]) -> float | None:
 def generation_figures(trial: Trial, cell: CellRecord) -> dict[str, float]:
     """The times of generation by figure; empty for a trial that generated nothing.
 
-    Shards work at the same time, so the slowest says when all prompts were taken in.
+    Shards work at the same time, so the slowest says when all prompts were taken in; lanes do, too, each on one of its
+    models at a time.
     """
     records = [job.generation for job in _jobs(trial) if job.generation and job.generation.first_token_s]
     if not records or cell.new_tokens is None:
         return {}
+    at_once = len({rank.lane for rank in trial.ranks})
     first = max(statistics.median(record.first_token_s) for record in records)
     found = {
         "time_to_first_token_s": first,
-        "prefill_tokens_per_s": cell.models * cell.global_batch * (cell.seq_len - cell.new_tokens) / first,
+        "prefill_tokens_per_s": at_once * cell.global_batch * (cell.seq_len - cell.new_tokens) / first,
     }
     times = [seconds for record in records for seconds in record.token_s]
     if times:
         p50, p90, p99 = (float(value) for value in numpy.quantile(times, (0.5, 0.9, 0.99)))
         slowest = max(statistics.fmean(record.token_s) for record in records)
         found |= {"time_per_output_token_p50_s": p50, "time_per_output_token_p90_s": p90}
-        found |= {"time_per_output_token_p99_s": p99, "decode_tokens_per_s": cell.models * cell.global_batch / slowest}
+        found |= {"time_per_output_token_p99_s": p99, "decode_tokens_per_s": at_once * cell.global_batch / slowest}
     return found
 
 

@@ -11,7 +11,7 @@ from parbench.workloads.corpus import Corpus
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
-Stage = Literal["start", "join", "setup", "warm-up", "window", "validation", "done"]
+Stage = Literal["start", "join", "setup", "warm-up", "window", "validation", "traffic", "close", "done"]
 Purpose = Literal["measure", "reference"]
 
 PARITY_STEPS = 5
@@ -132,6 +132,15 @@ class SurroundingsRecord(Spec):
     gpus: tuple[GpuSurroundings, ...] = ()
 
 
+class TrafficRecord(Spec):
+    """What a rank does with process groups in a step: how many calls (collectives, sends and receives), and the bytes
+    of the tensors that it hands to all but the receives. What that makes on the wire is the backend's affair.
+    """
+
+    calls: float
+    given_bytes: float
+
+
 class Failure(Spec):
     """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
 
@@ -146,7 +155,8 @@ class RankRecord(Spec):
 
     `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
     happened on different nodes can only be put in order by its distance from there.
-    `averaged_validation_loss` is that of the average of all models (nats per token), where one was made.
+    `averaged_validation_loss` is that of the average of all models (nats per token), where one was made. `traffic` is
+    empty where the rank works alone.
     """
 
     rank: int
@@ -163,6 +173,7 @@ class RankRecord(Spec):
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
     surroundings: SurroundingsRecord = SurroundingsRecord()
+    traffic: TrafficRecord | None = None
     averaged_validation_loss: float | None = None
     failure: Failure | None = None
 

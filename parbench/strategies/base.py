@@ -203,6 +203,10 @@ class Strategy(ABC, Generic[O]):
         """Seconds this rank has spent on forward and backward passes so far, where the strategy keeps count."""
         return None
 
+    def cycle(self) -> int:
+        """After how many steps what the ranks say to each other repeats."""
+        return 1
+
     def close(self) -> None:
         """Lets go of what `setup` took, other than memory."""
 

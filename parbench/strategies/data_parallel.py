@@ -1,7 +1,9 @@
 """DataParallel: one process drives a replica on each device, with threads.
 
-On CUDA it is `torch.nn.DataParallel`. On CPU that class silently runs the bare module, so the same algorithm is
-carried out over core shares and labelled `emulated`: scatter, replicate, parallel apply, gather, reduce to the first.
+On CUDA it is `torch.nn.DataParallel`, whose replicas of an `nn.LSTM` flatten their weights again in every forward pass
+by themselves (`RNNBase._update_flat_weights`). On CPU that class silently runs the bare module, so the same algorithm
+is carried out over core shares and labelled `emulated`: scatter, replicate, parallel apply, gather, reduce to the
+first.
 """
 
 import copy

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
@@ -104,9 +105,9 @@ class Hybrid(Pipelined[HybridOptions]):
         note, bubble = "", None
         if pipeline > 1:
             stages = plan_stages(options, workload, pipeline)
-            require_equal_parts(workload, data * options.parts(), "micro-batches of data shards")
+            require_equal_parts(workload, data * options.parts(pipeline), "micro-batches of data shards")
             _require_exchange(options)
-            note, bubble = describe(options, stages), options.bubble(pipeline)
+            note, bubble = describe(options, stages), options.bubble(pipeline, workload)
         if tensor > 1:
             require_tensor_plan(options.tensor_options(), workload, tensor)
         return Layout(
@@ -118,11 +119,9 @@ class Hybrid(Pipelined[HybridOptions]):
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Splits tensors, then replicates or shards over the data axis; then the pipeline, if there is one."""
-        from torch.distributed.device_mesh import init_device_mesh
-
         self.workload = workload
         _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = init_device_mesh(context.devices[0].type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
+        mesh = mesh_of(context.devices[0].type, degrees)
         self.is_pipelined, self.is_split = pipeline > 1, tensor > 1
         build = Builder(self.options, workload, job, mesh)
         if self.is_pipelined:
@@ -146,7 +145,7 @@ class Hybrid(Pipelined[HybridOptions]):
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
-        """Over the data axis, gradients are exchanged in the last part only."""
+        """Over the data axis, gradients of a model without stages are exchanged in the last part only."""
         from torch.distributed.fsdp import FSDPModule
         from torch.nn.parallel import DistributedDataParallel
 
@@ -209,6 +208,14 @@ class Builder:
         # Now, because DistributedDataParallel takes split tensors apart, and shows them whole after the first pass.
         self.parameters += module.parameters()
         return module
+
+
+@cache
+def mesh_of(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
+    """The mesh of all ranks, made once: models that are trained one after another share its process groups."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
 
 
 def _require_exchange(options: HybridOptions) -> None:

@@ -54,4 +54,17 @@ class LocalSGD(Strategy[LocalSGDOptions]):
         self.steps += 1
         if self.steps <= self.options.warmup_steps or self.steps % self.options.period == 0:
             average_parameters(self.model.parameters(), self.group)
+            self._put_weights_in_order()
         return loss
+
+    def _put_weights_in_order(self) -> None:
+        """cuDNN's recurrent layers want their weights in one piece, and averaging has left them in another order."""
+        from torch import nn
+
+        for module in self.model.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()
+
+    def cycle(self) -> int:
+        """Parameters are averaged once in a period."""
+        return self.options.period

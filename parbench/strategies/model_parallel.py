@@ -36,7 +36,8 @@ class PipelineOptions(Options):
     passes (Huang et al. 2019); `1f1b` alternates them, which keeps fewer activations (Narayanan et al. 2019).
     `interleaved_1f1b` gives each rank `stages_per_rank` stages (Narayanan et al. 2021). The others split the backward
     pass into two, and fill the bubble with the second: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
-    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r.
+    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Where `micro_batches` is left
+    open, there are 4, or as many as the schedule needs on so many ranks.
     """
 
     schedule: Schedule = "1f1b"
@@ -56,9 +57,13 @@ class PipelineOptions(Options):
             raise ValueError(f"schedule {self.schedule} has {fixed} stages per rank; leave stages_per_rank out")
         return self
 
-    def parts(self) -> int:
-        """The number of micro-batches: 1 for `naive`, else as given, else 4."""
-        return 1 if self.schedule == "naive" else self.micro_batches or 4
+    def parts(self, ranks: int) -> int:
+        """The number of micro-batches on so many ranks."""
+        return 1 if self.schedule == "naive" else self.micro_batches or max(4, self.fewest_parts(ranks))
+
+    def fewest_parts(self, ranks: int) -> int:
+        """How many micro-batches the schedule needs at least."""
+        return {"naive": 1, "gpipe": 1, "dualpipev": ranks * self.stages_each()}.get(self.schedule, ranks)
 
     def stages_each(self) -> int:
         """The number of stages of a rank."""
@@ -70,15 +75,18 @@ class PipelineOptions(Options):
             return [rank, 2 * ranks - 1 - rank]
         return [rank + ranks * turn for turn in range(self.stages_each())]
 
-    def bubble(self, ranks: int) -> float:
+    def bubble(self, ranks: int, workload: WorkloadSpec) -> float | None:
         """The share of time that the schedule leaves stages idle, if they cost the same and messages nothing.
 
         (p-1)/(m+p-1) for p ranks and m micro-batches; v stages a rank make v micro-steps of each micro-batch
-        (Narayanan et al. 2021, section 2.2); the zero-bubble schedules have none by design.
+        (Narayanan et al. 2021, section 2.2); the zero-bubble schedules have none by design. Forward passes
+        alone wait as long as with backward passes; for tokens that come round it is not known.
         """
+        if workload.phase == "generate":
+            return None
         if self.schedule in ZERO_BUBBLE:
             return 0.0
-        return (ranks - 1) / (self.stages_each() * self.parts() + ranks - 1)
+        return (ranks - 1) / (self.stages_each() * self.parts(ranks) + ranks - 1)
 
 
 P = TypeVar("P", bound=PipelineOptions)
@@ -106,7 +114,7 @@ class Pipelined(Strategy[P], ABC):
             self.options.schedule,
             modules,
             stages=ranks * self.options.stages_each(),
-            micro_batches=self.options.parts(),
+            micro_batches=self.options.parts(ranks),
             device=self.workload.device,
             group=group,
             scaled=self.scaled,
@@ -151,10 +159,10 @@ class ModelParallel(Pipelined[PipelineOptions]):
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
         """A process a device. Every rank sees the whole batch; raises `Unsupported` where blocks or batch run out."""
         stages = plan_stages(options, workload, devices.count)
-        require_equal_parts(workload, options.parts(), "micro-batches")
-        if workload.phase == "generate" and options.stages_each() > 1:
-            raise Unsupported(f"schedule {options.schedule} is made of forward and backward passes; use gpipe or 1f1b")
-        return Layout(processes=devices.count, note=describe(options, stages), bubble=options.bubble(devices.count))
+        require_equal_parts(workload, options.parts(devices.count), "micro-batches")
+        return Layout(
+            processes=devices.count, note=describe(options, stages), bubble=options.bubble(devices.count, workload)
+        )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds this rank's stages and the schedule that drives them."""
@@ -170,26 +178,27 @@ class ModelParallel(Pipelined[PipelineOptions]):
 
 
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
-    """The stages of the whole pipeline, balanced by counted work; raises `Unsupported` where it cannot be made."""
+    """The stages of the pipeline, balanced by what their parts cost; raises `Unsupported` where it cannot be made."""
     family = workload.model
     if not isinstance(family, Family):
         raise Unsupported(f"{family.kind} is no model family")
     if reason := family.stage_refusal():
         raise Unsupported(reason)
+    if workload.phase != "train" and options.stages_each() > 1:
+        raise Unsupported(f"schedule {options.schedule} is made of forward and backward passes; use gpipe or 1f1b")
     stages = ranks * options.stages_each()
     if family.n_blocks + 1 < stages:
         raise Unsupported(f"{family.n_blocks} blocks and the head are too few for {stages} stages")
-    _require_enough_micro_batches(options, ranks, stages)
+    _require_enough_micro_batches(options, ranks)
     if workload.compile and options.schedule in ZERO_BUBBLE:
         raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
-    return cut_into_stages(family.n_blocks, family.work(workload.vocab_size, workload.seq_len), stages)
+    return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
 
 
-def _require_enough_micro_batches(options: PipelineOptions, ranks: int, stages: int) -> None:
-    parts, field = options.parts(), "options.micro_batches"
-    needed = {"naive": 1, "gpipe": 1, "dualpipev": stages}.get(options.schedule, ranks)
+def _require_enough_micro_batches(options: PipelineOptions, ranks: int) -> None:
+    parts, needed, field = options.parts(ranks), options.fewest_parts(ranks), "options.micro_batches"
     if parts < needed:
-        what = f"stages ({stages})" if needed == stages else f"ranks ({ranks})"
+        what = f"ranks ({ranks})" if needed == ranks else f"stages ({needed})"
         raise Unsupported(
             f"schedule {options.schedule} needs at least as many micro-batches ({parts}) as {what}", field=field
         )
@@ -202,8 +211,10 @@ def _require_enough_micro_batches(options: PipelineOptions, ranks: int, stages: 
 
 
 def describe(options: PipelineOptions, stages: Sequence[Stage]) -> str:
-    """The stages of each rank and their shares of the work."""
+    """The stages of each rank and their shares of the work, and what the batch is cut into."""
     ranks = len(stages) // options.stages_each()
-    return " | ".join(
+    parts = options.parts(ranks)
+    placed = " | ".join(
         ", ".join(str(stages[index]) for index in options.stages_of(rank, ranks)) for rank in range(ranks)
     )
+    return f"{placed}; {parts} micro-batches" if parts > 1 else placed

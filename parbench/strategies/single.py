@@ -49,9 +49,11 @@ class Single(Strategy[SingleOptions]):
         """For a graph, the optimizer keeps its step counts on the device."""
         super().setup(workload, job, context)
         if self.options.cuda_graphs:
+            import torch
+
             counts_steps = workload.spec.optimizer.name != "sgd"
             self.updates = workload.updates(self.model.parameters(), job, capturable=counts_steps or None)
-            self.steps = 0
+            self.steps, self.aside = 0, torch.cuda.Stream()
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """The first steps run as they are, then one is recorded, and replayed from there on."""
@@ -68,11 +70,10 @@ class Single(Strategy[SingleOptions]):
         """A step on a stream of its own, as must be before recording."""
         import torch
 
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self.aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.aside):
             loss = super().step(batch)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self.aside)
         return loss
 
     def _record(self, batch: "Batch") -> None:

@@ -96,7 +96,9 @@ def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, 
     if reason:
         raise Unsupported(reason)
     if workload.vocab_size % degree:
-        raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts")
+        more = -(-workload.vocab_size // degree) * degree
+        hint = f"set model.vocab_size to {more}"
+        raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts; {hint}")
     if workload.precision == "fp16" and workload.phase == "train":
         raise Unsupported("torch's loss scaling does not take split and whole tensors together; use bf16")
     if options.sequence_parallel and workload.phase == "generate":

@@ -36,11 +36,6 @@ class LanguageModel(nn.Module):
         self.autocast: torch.dtype | None = None
         self.checkpointing = False
 
-    @property
-    def parts(self) -> list[nn.Module]:
-        """Embedding, blocks and head: those that are here, in order."""
-        return [part for part in (self.embed, *self.blocks.values(), self.head) if part is not None]
-
     def forward(self, hidden: Tensor, caches: Sequence[Any] | None = None, start: int = 0) -> Tensor:
         """Token ids or hidden states in; hidden states or logits out.
 
@@ -56,7 +51,11 @@ class LanguageModel(nn.Module):
             hidden = self.embed(hidden)
         again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks.values():
-            hidden = checkpoint(block, hidden, use_reentrant=False) if again else block(hidden)
+            # What draws random numbers cannot be compared anyway; reading their state would cost time in every block,
+            # and is not allowed while a CUDA graph is recorded.
+            hidden = (
+                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=False) if again else block(hidden)
+            )
         return hidden if self.head is None else self.head(hidden)
 
     def _onward(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:

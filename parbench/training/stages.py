@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -27,8 +27,7 @@ SCHEDULES: dict[str, type[Any]] = {
 class Pipeline:
     """The stages of one rank, by their numbers in the whole pipeline, under one schedule.
 
-    `modules` are those stages, already split or wrapped; `loss_fn` is what the last stage's output and the targets
-    become; it notes the losses by itself.
+    `modules` are those stages, already split or wrapped; `scaled` makes of a loss what the backward pass starts from.
     """
 
     def __init__(
@@ -46,10 +45,9 @@ class Pipeline:
         self.group = group
         self.micro_batches = micro_batches
         self.stages = stages
-        self.device = device
         self.first, self.last = 0 in modules, stages - 1 in modules
         self.losses: list[Tensor] = []
-        self.shapes: dict[tuple[int, torch.Size], torch.Size] = {}
+        self.forms: dict[tuple[int, torch.Size], Form] = {}
         self.clock = ComputeClock(device)
         self._scaled = scaled
         made = [
@@ -104,9 +102,21 @@ class Pipeline:
         return torch.cat([torch.cat(step) for step in generated], dim=1) if self.last else None
 
 
+class Form(NamedTuple):
+    """What a receiver must know of a tensor."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
 class Relay:
     """Forward passes alone: micro-batches handed from stage to stage, as soon as each stage has them done.
 
+    A rank with several stages takes one micro-batch through all of them before the next: NCCL may hold a send back
+    until it is received, and ranks that send all that they have before they receive anything would wait for each other.
     With `length`, positions up to that many are remembered from one pass to the next.
     """
 
@@ -124,10 +134,11 @@ class Relay:
         Those that `come_round` are at the last stage, and only their shapes count elsewhere.
         """
         outputs: list[Tensor] = []
-        for index, module in self._pipeline.modules.items():
-            for number, tokens in enumerate(inputs):
-                hidden = tokens if index == 0 and not come_round else self._receive(index, tokens)
-                output = self._through(module, index, number, hidden)
+        if come_round and self._pipeline.first:
+            inputs = [self._receive(0, tokens) for tokens in inputs]
+        for number, tokens in enumerate(inputs):
+            for index, module in self._pipeline.modules.items():
+                output = self._through(module, index, number, self._receive(index, tokens) if index else tokens)
                 if index == self._pipeline.stages - 1:
                     outputs.append(output)
                 else:
@@ -149,22 +160,23 @@ class Relay:
         self._pending.clear()
 
     def _through(self, module: nn.Module, index: int, number: int, hidden: Tensor) -> Tensor:
+        timed = self._pipeline.clock.timed(module)
         if self._length is None:
-            return cast("Tensor", module(hidden))
+            return cast("Tensor", timed(hidden))
         caches = self._caches.get((index, number))
         if caches is None:
             caches = self._caches[index, number] = module.new_caches(self._length)  # type: ignore[operator]
-        return cast("Tensor", module(hidden, caches, self._start))
+        return cast("Tensor", timed(hidden, caches, self._start))
 
     def _send(self, index: int, tensor: Tensor, tokens: Tensor) -> None:
-        """To the stage called `index`. The first hidden states of such tokens go after their shape."""
+        """To the stage called `index`. The first hidden states of such tokens go after their form."""
         if index in self._pipeline.modules:
             self._kept.setdefault(index, []).append(tensor)
             return
-        rank, shapes = self._pipeline.ranks[index], self._pipeline.shapes
-        if index and (index, tokens.shape) not in shapes:
-            shapes[index, tokens.shape] = tensor.shape
-            self._post(torch.tensor(tensor.shape, device=tensor.device), rank)
+        rank, forms = self._pipeline.ranks[index], self._pipeline.forms
+        if index and (index, tokens.shape) not in forms:
+            forms[index, tokens.shape] = Form(tensor.shape, tensor.dtype)
+            self._post(torch.tensor([*tensor.shape, DTYPES.index(tensor.dtype)], device=tensor.device), rank)
         self._post(tensor.contiguous(), rank)
 
     def _post(self, tensor: Tensor, rank: int) -> None:
@@ -174,13 +186,14 @@ class Relay:
         """What the stage called `index` gets: tokens shaped as `tokens`, or hidden states of such tokens."""
         if self._kept.get(index):
             return self._kept[index].pop(0)
-        rank, shapes = self._pipeline.ranks[index - 1], self._pipeline.shapes
+        rank, forms = self._pipeline.ranks[index - 1], self._pipeline.forms
         if index == 0:
             return self._fetch(torch.empty_like(tokens, memory_format=torch.contiguous_format), rank)
-        if (index, tokens.shape) not in shapes:
-            sizes = self._fetch(torch.empty(3, dtype=torch.int64, device=tokens.device), rank)
-            shapes[index, tokens.shape] = torch.Size(sizes.tolist())
-        return self._fetch(torch.empty(shapes[index, tokens.shape], device=tokens.device), rank)
+        if (index, tokens.shape) not in forms:
+            *sizes, number = self._fetch(torch.empty(4, dtype=torch.int64, device=tokens.device), rank).tolist()
+            forms[index, tokens.shape] = Form(torch.Size(sizes), DTYPES[number])
+        form = forms[index, tokens.shape]
+        return self._fetch(torch.empty(form.shape, dtype=form.dtype, device=tokens.device), rank)
 
     def _fetch(self, into: Tensor, rank: int) -> Tensor:
         distributed.recv(into, group=self._pipeline.group, group_src=rank)
@@ -203,7 +216,7 @@ class ComputeClock:
     def attached(self, stage: Any) -> Any:
         """The stage, whose passes are timed from now on."""
         for name in self.METHODS:
-            setattr(stage, name, self._timed(getattr(stage, name)))
+            setattr(stage, name, self.timed(getattr(stage, name)))
         return stage
 
     def seconds(self) -> float:
@@ -214,7 +227,9 @@ class ComputeClock:
             self._events.clear()
         return self._seconds
 
-    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, whose calls are timed."""
+
         def on_cpu(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
             result = method(*arguments, **named)

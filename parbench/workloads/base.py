@@ -76,6 +76,11 @@ class Family(ModelSpec, ABC):
         """The work of each part, from which stages are balanced and the use of hardware is told; None: not known."""
         return None
 
+    def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:
+        """What embedding, each block and head cost, in proportion: their work; if that is not known, blocks alike."""
+        work = self.work(vocab_size, seq_len) or Work(embed=0.0, block=1.0, head=0.0)
+        return (work.embed, *[work.block] * self.n_blocks, work.head)
+
     def refusal(self, workload: WorkloadSpec, device_kind: str) -> str | None:  # noqa: ARG002 - for overriding
         """Why this family cannot be run like that on such devices; None where it can."""
         return None

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 class Found(Spec):
-    """What was found when the scenario was read: the hash of the code, and the blocks or why there are no seams."""
+    """What was found when the scenario was read: the hash of the code, and the seams or why there are none.
+
+    `parameters` are how many each block has, and the head.
+    """
 
     sha256: str
-    blocks: int
-    no_seams: str | None
+    parameters: Annotated[tuple[int, ...], Field(strict=False)] = ()
+    no_seams: str | None = None
 
 
 class Custom(WholeFamily):
@@ -60,7 +63,11 @@ class Custom(WholeFamily):
     @property
     def n_blocks(self) -> int:
         """As found when the scenario was read; 0 where the model has no seams."""
-        return self.found.blocks if self.found else 0
+        return max(0, len(self.found.parameters) - 1) if self.found else 0
+
+    def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:  # noqa: ARG002 - the model is built by now
+        """In proportion to parameters, each of which is multiplied with every token; an embedding only looks up."""
+        return (0.0, *(max(1, count) for count in self.found.parameters)) if self.found else ()
 
     def examined(self, vocab_size: int, seq_len: int) -> Self:
         """Itself, with what building the model and running it on two sequences of tokens has shown."""
@@ -69,9 +76,9 @@ class Custom(WholeFamily):
         # What people's code prints is not the output of a plan.
         with contextlib.redirect_stdout(sys.stderr):
             function, sha256 = load_function(self.build, self._folder)
-            blocks = self._blocks(function, vocab_size, seq_len)
-        found = (blocks, None) if isinstance(blocks, int) else (0, blocks)
-        return self.model_copy(update={"found": Found(sha256=sha256, blocks=found[0], no_seams=found[1])})
+            seams = self._seams(function, vocab_size, seq_len)
+        found = {"no_seams": seams} if isinstance(seams, str) else {"parameters": seams}
+        return self.model_copy(update={"found": Found(sha256=sha256, **found)})
 
     def load(self) -> None:
         """Imports the function, and with it what its file imports."""
@@ -101,12 +108,12 @@ class Custom(WholeFamily):
             raise Unsupported(f"the code of {self.build} has changed since the scenario was read; start a new run")
         return function
 
-    def _blocks(self, function: Callable[..., Any], vocab_size: int, seq_len: int) -> int | str:
-        """How many blocks the model has, or why they cannot be told; raises `Unsupported` where it is no model."""
+    def _seams(self, function: Callable[..., Any], vocab_size: int, seq_len: int) -> tuple[int, ...] | str:
+        """The parameters of each block and the head, or why there are no seams; `Unsupported` where it is no model."""
         import torch
         from torch import Tensor, nn
 
-        from parbench.modules.seams import count_blocks, described
+        from parbench.modules.seams import described, find_seams
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             model = self._called("built", function, vocab_size=vocab_size, seq_len=seq_len, **self.options)
@@ -122,7 +129,7 @@ class Custom(WholeFamily):
                     f"returned a model that gives {described(logits)} for token ids of shape {tuple(tokens.shape)}; "
                     f"logits must have the shape {expected}: batch, seq_len, vocab_size"
                 )
-            return count_blocks(model, tokens, logits)
+            return find_seams(model, tokens, logits)
 
     def _called(self, what: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
