@@ -16,11 +16,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from parbench.launch.base import log_end, read_ranks
 from parbench.launch.forks import ForkServer
-from parbench.launch.local import TERMINATION_GRACE_S, emigrants_of, random_memory_layout, signal_session, stand_alone
+from parbench.launch.link import endpoint
+from parbench.launch.local import TERMINATION_GRACE_S, random_memory_layout, signal_session, stand_alone
 from parbench.launch.messages import Order, Report
 from parbench.results.trial import RankRecord
 
@@ -46,7 +45,7 @@ class Agent:
         self._forks, self._folder, self._order, self._node = forks, folder, order, node
         self._answer, theirs = forks.context.Pipe(duplex=False)
         self._process = forks.context.Process(
-            target=run_agent, args=(folder, order, node, dict(network), listener, theirs)
+            target=run_agent, args=(folder, order, node, dict(network), listener, theirs, forks.pid)
         )
         self._process.start()
         forks.guard(self._process.pid)
@@ -87,17 +86,14 @@ class Agent:
     def _end(self, wait_s: float) -> None:
         """Ends ranks, what they started, and the agent; ranks that are waited for write their stacks first."""
         pids = [record.pid for record in self._records() if record.pid > 1]
-        emigrants = [child for pid in pids for child in emigrants_of(pid)]
         if wait_s:
             _signal_groups(pids, signal.SIGABRT)
             connection.wait([self._process.sentinel], wait_s)
         signal_session(self._process, signal.SIGKILL)
         _signal_groups(pids, signal.SIGKILL)
-        for child in emigrants:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
         self._process.join()
         self._forks.unguard(self._process.pid)
+        self._forks.sweep()
         self._process.close()
         self._answer.close()
 
@@ -114,9 +110,10 @@ def run_agent(
     network: dict[str, str],
     listener: socket.socket | None,
     answer: "connection.Connection[Any, Any]",
+    parent: int,
 ) -> None:
     """The life of an agent in its new process: one elastic launch, without restarts, of ranks numbered by node."""
-    stand_alone(folder / f"agent{node}.log")
+    stand_alone(folder / f"agent{node}.log", parent)
     os.environ.update(TORCH_ELASTIC_SHUTDOWN_TIMEOUT=str(int(TERMINATION_GRACE_S)), TORCH_ELASTIC_WORKER_IDENTICAL="1")
 
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -129,17 +126,17 @@ def run_agent(
         nproc_per_node=order.processes,
         run_id=order.run_id,
         rdzv_backend="static",
-        rdzv_endpoint=order.endpoint,
+        rdzv_endpoint=endpoint(order.address, order.port),
         rdzv_configs={"rank": node, "timeout": max(1, int(order.deadline_s))},
         max_restarts=0,
         monitor_interval=MONITOR_INTERVAL_S,
         start_method="fork",
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "elastic")),
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # ranks have logs of their own
     )
     said: dict[str, Any] = {"exit_codes": dict.fromkeys(ranks_of(node, order.processes), 0)}
     try:
         served = _serve(listener, order) if listener else None
-        elastic_launch(config, run_elastic_rank)(folder, network)
+        elastic_launch(config, run_elastic_rank)(folder, network, os.getpid())
         del served
     except ChildFailedError as error:
         said = {"exit_codes": {rank: failure.exitcode for rank, failure in error.failures.items()}}
@@ -152,10 +149,9 @@ def _serve(listener: socket.socket, order: Order) -> object:
     """The store that all agents and ranks meet at, on a port that was never guessed or lost: torch's own finds it."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    host, _, port = order.endpoint.rpartition(":")
     store: object = TCPStore(
-        host,
-        int(port),
+        order.address,
+        order.port,
         is_master=True,
         wait_for_workers=False,
         timeout=timedelta(seconds=order.deadline_s),
@@ -165,9 +161,9 @@ def _serve(listener: socket.socket, order: Order) -> object:
     return store
 
 
-def run_elastic_rank(folder: Path, network: Mapping[str, str]) -> None:
+def run_elastic_rank(folder: Path, network: Mapping[str, str], agent: int) -> None:
     """The life of a rank in the process that the agent has started, under torchrun's variables."""
-    stand_alone(folder / f"rank{os.environ['RANK']}.log")
+    stand_alone(folder / f"rank{os.environ['RANK']}.log", agent)
     for number in AGENTS_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     os.environ.update(network)

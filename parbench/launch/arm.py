@@ -36,7 +36,7 @@ class ArmLauncher(Launcher):
         try:
             # Not this folder, only `paths`: it may hold the other arm's packages.
             self._server = subprocess.Popen(  # noqa: S603 - the interpreter is the user's own choice, the text ours
-                [self.python, "-P", "-c", SERVER],
+                [self.python, "-P", "-c", SERVER, str(os.getpid())],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

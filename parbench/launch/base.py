@@ -56,10 +56,19 @@ class Campaign:
     code: str = ""
 
     def here(self, assignment: Assignment) -> Assignment:
-        """The assignment with what differs from node to node: cores, and where scenario and data lie."""
+        """The assignment with what differs from node to node: cores, and where scenario and data lie.
+
+        Raises `UsageError` where its model or data are not in this scenario: a model may be code, and this node's user
+        has agreed to that of the scenario only.
+        """
         corpora = {corpus.sha256: corpus for corpus in self.corpora.values()}
+        models = [workload["model"] for workload in self.scenario["workloads"].values()]
+        corpus = corpora.get(assignment.corpus.sha256)
+        if corpus is None or assignment.workload.get("model") not in models:
+            raise UsageError(
+                f"node 0 asks for {assignment.cell}, whose model or data is not in the scenario of this node"
+            )
         cores = self.machine.shares(len(assignment.cores), self.scenario["devices"]["cores_per_device"])
-        corpus = corpora[assignment.corpus.sha256]
         return assignment.model_copy(update={"cores": cores, "folder": str(self.folder.resolve()), "corpus": corpus})
 
 
@@ -116,8 +125,17 @@ class Launcher(ABC):
         return cls()
 
     @classmethod
-    def submit(cls, job: Job, say: Callable[[str], None]) -> str:  # noqa: ARG003 - for overriding
-        """Hands a campaign to a batch system and returns what that calls it; `say` hears what was done."""
+    def submit(
+        cls,
+        job: Job,  # noqa: ARG003 - for overriding
+        say: Callable[[str], None],  # noqa: ARG003
+        *,
+        dry_run: bool,  # noqa: ARG003
+    ) -> str | None:
+        """Hands a campaign to a batch system and returns what that calls it; `say` hears what is done.
+
+        On a dry run that is only shown.
+        """
         raise UsageError(f"--submit: launcher {cls.name} has no batch system to submit to")
 
     def machine(self) -> Machine:

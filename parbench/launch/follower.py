@@ -9,7 +9,7 @@ from parbench.launch.agent import Agent
 from parbench.launch.base import Campaign, Follower, prepare_folder
 from parbench.launch.forks import ForkServer
 from parbench.launch.greeting import greet
-from parbench.launch.link import Link, LinkError, connect
+from parbench.launch.link import Link, LinkError, connect, endpoint
 from parbench.launch.messages import Order, Over, Report, Welcome
 from parbench.launch.node import network_variables
 
@@ -31,7 +31,7 @@ class NodeFollower(Follower):
         # Is it there at all? Only then is it worth while to import torch, which no trial is to wait for.
         self._reached(self._timeout_s).close()
         self._forks.ready()
-        link = self._join(campaign, self._timeout_s)
+        link = self._join(campaign, self._timeout_s, self._timeout_s + MARGIN_S)
         while True:
             try:
                 self._serve(link, campaign)
@@ -42,8 +42,9 @@ class NodeFollower(Follower):
             finally:
                 link.close()
             try:
-                # Who has hung up is gone, or has lost sight of this node for a moment.
-                link = self._join(campaign, HANGING_UP_S if broken.hung_up else self._timeout_s)
+                # Who has hung up is gone, or has lost sight of this node for a moment. Node 0 lets nodes in between two
+                # trials, and one on other nodes may take long: while the link is alive, so is node 0.
+                link = self._join(campaign, HANGING_UP_S if broken.hung_up else self._timeout_s, None)
             except UsageError:
                 raise LostNodeError(f"node 0 {broken} before the campaign was over, and is gone") from None
 
@@ -52,18 +53,18 @@ class NodeFollower(Follower):
             return connect(*self._where, patience_s)
         except LinkError as error:
             raise UsageError(
-                "the rendezvous {}:{} cannot be reached".format(*self._where)
-                + f" within {patience_s:.0f} s: {error}; is node 0 running there, with the same --rendezvous?"
+                f"the rendezvous {endpoint(*self._where)} cannot be reached within {patience_s:.0f} s: {error}; "
+                "is node 0 running there, with the same --rendezvous?"
             ) from None
 
-    def _join(self, campaign: Campaign, patience_s: float) -> Link:
+    def _join(self, campaign: Campaign, patience_s: float, answer_s: float | None) -> Link:
         link = self._reached(patience_s)
         try:
             link.send(greet(campaign, self._node, link.address))
-            refusal = link.expect(Welcome, self._timeout_s + MARGIN_S).refusal
+            refusal = link.expect(Welcome, answer_s).refusal
         except LinkError as error:
             link.close()
-            place = "{}:{}".format(*self._where)
+            place = endpoint(*self._where)
             raise UsageError(f"the rendezvous {place} does not answer as node 0 of parbench does: it {error}") from None
         if refusal:
             link.close()

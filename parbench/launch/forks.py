@@ -6,13 +6,22 @@ it waits the guard (`parbench.launch.guard`).
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from multiprocessing import forkserver, get_context
-from pathlib import Path
+from multiprocessing import connection, forkserver, get_context, resource_tracker
+from typing import Any
 
-GUARD = Path(__file__).parent / "guard.py"
+import psutil
+
+from parbench.errors import LaunchError
+from parbench.launch import guard
+
+MARK = "PARBENCH_FAMILY"
+FAMILY = secrets.token_hex(8)
+"""What the server has in its environment, and with it all that comes from it: so it is found wherever it goes."""
 
 
 class ForkServer:
@@ -21,29 +30,48 @@ class ForkServer:
     def __init__(self, *also: str) -> None:
         self.context = get_context("forkserver")
         self.context.set_forkserver_preload(["parbench.measure.preload", *also])
+        self.pid = 0
         self._guard: subprocess.Popen[str] | None = None
-        self._ready = False
 
     def start(self) -> None:
         """Begins importing, without waiting for it."""
+        resource_tracker.ensure_running()  # it has to outlive the family, to clear away after it
         # One thread in the server: forking a process with several is what deadlocks. GPUs are numbered as NVML does.
-        with _environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", CUDA_DEVICE_ORDER="PCI_BUS_ID"):
-            forkserver.ensure_running()
+        variables = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        try:
+            with _environment(**variables, **{MARK: FAMILY}):
+                forkserver.ensure_running()
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise LaunchError(
+                f"the server that forks ranks cannot be started: {error}; it needs a socket below {folder}: a long or "
+                "full folder is none for it, TMPDIR names another"
+            ) from None
         if self._guard is None:
             # In a session of its own, out of reach of what is typed in the terminal.
             self._guard = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
-                [sys.executable, "-I", "-S", GUARD], stdin=subprocess.PIPE, text=True, start_new_session=True
+                [sys.executable, "-I", "-S", guard.__file__, f"{MARK}={FAMILY}"],
+                stdin=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
             )
 
     def ready(self) -> None:
         """Waits until all is imported: no trial's time is spent on that."""
         self.start()
-        if not self._ready:
-            first = self.context.Process(target=os.getpid)
-            first.start()
-            first.join()
-            first.close()
-            self._ready = True
+        if self.pid and psutil.pid_exists(self.pid):
+            return
+        answer, theirs = self.context.Pipe(duplex=False)
+        first = self.context.Process(target=_tell_parent, args=(theirs,))
+        first.start()
+        theirs.close()
+        with answer:
+            try:
+                self.pid = int(answer.recv_bytes())
+            except EOFError:
+                raise LaunchError("the server that forks ranks has ended before it was ready") from None
+        first.join()
+        first.close()
 
     def guard(self, group: int | None) -> None:
         """Has a process group ended should this process be killed."""
@@ -53,16 +81,27 @@ class ForkServer:
         """The group has ended."""
         self._tell(f"-{group}")
 
+    def sweep(self) -> None:
+        """Ends all that came from this server and still runs: what ranks have started and left behind, anywhere."""
+        if self.pid:
+            guard.end_marked({f"{MARK}={FAMILY}"}, spared={self.pid})
+
     def close(self) -> None:
         """Ends the guard. The fork server ends with this process."""
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.communicate()
+        self._tell("=")
+        ended, self._guard = self._guard, None
+        if ended is not None:
+            ended.communicate()
 
     def _tell(self, line: str) -> None:
         if self._guard and self._guard.stdin:
             with contextlib.suppress(BrokenPipeError):  # somebody has ended it; the kernel still ends the ranks
                 print(line, file=self._guard.stdin, flush=True)
+
+
+def _tell_parent(answer: "connection.Connection[Any, Any]") -> None:
+    """The first that a new server forks: tells its number."""
+    answer.send_bytes(str(os.getppid()).encode())
 
 
 @contextlib.contextmanager

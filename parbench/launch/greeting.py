@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from parbench.environment import capture, differences
 from parbench.launch.base import Campaign
 from parbench.launch.link import LinkError
-from parbench.launch.messages import Greeting
+from parbench.launch.messages import Greeting, Introduction
 from parbench.launch.node import describe
 from parbench.results.trial import NodeRecord
 
@@ -43,11 +43,10 @@ def greet(campaign: Campaign, node: int, address: str) -> Greeting:
 def version_mismatch(ours: Greeting, raw: bytes) -> str | None:
     """Why a greeting is not even read: another parbench may say other things in it. `LinkError` where it is none."""
     try:
-        said = json.loads(raw)
-        theirs, node = str(said["parbench"]), int(said["node"])
-    except (ValueError, KeyError, TypeError):
+        theirs = Introduction.model_validate_json(raw)
+    except ValidationError:
         raise LinkError("sent no greeting") from None
-    return None if theirs == ours.parbench else _differ("parbench", node, theirs, ours)
+    return None if theirs.parbench == ours.parbench else _differ("parbench", theirs.node, theirs.parbench, ours)
 
 
 def parse_greeting(raw: bytes) -> Greeting:

@@ -1,5 +1,6 @@
 """Node 0's side of a campaign on several nodes: it gathers the others, keeps their links, and has them take part."""
 
+import ipaddress
 import socket
 import time
 from typing import NoReturn
@@ -33,11 +34,11 @@ class Leader:
         deadline = time.monotonic() + timeout_s
         while missing := [node for node in range(self._ours.nodes) if node not in self.records]:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._admit(left):
+            if left <= 0 or not self._admit(left, min(left, GREETING_S)):
                 here = ", ".join(f"{node} ({record.host})" for node, record in sorted(self.records.items()))
                 self.refuse(
                     f"node rank {', '.join(map(str, missing))} of {self._ours.nodes} did not come to the rendezvous "
-                    f"within {timeout_s:.0f} s; there are {here}"
+                    f"within {timeout_s:.0f} s; there are {here}{self._hint()}"
                 )
         self.tell(Welcome())
         self._gathered = True
@@ -75,8 +76,11 @@ class Leader:
 
     def lost(self, nodes: int) -> str | None:
         """Which of the first `nodes` nodes are lost, and why; those that have come back are admitted first."""
-        while self._admit(0):
+        enough = time.monotonic() + GREETING_S
+        while self._admit(0, GREETING_S) and time.monotonic() < enough:
             pass
+        for node in list(self.links):
+            self._notice(node)
         gone = [node for node in range(1, nodes) if node not in self.links]
         return "; ".join(self.told(node) for node in gone) or None
 
@@ -91,8 +95,19 @@ class Leader:
             link.close()
         self._listener.close()
 
-    def _admit(self, timeout_s: float) -> bool:
-        """Lets in whoever calls next; False where nobody does in time."""
+    def _notice(self, node: int) -> None:
+        """Loses a node that has ended since it was last heard of."""
+        if self.links[node].hung_up:
+            self.lose(node, "hung up")
+
+    def _hint(self) -> str:
+        """What is wrong where no other host could come: often a host's own name leads nowhere else."""
+        if not ipaddress.ip_address(self.address).is_loopback:
+            return ""
+        return f". Node 0 waits at {self.address}, which only this host can reach: give another address of it"
+
+    def _admit(self, timeout_s: float, greeting_s: float) -> bool:
+        """Lets in whoever calls next and greets in time; False where nobody calls."""
         self._listener.settimeout(timeout_s)
         try:
             connected, _ = self._listener.accept()
@@ -100,7 +115,7 @@ class Leader:
             return False
         link = Link(connected)
         try:
-            theirs = self._examined(link)
+            theirs = self._examined(link, greeting_s)
         except LinkError:
             # Something else than a node of parbench, or one that is gone already: the next one may be right.
             link.close()
@@ -114,9 +129,9 @@ class Leader:
             self.records[theirs.node] = noted(self._ours, theirs)
         return True
 
-    def _examined(self, link: Link) -> Greeting | None:
+    def _examined(self, link: Link, greeting_s: float) -> Greeting | None:
         """The greeting of a node that can take part; None of one that was told why it cannot."""
-        raw = link.receive(GREETING_S)
+        raw = link.receive(greeting_s)
         reason, theirs = version_mismatch(self._ours, raw), None
         if reason is None:
             theirs = parse_greeting(raw)
@@ -135,6 +150,8 @@ class Leader:
         return None
 
     def _is_taken(self, theirs: Greeting) -> bool:
+        if theirs.node in self.links:
+            self._notice(theirs.node)
         return theirs.node in self.links and self._sessions[theirs.node] != theirs.session
 
     def _turn_away(self, link: Link, reason: str) -> None:

@@ -1,8 +1,10 @@
 """A connection between two nodes: JSON messages. A peer that is gone or cut off is noticed; nothing is unpickled."""
 
+import math
+import select
 import socket
+import struct
 import time
-from multiprocessing.connection import Connection
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -14,7 +16,11 @@ M = TypeVar("M", bound=BaseModel)
 SILENCE_S = 8
 """After so long without a sign of life a peer is gone. The kernel asks for one, so a busy peer gives it too."""
 RETRY_S = 0.2
+LENGTH = struct.Struct("!I")
+"""Goes before each message: its bytes."""
 MAX_MESSAGE_BYTES = 256 * 2**20
+PIECE_BYTES = 2**16
+SENDING_S = 60.0
 
 _MESSAGE: TypeAdapter[BaseModel] = TypeAdapter(
     Annotated[Greeting | Welcome | Order | End | Report | Over, Field(discriminator="kind")]
@@ -33,7 +39,6 @@ class Link:
     """Messages to and from one other node."""
 
     def __init__(self, connected: socket.socket) -> None:
-        connected.settimeout(None)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
@@ -41,29 +46,56 @@ class Link:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address: str = connected.getsockname()[0]
-        self._connection = Connection(connected.detach())
+        self._socket = connected
 
     def fileno(self) -> int:
         """For waiting on several links at once."""
-        return self._connection.fileno()
+        return self._socket.fileno()
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the peer has closed its end, even where something that it said before is still to be heard."""
+        ends = select.poll()
+        ends.register(self._socket, select.POLLRDHUP)
+        return bool(ends.poll(0))
 
     def send(self, message: BaseModel) -> None:
-        """Raises `LinkError` where the peer is gone."""
+        """Raises `LinkError` where the peer is gone, or does not listen."""
+        content = message.model_dump_json().encode()
         try:
-            self._connection.send_bytes(message.model_dump_json().encode())
+            self._socket.settimeout(SENDING_S)
+            self._socket.sendall(LENGTH.pack(len(content)) + content)
         except OSError as error:
             raise LinkError(_told(error)) from None
 
     def receive(self, timeout_s: float | None = None) -> bytes:
-        """The next message as it came. Raises `LinkError` where none comes."""
-        try:
-            if not self._connection.poll(timeout_s):
-                raise LinkError(f"said nothing for {timeout_s:.0f} s")
-            return self._connection.recv_bytes(MAX_MESSAGE_BYTES)
-        except EOFError:
-            raise LinkError("hung up", hung_up=True) from None
-        except OSError as error:
-            raise LinkError(_told(error)) from None
+        """The next message as it came, whole before the time is up. Raises `LinkError` where none comes.
+
+        Without a limit one may wait for its beginning, but not for the rest.
+        """
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        beginning = self._read(1, deadline, math.inf)
+        (length,) = LENGTH.unpack(beginning + self._read(LENGTH.size - 1, deadline, SILENCE_S))
+        if length > MAX_MESSAGE_BYTES:
+            raise LinkError("sent what is no message of parbench")
+        return self._read(length, deadline, SILENCE_S)
+
+    def _read(self, size: int, deadline: float, silence_s: float) -> bytes:
+        """So many bytes, before `deadline` and with no longer silence between them."""
+        content = bytearray()
+        while len(content) < size:
+            patience_s = min(silence_s, deadline - time.monotonic())
+            try:
+                self._socket.settimeout(None if patience_s == math.inf else max(0.0, patience_s))
+                piece = self._socket.recv(min(size - len(content), PIECE_BYTES))
+            except (TimeoutError, BlockingIOError):
+                raise LinkError("said nothing, or not all of it, in time") from None
+            except OSError as error:
+                raise LinkError(_told(error)) from None
+            if not piece:
+                raise LinkError("hung up", hung_up=True)
+            content += piece
+        return bytes(content)
 
     def expect(self, kind: type[M], timeout_s: float | None = None) -> M:
         """The next message, which must be of one kind."""
@@ -81,7 +113,7 @@ class Link:
 
     def close(self) -> None:
         """Hangs up."""
-        self._connection.close()
+        self._socket.close()
 
 
 def connect(host: str, port: int, timeout_s: float) -> Link:
@@ -94,6 +126,11 @@ def connect(host: str, port: int, timeout_s: float) -> Link:
             if time.monotonic() + RETRY_S >= deadline:
                 raise LinkError(_told(error)) from None
         time.sleep(RETRY_S)
+
+
+def endpoint(host: str, port: int) -> str:
+    """As one writes it, with IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _told(error: OSError) -> str:

@@ -1,7 +1,8 @@
 """The local launcher: a fresh process for every rank of every trial, forked from a server that has torch imported.
 
-Ranks live in sessions of their own, so that ending one also ends what it started. Should parbench itself be killed, the
-kernel ends the ranks with the fork server, and the guard (`parbench.launch.guard`) ends what they had started.
+Ranks live in sessions of their own, so that a signal to one also reaches what it started; what has left its session is
+known by the mark of the fork server's family. Should parbench itself be killed, the kernel ends the ranks with the fork
+server, and the guard (`parbench.launch.guard`) ends what they had started.
 """
 
 import contextlib
@@ -18,8 +19,6 @@ from collections.abc import Mapping
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-
-import psutil
 
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.forks import ForkServer
@@ -52,7 +51,12 @@ class LocalLauncher(Launcher):
             self._running = [
                 self._forks.context.Process(
                     target=run_rank,
-                    args=(folder, _torchrun_variables(rank, processes, port), None if rank else listener),
+                    args=(
+                        folder,
+                        _torchrun_variables(rank, processes, port),
+                        None if rank else listener,
+                        self._forks.pid,
+                    ),
                 )
                 for rank in range(processes)
             ]
@@ -91,7 +95,6 @@ class LocalLauncher(Launcher):
     def _end_all(self) -> None:
         """Has the ranks that are left write their stacks into their logs, then ends all with their children."""
         left = [process for process in self._running if process.pid and process.is_alive()]
-        emigrants = [child for process in left for child in emigrants_of(process.pid or 0)]
         for process in left:
             signal_session(process, signal.SIGABRT)
         until = time.monotonic() + TERMINATION_GRACE_S
@@ -104,15 +107,14 @@ class LocalLauncher(Launcher):
                 process.join()
                 self._forks.unguard(process.pid)
                 process.close()
-        for child in emigrants:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        if self._running:
+            self._forks.sweep()
         self._running = []
 
 
-def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> None:
-    """The life of a rank in its new process."""
-    stand_alone(folder / f"rank{variables['RANK']}.log")
+def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None, parent: int) -> None:
+    """The life of a rank in its new process, which `parent` has forked."""
+    stand_alone(folder / f"rank{variables['RANK']}.log", parent)
     os.environ.update(variables)
     layout = random_memory_layout()
 
@@ -126,10 +128,12 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
     os._exit(code)
 
 
-def stand_alone(log: Path) -> None:
-    """Gives a new process a session and a log of its own, and has it end with the process that forked it."""
+def stand_alone(log: Path, parent: int) -> None:
+    """Gives a new process a session and a log of its own, and has it end with `parent`, which forked it."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before it could be watched
+        os._exit(1)
     # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _log_to(log)
@@ -166,14 +170,6 @@ def _log_to(path: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-
-
-def emigrants_of(pid: int) -> list[psutil.Process]:
-    """What a rank started that has left its session."""
-    try:
-        return [child for child in psutil.Process(pid).children(recursive=True) if os.getsid(child.pid) != pid]
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return []
 
 
 def signal_session(process: ForkServerProcess, number: signal.Signals) -> None:

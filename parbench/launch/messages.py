@@ -2,11 +2,18 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from parbench.environment import Environment
 from parbench.results.trial import Assignment, NodeRecord, RankRecord
 from parbench.scenario import Spec
+
+
+class Introduction(BaseModel):
+    """What the greeting of every parbench has in it, of whatever version."""
+
+    node: int
+    parbench: str
 
 
 class Greeting(Spec):
@@ -39,12 +46,13 @@ class Welcome(Spec):
 
 
 class Order(Spec):
-    """Take part in a trial: launch `processes` ranks under node 0's agent, which listens at `endpoint`."""
+    """Take part in a trial: launch `processes` ranks under node 0's agent, which listens at `address` and `port`."""
 
     kind: Literal["order"] = "order"
     assignment: Assignment
     run_id: str
-    endpoint: str
+    address: str
+    port: int
     processes: int
     deadline_s: float
 

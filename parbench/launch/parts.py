@@ -9,6 +9,7 @@ from parbench.launch.base import Outcome
 from parbench.launch.leader import Leader
 from parbench.launch.local import TERMINATION_GRACE_S, VICTIMS_GRACE_S
 from parbench.launch.messages import End, Order, Report
+from parbench.results.files import opened, writing
 
 LATE_REPORTS_S = TERMINATION_GRACE_S + 3.0
 
@@ -102,8 +103,9 @@ class Parts:
 
 def _keep(report: Report, folder: Path, ranks: range) -> None:
     """Puts what another node sent of its own ranks where the launcher's caller looks for it."""
-    for rank in ranks:
-        if rank in report.ranks:
-            (folder / f"rank{rank}.json").write_text(report.ranks[rank].model_dump_json())
-        if report.logs.get(rank):
-            (folder / f"rank{rank}.log").write_text(report.logs[rank])
+    left = {f"rank{rank}.json": report.ranks[rank].model_dump_json() for rank in ranks if rank in report.ranks}
+    left |= {f"rank{rank}.log": report.logs[rank] for rank in ranks if report.logs.get(rank)}
+    with writing(folder):
+        for name, text in left.items():
+            with opened(folder / name, "xb") as file:
+                file.write(text.encode())

@@ -15,9 +15,10 @@ from parbench.errors import LaunchError, UsageError
 from parbench.interrupt import Interrupted
 from parbench.launch.base import Campaign, Job, Launcher, Outcome, Site
 from parbench.launch.local import HOST, VICTIMS_GRACE_S
-from parbench.launch.slurm_batch import submit
+from parbench.launch.slurm_batch import show, submit
 from parbench.launch.slurm_commands import copy_to_node, job_state, node_address, node_names, program
 from parbench.launch.slurm_messages import Meeting, NodeReport
+from parbench.launch.slurm_node import measuring_code
 from parbench.launch.slurm_step import Step
 from parbench.results.trial import Assignment, NodeRecord
 
@@ -25,7 +26,6 @@ TASK, NODE = "parbench.launch.slurm_task", "parbench.launch.slurm_node"
 
 # Importing torch from a shared disk on many nodes at once takes minutes; a trial's own deadline starts after it.
 START_S = 300.0
-LOOK_S = 60.0
 
 # As in the local launcher's server: one thread where ranks are forked from, and GPUs numbered as NVML does.
 TASK_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -39,6 +39,7 @@ class SlurmLauncher(Launcher):
     def __init__(self, job: str) -> None:
         self._job = job
         self._nodes: list[str] = []
+        self._address = ""
         self._reports: list[NodeReport] = []
         self._step: Step | None = None
 
@@ -65,9 +66,12 @@ class SlurmLauncher(Launcher):
         return cls(job)
 
     @classmethod
-    def submit(cls, job: Job, say: Callable[[str], None]) -> str:
+    def submit(cls, job: Job, say: Callable[[str], None], *, dry_run: bool) -> str | None:
         """Hands the campaign to sbatch."""
-        return submit(job, say)
+        if not dry_run:
+            return submit(job, say)
+        show(job, say)
+        return None
 
     def machine(self) -> Machine:
         """As many nodes as were granted, each as large as the smallest of them."""
@@ -92,7 +96,7 @@ class SlurmLauncher(Launcher):
         """The nodes of the allocation, with the same software, and with the data where they cannot see it."""
         nodes = self._look(sorted({corpus.path for corpus in campaign.corpora.values()}))
         by_name = dict(zip(self._nodes, nodes, strict=True))
-        require_same_software(by_name)
+        require_same_software(by_name, measuring_code())
         for name, node in by_name.items():
             for path in node.lacks:
                 copy_to_node(Path(path), name)
@@ -133,7 +137,7 @@ class SlurmLauncher(Launcher):
             return step.over
         first = step.ready[0]
         several = len({task.node for task in step.ready.values()}) > 1
-        step.send(Meeting(address=node_address(first.node) if several else HOST, port=first.port or 0))
+        step.send(Meeting(address=self._address if several else HOST, port=first.port or 0))
         deadline = time.monotonic() + deadline_s
 
         def failed() -> bool:
@@ -155,9 +159,12 @@ class SlurmLauncher(Launcher):
         with tempfile.TemporaryDirectory(prefix="parbench-") as folder:
             self._step = step = Step(self._nodes, count, [NODE, *files], Path(folder) / "srun.log")
             try:
-                step.hears(lambda: len(step.ready) == count, time.monotonic() + LOOK_S)
-                step.send(Meeting(address=node_address(self._nodes[0]), port=0))
-                if not step.hears(lambda: len(step.ended) == count, time.monotonic() + LOOK_S):
+                deadline = time.monotonic() + START_S
+                if step.hears(lambda: len(step.ready) == count, deadline):
+                    # Asked only now: while trials run, SLURM's controller may be away for a while.
+                    self._address = node_address(step.ready[0].node)
+                    step.send(Meeting(address=self._address, port=0))
+                if not step.hears(lambda: len(step.ended) == count, deadline):
                     missing = [node for rank, node in enumerate(self._nodes) if rank not in step.ended]
                     raise LaunchError(f"parbench cannot be started on {', '.join(missing)}: {step.complaint}")
             finally:
@@ -184,12 +191,18 @@ class Revoked(Interrupted):
         return f"{self._what}{self.advice}"
 
 
-def require_same_software(nodes: Mapping[str, NodeReport]) -> None:
-    """Raises `UsageError` where nodes would not run the same program."""
+def require_same_software(nodes: Mapping[str, NodeReport], code: str) -> None:
+    """Raises `UsageError` where nodes would not run the same program, or other code than is here."""
     found = {name: _software(Environment.model_validate(node.environment)) for name, node in nodes.items()}
     if len(set(found.values())) > 1:
         told = "; ".join(f"{name} has {software}" for name, software in found.items())
         raise UsageError(f"the nodes have different software; install the same on all: {told}")
+    other = [name for name, node in nodes.items() if node.code != code]
+    if other:
+        raise UsageError(
+            f"{', '.join(other)} would measure by other code than this process has; install the same parbench and the "
+            "same plug-ins everywhere"
+        )
 
 
 def _software(environment: Environment) -> str:

@@ -1,5 +1,6 @@
 """A campaign as a batch job of SLURM: the script, `sbatch`, and what to do then."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from parbench.errors import LaunchError, UsageError
 from parbench.launch.base import Job
 from parbench.launch.slurm_commands import asked
+from parbench.results.files import keeping, opened, writing
 
 SCRIPT = """#!/bin/bash
 # Written by parbench: measures into this folder, and goes on there when it is submitted again.
@@ -17,9 +19,9 @@ exec {command}
 
 def submit(job: Job, say: Callable[[str], None]) -> str:
     """Writes the script, shows it, and submits it; the job's number. Raises `UsageError` where SLURM refuses it."""
-    script, sbatch = write_script(job), sbatch_words(job)
-    say(script.read_text())
-    say(f"$ {shlex.join(sbatch)}")
+    show(job, say)
+    write_script(job)
+    sbatch = sbatch_words(job)
     try:
         number = asked(*sbatch).strip().partition(";")[0]
     except LaunchError as error:
@@ -30,12 +32,27 @@ def submit(job: Job, say: Callable[[str], None]) -> str:
     return number
 
 
+def show(job: Job, say: Callable[[str], None]) -> None:
+    """Says what is to be submitted, and how."""
+    say(script_of(job))
+    say(f"$ {shlex.join(sbatch_words(job))}")
+
+
+def script_of(job: Job) -> str:
+    """The script; every word of its command is quoted."""
+    return SCRIPT.format(command=shlex.join(job.command))
+
+
 def write_script(job: Job) -> Path:
-    """The script in the run's folder; every word of its command is quoted."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    """The script in the run's folder. Raises `ResultsError` where it cannot be written there."""
     path = job.folder / "job.sh"
-    path.write_text(SCRIPT.format(command=shlex.join(job.command)))
-    path.chmod(0o755)
+    with keeping(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+    with writing(job.folder):
+        path.unlink(missing_ok=True)
+        with opened(path, "xb") as file:
+            file.write(script_of(job).encode())
+            os.fchmod(file.fileno(), 0o755)
     return path
 
 

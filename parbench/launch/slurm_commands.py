@@ -9,6 +9,8 @@ from pathlib import Path
 from parbench.errors import LaunchError, UsageError
 
 PATIENCE_S = 30.0
+SLOWEST_COPY = 1e6
+"""Bytes a second."""
 
 # A step takes all that the job has on its nodes; parbench pins ranks itself, chooses their GPUs and ends them. Steps
 # follow one another so closely that SLURM may still be clearing away the last one: hence overlap.
@@ -100,9 +102,17 @@ def node_address(node: str) -> str:
 
 def copy_to_node(path: Path, node: str) -> None:
     """Puts a file where a node does not see it, at the same path. Raises `LaunchError`."""
-    # Under another name until it is whole; the shell gets the path as an argument, never as a part of its text.
-    script = 'mkdir -p "$(dirname "$1")" && cat > "$1.$$" && mv "$1.$$" "$1"'
-    copy = step_command([node], 1, [f"--input={path}", "sh", "-c", script, "sh", str(path)])
-    ended = subprocess.run(copy, env=step_environment(), capture_output=True, text=True, check=False)  # noqa: S603
+    # Under another name until it is whole: where srun is killed, its input only ends. The shell gets path and size as
+    # arguments, never as a part of its text.
+    script = 'mkdir -p "$(dirname "$1")" && cat > "$1.$$" && test "$(wc -c < "$1.$$")" = "$2" && mv "$1.$$" "$1"'
+    size = path.stat().st_size
+    copy = step_command([node], 1, [f"--input={path}", "sh", "-c", script, "sh", str(path), str(size)])
+    patience_s = PATIENCE_S + size / SLOWEST_COPY
+    try:
+        ended = subprocess.run(  # noqa: S603 - a list of arguments
+            copy, env=step_environment(), capture_output=True, text=True, timeout=patience_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LaunchError(f"{path} could not be copied to node {node} within {patience_s:.0f} s") from None
     if ended.returncode:
         raise LaunchError(f"{path} cannot be copied to node {node}: {ended.stderr.strip()}")

@@ -66,7 +66,8 @@ MESSAGE: TypeAdapter[Ready | Part | Ended] = TypeAdapter(Message)
 class NodeReport(Spec):
     """A node of an allocation: what was granted of it, its software, and which of the files it was asked for it lacks.
 
-    `cores`, `gpus` and `compute_capability` are those of a `Machine`; `clock_s` is its time of day.
+    `cores`, `gpus` and `compute_capability` are those of a `Machine`; `code` is the digest of all that may measure
+    there, `clock_s` its time of day.
     """
 
     record: NodeRecord
@@ -74,6 +75,7 @@ class NodeReport(Spec):
     gpus: int
     compute_capability: tuple[int, int] | None
     environment: dict[str, Any]
+    code: str
     lacks: tuple[str, ...]
     clock_s: float
 

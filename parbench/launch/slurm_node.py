@@ -10,6 +10,9 @@ from parbench.devices import Machine, detect
 from parbench.environment import capture
 from parbench.launch.node import describe
 from parbench.launch.slurm_messages import Ended, Meeting, NodeReport, Ready, own_address, parts, tell
+from parbench.sources import sources_digest
+from parbench.strategies.base import STRATEGIES
+from parbench.workloads.base import FAMILIES
 
 
 def main(files: list[str]) -> None:
@@ -26,10 +29,16 @@ def main(files: list[str]) -> None:
         gpus=machine.gpus,
         compute_capability=machine.compute_capability,
         environment=environment,
+        code=measuring_code(),
         lacks=tuple(file for file in files if not Path(file).is_file()),
         clock_s=clock_s,
     )
     tell(*parts(node, "json", report.model_dump_json().encode()), Ended(rank=node))
+
+
+def measuring_code() -> str:
+    """The digest of all code that may measure here, plug-ins included: a node knows no campaign."""
+    return sources_digest([*STRATEGIES.classes().values(), *FAMILIES.classes().values()])
 
 
 def granted() -> Machine:

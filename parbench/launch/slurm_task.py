@@ -3,7 +3,6 @@
 The end of its input, even by `kill -9` of the launcher, ends the rank, and so does SLURM's SIGTERM.
 """
 
-import contextlib
 import os
 import signal
 import socket
@@ -13,16 +12,17 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from parbench.launch.base import log_end
-from parbench.launch.local import HOST, TERMINATION_GRACE_S, emigrants_of, run_rank
+from parbench.launch.guard import end_marked
+from parbench.launch.local import HOST, TERMINATION_GRACE_S, run_rank
 from parbench.launch.node import network_variables
 from parbench.launch.slurm_messages import Ended, Meeting, Ready, own_address, parts, tell
 from parbench.launch.slurm_node import granted
 from parbench.results.trial import Assignment
 
 WAKING = {signal.SIGCHLD, signal.SIGTERM}
+OF_A_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+"""Variables that tell a task from all others, and are passed on to whatever it starts."""
 
 
 def main() -> None:
@@ -89,12 +89,12 @@ def _listener() -> socket.socket:
 def _live(rank: int, folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> Ended:
     """Runs the rank to its end, or ends it once this task is told to."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WAKING)
-    child = os.fork()
+    task, child = os.getpid(), os.fork()
     if child == 0:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WAKING)
             os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-            run_rank(folder, variables, listener)
+            run_rank(folder, variables, listener, task)
         finally:
             os._exit(1)
     if listener:
@@ -104,16 +104,13 @@ def _live(rank: int, folder: Path, variables: Mapping[str, str], listener: socke
     told_to_end = False
     while not told_to_end and not _has_ended(child):
         told_to_end = signal.sigwait(WAKING) == signal.SIGTERM
-    emigrants = emigrants_of(child) if told_to_end else []
     if told_to_end:
         _signal(child, signal.SIGABRT)  # its stacks come into its log
         signal.sigtimedwait({signal.SIGCHLD}, TERMINATION_GRACE_S)
     # It is not reaped yet, so its number cannot be another's: whatever it started ends with it.
     _signal(child, signal.SIGKILL)
-    for emigrant in emigrants:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            emigrant.kill()
     _, status = os.waitpid(child, 0)
+    end_marked({f"{name}={os.environ[name]}" for name in OF_A_TASK}, spared={task})
     code = None if told_to_end else os.waitstatus_to_exitcode(status)
     return Ended(rank=rank, exit_code=code, interrupted=told_to_end and not input_ended.is_set())
 

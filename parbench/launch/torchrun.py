@@ -1,5 +1,6 @@
 """The torchrun launcher: the same command on every node, and a fresh launch by torch's agents for every trial."""
 
+import ipaddress
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from parbench.launch.follower import NodeFollower
 from parbench.launch.forks import ForkServer
 from parbench.launch.greeting import greet
 from parbench.launch.leader import Leader
+from parbench.launch.link import endpoint
 from parbench.launch.local import HOST
 from parbench.launch.messages import Order
 from parbench.launch.node import network_variables
@@ -102,11 +104,12 @@ class TorchrunLauncher(Launcher):
         if lost:
             return Outcome(exit_codes=(None,) * processes, wall_s=time.monotonic() - started, reason=lost)
         address = self._leader.address if self._leader and nodes > 1 else HOST
-        with socket.create_server((address, 0), backlog=processes) as listener:
+        with socket.create_server((address, 0), family=_family(address), backlog=processes) as listener:
             order = Order(
                 assignment=Assignment.model_validate_json((folder / "cell.json").read_bytes()),
                 run_id=secrets.token_hex(8),
-                endpoint=f"{address}:{listener.getsockname()[1]}",
+                address=address,
+                port=listener.getsockname()[1],
                 processes=processes // nodes,
                 deadline_s=deadline_s,
             )
@@ -121,7 +124,7 @@ class TorchrunLauncher(Launcher):
         for node in range(1, order.assignment.nodes):
             if self._leader:
                 self._leader.send(node, order)
-        network = network_variables(order.endpoint.rpartition(":")[0]) if several else LOOPBACK
+        network = network_variables(order.address) if several else LOOPBACK
         parts = Parts(Agent(self._forks, folder, order, 0, network, listener), order, self._leader)
         timed_out = False
         try:
@@ -147,22 +150,44 @@ def _completed(site: Site) -> Site:
 
 def _parsed(rendezvous: str) -> tuple[str, int]:
     host, _, port = rendezvous.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"--rendezvous {rendezvous}: write it as HOST:PORT, such as 10.0.0.1:29400")
-    return host.strip("[]"), int(port)
+    bare = host.removeprefix("[").removesuffix("]")
+    if not _names_a_host(host, bare) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"--rendezvous {rendezvous}: write it as HOST:PORT, such as 10.0.0.1:29400 or [fd00::1]:29400")
+    if _is_any_address(bare):
+        raise UsageError(f"--rendezvous {rendezvous}: {bare} is every host's address; name one that leads to node 0")
+    return bare, int(port)
+
+
+def _names_a_host(host: str, bare: str) -> bool:
+    """Whether it may be a host, with brackets where they belong: around addresses with colons."""
+    try:
+        bare.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(bare) and (host == f"[{bare}]" if ":" in bare else host == bare)
+
+
+def _is_any_address(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _listener(host: str, port: int) -> socket.socket:
     """The socket at which node 0 waits. Raises `UsageError` where it cannot."""
+    where = endpoint(host, port)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except socket.gaierror as error:
-        raise UsageError(
-            f"--rendezvous {host}:{port}: {host} is no host that is known here: {error.strerror}"
-        ) from None
+        raise UsageError(f"--rendezvous {where}: {host} is no host that is known here: {error.strerror}") from None
     except OSError as error:
         raise UsageError(
-            f"node 0 cannot wait at the rendezvous {host}:{port}: {error.strerror}; "
+            f"node 0 cannot wait at the rendezvous {where}: {error.strerror}; "
             "it must be an address of node 0, and a port that is free"
         ) from None

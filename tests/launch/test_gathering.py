@@ -3,6 +3,8 @@
 import re
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,15 +12,25 @@ import pytest
 
 from parbench.devices import Machine
 from parbench.errors import UsageError
+from parbench.launch import follower
 from parbench.launch.base import LAUNCHERS, Campaign, Site
 from parbench.launch.choice import choose
+from parbench.launch.follower import NodeFollower
+from parbench.launch.forks import ForkServer
 from parbench.launch.greeting import greet
 from parbench.launch.leader import Leader
-from parbench.launch.link import LinkError, connect
-from parbench.launch.messages import Greeting, Welcome
+from parbench.launch.link import Link, LinkError, connect
+from parbench.launch.messages import Greeting, Over, Welcome
 from parbench.launch.torchrun import TorchrunLauncher
 from parbench.workloads.corpus import Corpus
 
+STRANGE = [
+    b"null",
+    b"[" * 100_000,
+    b'{"node": Infinity, "parbench": "1"}',
+    b'{"node": 1e999, "parbench": "1"}',
+    b"\xff" * 9,
+]
 CORPUS = Corpus(path="a", sha256="0" * 64, tokens=9, vocab_size=9, dtype="uint8")
 SCENARIO = {"name": "gathering", "devices": {"cores_per_device": 1}}
 
@@ -37,6 +49,7 @@ class Gathering:
         self.port = listener.getsockname()[1]
         self.leader = Leader(listener, greeting(0, nodes))
         self.refusal = ""
+        self._links: list[Link] = []
         self._thread = threading.Thread(target=self._gather, args=(timeout_s,))
         self._thread.start()
 
@@ -48,12 +61,15 @@ class Gathering:
 
     def call(self, said: Greeting):
         link = connect("127.0.0.1", self.port, 5.0)
+        self._links.append(link)
         link.send(said)
         return link
 
     def end(self) -> str:
         self._thread.join()
         self.leader.close(None)
+        for link in self._links:
+            link.close()
         return self.refusal
 
 
@@ -107,29 +123,60 @@ def test_a_node_that_is_missing_is_named_when_time_is_up():
     link = gathering.call(greeting(1, 3))
     refusal = str(link.expect(Welcome, 5.0).refusal)
     assert refusal.startswith("node rank 2 of 3 did not come to the rendezvous within 0 s; there are 0 (")
+    assert refusal.endswith(". Node 0 waits at 127.0.0.1, which only this host can reach: give another address of it")
     assert gathering.end() == refusal
 
 
-def test_strangers_who_knock_are_ignored():
+@pytest.mark.parametrize("said", STRANGE)
+def test_strangers_who_knock_are_ignored(said):
     gathering = Gathering()
     with socket.create_connection(("127.0.0.1", gathering.port)) as browser:
-        browser.sendall(b"\x00\x00\x00\x04null")
+        browser.sendall(len(said).to_bytes(4) + said)
         assert gathering.call(greeting(1)).expect(Welcome, 5.0).refusal is None
     assert gathering.end() == ""
 
 
-def test_a_message_that_is_none_is_an_error_and_is_never_run():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        link = connect("127.0.0.1", server.getsockname()[1], 5.0)
-        peer, _ = server.accept()
-        peer.sendall(b"\x00\x00\x00\x06cos\nx.")
-        with pytest.raises(LinkError, match="sent what is no message"):
-            link.message(5.0)
-        peer.close()
-        with pytest.raises(LinkError, match="hung up") as caught:
-            link.message(5.0)
-        assert caught.value.hung_up
-        link.close()
+@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\1\0{"], ids=["nothing", "two bytes", "half"])
+def test_strangers_who_stay_do_not_hold_up_the_gathering(said):
+    gathering = Gathering(timeout_s=0.5)
+    with socket.create_connection(("127.0.0.1", gathering.port)) as stranger:
+        stranger.sendall(said)
+        assert "node rank 1 of 2 did not come" in gathering.end()
+
+
+def test_a_node_that_was_killed_and_started_again_is_no_stranger():
+    gathering = Gathering(nodes=3)
+    first = gathering.call(greeting(1, 3))
+    gathering.call(greeting(2, 3)).expect(Welcome, 5.0)
+    first.close()
+    again = gathering.call(greeting(1, 3, session="of the next life"))
+    assert gathering.leader.lost(3) is None
+    assert again.expect(Welcome, 5.0).refusal is None
+    again.close()
+    assert str(gathering.leader.lost(3)).endswith("was lost: hung up")
+    assert gathering.end() == ""
+
+
+def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkeypatch):
+    class Forks(ForkServer):
+        def ready(self) -> None:
+            """Nothing is launched here."""
+
+    monkeypatch.setattr(follower, "MARGIN_S", 0.1)
+    campaign = Campaign(scenario=SCENARIO, folder=Path(), corpora={"lstm": CORPUS}, machine=Machine(cores=((0,),)))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        node = NodeFollower(Forks(), 1, "127.0.0.1", listener.getsockname()[1], 0.4)
+        ended = threads.submit(node.follow, campaign)
+        listener.accept()[0].close()  # is it there at all?
+        for patience_s in (0.0, 1.0):
+            link = Link(listener.accept()[0])
+            assert link.expect(Greeting, 5.0).node == 1
+            time.sleep(patience_s)
+            link.send(Welcome())
+            if patience_s:
+                link.send(Over())
+            link.close()
+        ended.result(5.0)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +184,17 @@ def test_a_message_that_is_none_is_an_error_and_is_never_run():
     [
         (Site(nodes=2), "--nodes 2: every node also needs --node-rank, from 0 to 1, and --rendezvous HOST:PORT"),
         (Site(nodes=2, node_rank=2, rendezvous="h:1"), "--node-rank 2: with --nodes 2, ranks are 0 to 1"),
-        (Site(nodes=2, node_rank=0, rendezvous="h"), "--rendezvous h: write it as HOST:PORT"),
-        (Site(nodes=2, node_rank=0, rendezvous="h:99999"), "--rendezvous h:99999: write it as HOST:PORT"),
+        *[
+            (Site(nodes=2, node_rank=0, rendezvous=where), f"--rendezvous {where}: write it as HOST:PORT, such as 10.0")
+            for where in ("h", "h:99999", ":1", "[]:1", "fd00::1", "[h]:1", "a..b:1", f"{'h' * 300}:1")
+        ],
+        *[
+            (
+                Site(nodes=2, node_rank=0, rendezvous=where),
+                f"--rendezvous {where}: {where[:-2].strip('[]')} is every host's",
+            )
+            for where in ("0.0.0.0:1", "[::]:1")
+        ],
         (Site(node_rank=1), "--node-rank: say with --nodes how many nodes run this command"),
     ],
 )

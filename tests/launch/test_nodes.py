@@ -6,6 +6,7 @@ import pytest
 
 from parbench.cells import Cell, read_plan
 from parbench.devices import Machine
+from parbench.errors import UsageError
 from parbench.launch.base import Campaign, Outcome, verdict
 from parbench.report.charts import node_boundary
 from parbench.report.view import views
@@ -71,14 +72,27 @@ def test_every_node_has_cores_data_and_folder_of_its_own(tmp_path):
     here = Machine(cores=((4, 5), (6, 7)))
     record = Assignment.model_validate_json((ASSIGNMENT % "/elsewhere/a.tokens").encode())
     mine = record.corpus.model_copy(update={"path": "/here/a.tokens"})
-    scenario = {"devices": {"cores_per_device": 1}}
+    scenario = {"devices": {"cores_per_device": 1}, "workloads": {"gpt": record.workload}}
     campaign = Campaign(scenario=scenario, folder=tmp_path, corpora={"gpt": mine}, machine=here)
     found = campaign.here(record)
     assert (found.cores, found.corpus.path, found.folder) == (((4, 5), (6, 7)), "/here/a.tokens", str(tmp_path))
 
 
+def test_a_model_or_data_that_is_not_in_a_nodes_own_scenario_is_refused_whoever_asks(tmp_path):
+    record = Assignment.model_validate_json((ASSIGNMENT % "a").encode())
+    scenario = {"devices": {"cores_per_device": 1}, "workloads": {"gpt": record.workload}}
+    corpora = {"gpt": record.corpus}
+    campaign = Campaign(scenario=scenario, folder=tmp_path, corpora=corpora, machine=Machine(cores=((0,), (1,))))
+    theirs = {"model": {"kind": "custom", "build": "os:system"}}
+    other = record.corpus.model_copy(update={"sha256": "f" * 64})
+    for changes in ({"workload": theirs}, {"workload": {}}, {"corpus": other}):
+        with pytest.raises(UsageError, match="node 0 asks for c, whose model or data is not in the scenario of this"):
+            campaign.here(record.model_copy(update=changes))
+
+
 ASSIGNMENT = """{
-  "purpose": "measure", "cell": "c", "key": "k", "round": 0, "workload": {}, "strategy": "ddp", "options": {},
+  "purpose": "measure", "cell": "c", "key": "k", "round": 0, "workload": {"model": {"kind": "lstm"}},
+  "strategy": "ddp", "options": {},
   "device_kind": "cpu", "devices": 4, "nodes": 2, "threads": 1, "cores": [[0], [1]], "seed": 0, "warmup": 1,
   "window_s": 1.0, "validation_batches": 1, "deadline_s": 9.0,
   "corpus": {"path": "%s", "sha256": "0000000000000000000000000000000000000000000000000000000000000000",
