@@ -132,7 +132,7 @@ def run(
         console.print(
             f"Measuring {_plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
         )
-        again = _resume_words(path, folder, overrides, only)
+        again = [*_resume_words(path, folder, overrides, only), *_site_words({"launcher": launcher, **site})]
         with _launching(launch, folder, again, new=out is None):
             measured = run_campaign(
                 plan, folder, launch, progress_on(console), command=["parbench", *sys.argv[1:]], resume=resume
@@ -333,6 +333,12 @@ def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: st
     sets = [word for override in overrides for word in ("--set", override)]
     chosen = ["--only", only] if only is not None else []
     return ["run", str(path), "--resume", "--out", str(folder), *sets, *chosen]
+
+
+def _site_words(site: Mapping[str, Any]) -> list[str]:
+    """The options that say where to launch, as they were written."""
+    given = {name: value for name, value in site.items() if value is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _print_plan(plan: "Plan") -> None:

@@ -74,8 +74,9 @@ def run_campaign(
         environment = launcher.environment(nodes)
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
+        record = record.model_copy(update={"launcher": launcher.name, "nodes": nodes})
         kept = _kept(folder, record, every, resume)
-        store.begin(record.model_copy(update={"launcher": launcher.name, "nodes": nodes}))
+        store.begin(record)
         tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
         with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
             for task in tasks:
@@ -222,13 +223,18 @@ def _reference_strategy() -> str:
 def _kept(folder: Path, record: RunRecord, tasks: Collection[Task], resume: bool) -> Kept:
     """What `folder` has already of these tasks, measured by the same code in the same environment, whatever came of it.
 
-    Raises `ResultsError` where a run is there that is not to be resumed, or cannot be with this data.
+    Raises `ResultsError` where a run is there that is not to be resumed, or cannot be with this data or launcher.
     """
     if not (folder / RUN_FILE).exists():
         return Kept()
     if not resume:
         raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
     run = read_run(folder)
+    if (before := run.record.launcher) != record.launcher:
+        raise ResultsError(
+            f"{folder} was measured with launcher {before}, and launchers do not cost the same; "
+            f"go on with --launcher {before}, or start a new run with --out"
+        )
     known = run.record.corpora
     changed = [name for name, corpus in record.corpora.items() if known.get(name, corpus).sha256 != corpus.sha256]
     if changed:

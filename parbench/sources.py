@@ -5,13 +5,15 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-MEASURING = ("measure", "modules", "strategies", "training", "workloads")
+# A launcher gives ranks their cores, variables and memory layout: what it does shows in what they measure.
+MEASURING = ("balance.py", "launch", "measure", "modules", "strategies", "training", "workloads")
 
 
 def sources_digest(classes: Iterable[type]) -> str:
     """16 hexadecimal digits of what runs in ranks: parbench's own modules, and those that define `classes`."""
     package = Path(__file__).parent
-    files = {path for name in MEASURING for path in (package / name).rglob("*.py")}
+    places = [package / name for name in MEASURING]
+    files = {path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))}
     files |= {Path(file) for each in classes if (file := getattr(sys.modules[each.__module__], "__file__", None))}
     # In an order that is the same on nodes where the files lie elsewhere.
     contents = sorted(hashlib.sha256(path.read_bytes()).digest() for path in files)

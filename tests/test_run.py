@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from parbench import sources
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine
 from parbench.errors import ResultsError, UsageError
@@ -134,6 +136,33 @@ def test_changed_data_cannot_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("that is the question" * 10)
     with pytest.raises(ResultsError, match="the data of lstm is not what"):
         campaign(planned(tmp_path, text), tmp_path / "out", FakeLauncher(), resume=True)
+
+
+def test_a_run_goes_on_with_its_own_launcher_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign(planned(tmp_path), tmp_path / "out", FakeLauncher())
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    monkeypatch.setattr(FakeLauncher, "name", "another")
+    with pytest.raises(
+        ResultsError, match=r"was measured with launcher fake, .*; go on with --launcher fake, or start"
+    ):
+        campaign(planned(tmp_path, "measure.rounds=4"), tmp_path / "out", FakeLauncher(), resume=True)
+    assert (tmp_path / "out" / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "measures"),
+    [("balance.py", True), ("launch/local.py", True), ("measure/clock.py", True), ("report/page.py", False)],
+)
+def test_only_code_that_measures_tells_runs_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, measures: bool
+) -> None:
+    copy = tmp_path / "parbench"
+    shutil.copytree(Path(sources.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "__file__", str(copy / "sources.py"))
+    before = sources.sources_digest([])
+    with (copy / name).open("a") as file:
+        file.write("# another edition\n")
+    assert (sources.sources_digest([]) != before) == measures
 
 
 def test_missing_data_is_said_before_anything_starts(tmp_path: Path) -> None:
