@@ -1,7 +1,11 @@
 """What disturbed a trial, by hand arithmetic."""
 
+import subprocess
+import sys
+
 import pytest
 
+from parbench.measure.surroundings import Surroundings
 from parbench.results.disturbance import warnings_of
 from parbench.results.trial import GpuSurroundings, SurroundingsRecord
 from tests.records import rank
@@ -44,8 +48,29 @@ def test_ranks_that_share_a_core_by_design_are_no_disturbance_and_other_hosts_ar
     assert len(warnings_of([seen(0, own_s=1.0), seen(1, own_s=1.0, host="there")])) == 2
 
 
-def test_ranks_that_are_not_pinned_tell_nothing_about_cores() -> None:
-    assert warnings_of([seen(cores=(), own_s=0.0)]) == ()
+def test_ranks_that_are_not_pinned_share_the_cores_of_their_host() -> None:
+    def free(number: int, host: str = "here", lane: int = 0, **changes: object):
+        return seen(number, (), host, **changes).model_copy(update={"lane": lane})
+
+    # In 2 s ranks used 3 + 2 CPU seconds of 8: others kept 1.5 cores busy.
+    assert warnings_of([free(0, busy_s=8.0, own_s=3.0), free(1, busy_s=8.0, own_s=2.0)]) == (
+        "other processes kept 1.5 cores busy beside rank 0",
+    )
+    assert warnings_of([free(0, busy_s=5.0, own_s=3.0)]) == ()  # one core of many
+    assert warnings_of([free(0, busy_s=8.0, own_s=3.0), free(1, lane=1)]) == ()
+    assert warnings_of([free(0, "a"), free(1, "b", busy_s=8.0)]) == (
+        "other processes kept 3.0 cores busy beside rank 1",
+    )
+
+
+def test_a_rank_that_is_not_pinned_sees_what_runs_on_any_core() -> None:
+    around = Surroundings((), ())
+    around.window_starts()
+    burn = "import time\nuntil = time.process_time() + 0.5\nwhile time.process_time() < until: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    around.window_ends()
+    found = around.read()
+    assert found.busy_s - found.own_s > 0.4
 
 
 def gpu(number: int, processes: int | None, *held: str):

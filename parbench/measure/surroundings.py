@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from parbench.devices import allowed_cpus
 from parbench.environment import CPUS, answer, nvml, read
 from parbench.results.trial import GpuSurroundings, SurroundingsRecord
 
@@ -28,10 +29,10 @@ class _Moment(NamedTuple):
 
 
 class Surroundings:
-    """Adds up over the windows of a rank. A rank that is not pinned has no cores of its own to watch."""
+    """Adds up over the windows of a rank. A rank that is not pinned watches all cores that it may use."""
 
     def __init__(self, cores: tuple[int, ...], devices: tuple[torch.device, ...]) -> None:
-        self._cores = cores
+        self._cores = cores or tuple(allowed_cpus())
         self._devices = [device for device in devices if device.type == "cuda"]
         self._sum = _Moment()
         self._gpus: tuple[GpuSurroundings, ...] = ()
@@ -61,7 +62,7 @@ class Surroundings:
         )
 
     def _moment(self) -> _Moment:
-        every = psutil.cpu_times(percpu=True) if self._cores else []
+        every = psutil.cpu_times(percpu=True)
         mine = [every[core] for core in self._cores if core < len(every)]
         return _Moment(
             at=time.monotonic(),

@@ -8,10 +8,15 @@ from parbench.results.trial import RankRecord
 SHARE = 0.1
 """Of a rank's cores, that others may use before it is worth a warning."""
 
+CORES = 1.0
+"""How many of a host's cores others may keep busy before it is, where ranks have none of their own."""
+
 
 def warnings_of(ranks: Sequence[RankRecord]) -> tuple[str, ...]:
     """A sentence for each thing that took from a rank what it was measured with."""
-    return (*_about_cores(ranks), *_about_gpus(ranks))
+    pinned = [rank for rank in ranks if rank.cores]
+    free = [rank for rank in ranks if not rank.cores]
+    return (*_about_cores(pinned), *_about_hosts(free), *_about_heat(ranks), *_about_gpus(ranks))
 
 
 def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
@@ -19,15 +24,32 @@ def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
     for rank in ranks:
         seen = rank.surroundings
         # Ranks that share cores disturb each other by design, and are labelled as oversubscribed.
-        if not rank.cores or seen.window_s == 0 or any(owners[rank.host, core] > 1 for core in rank.cores):
+        if seen.window_s == 0 or any(owners[rank.host, core] > 1 for core in rank.cores):
             continue
         capacity = seen.window_s * len(rank.cores)
         if (others := (seen.busy_s - seen.own_s) / capacity) > SHARE:
             yield f"other processes used {others:.0%} of the cores of rank {rank.rank}"
         if (stolen := seen.stolen_s / capacity) > SHARE:
             yield f"the hypervisor gave {stolen:.0%} of the cores of rank {rank.rank} to others"
-        if seen.throttled:
-            yield f"the cores of rank {rank.rank} were slowed down for heat {seen.throttled} times"
+
+
+def _about_hosts(ranks: Sequence[RankRecord]) -> Iterator[str]:
+    """Ranks that drive GPUs are not pinned: what others keep busy may be the core that one of them needs."""
+    first = {rank.host: rank for rank in reversed(ranks)}
+    for host, rank in sorted(first.items()):
+        here, seen = [each for each in ranks if each.host == host], rank.surroundings
+        # Ranks of another lane set up and warm up while this one measures, and count that nowhere.
+        if seen.window_s == 0 or len({each.lane for each in here}) > 1:
+            continue
+        others = (seen.busy_s - sum(each.surroundings.own_s for each in here)) / seen.window_s
+        if others > CORES:
+            yield f"other processes kept {others:.1f} cores busy beside rank {rank.rank}"
+
+
+def _about_heat(ranks: Sequence[RankRecord]) -> Iterator[str]:
+    for rank in ranks:
+        if rank.surroundings.throttled:
+            yield f"the cores of rank {rank.rank} were slowed down for heat {rank.surroundings.throttled} times"
 
 
 def _about_gpus(ranks: Sequence[RankRecord]) -> Iterator[str]:
