@@ -180,8 +180,15 @@ def prepare_folder(folder: Path, assignment: Assignment) -> None:
         made(folder)
         for leftover in [folder / "cell.json", *folder.glob("rank*")]:
             leftover.unlink(missing_ok=True)
-        with opened(folder / "cell.json", "xb") as file:
-            file.write(assignment.model_dump_json(indent=2).encode())
+        write_new(folder / "cell.json", assignment.model_dump_json(indent=2).encode())
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file that is not there yet, and all of it: a disk that gets full takes less than it is given."""
+    with opened(path, "xb") as file:
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
 
 
 def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:

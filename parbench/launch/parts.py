@@ -5,11 +5,11 @@ from multiprocessing import connection
 from pathlib import Path
 
 from parbench.launch.agent import Agent, ranks_of
-from parbench.launch.base import Outcome
+from parbench.launch.base import Outcome, write_new
 from parbench.launch.leader import Leader
 from parbench.launch.local import TERMINATION_GRACE_S, VICTIMS_GRACE_S
 from parbench.launch.messages import End, Order, Report
-from parbench.results.files import opened, writing
+from parbench.results.files import writing
 
 LATE_REPORTS_S = TERMINATION_GRACE_S + 3.0
 
@@ -57,7 +57,7 @@ class Parts:
         """What became of the trial, with the records and logs of all nodes in `folder`."""
         for node, report in self._reports.items():
             if node:
-                _keep(report, folder, ranks_of(node, self._order.processes))
+                keep(report, folder, ranks_of(node, self._order.processes))
         every = range(self._order.assignment.nodes * self._order.processes)
         codes = {rank: code for report in self._reports.values() for rank, code in report.exit_codes.items()}
         return Outcome(
@@ -101,11 +101,10 @@ class Parts:
         return next((report.reason for report in reports if report.reason), None)
 
 
-def _keep(report: Report, folder: Path, ranks: range) -> None:
+def keep(report: Report, folder: Path, ranks: range) -> None:
     """Puts what another node sent of its own ranks where the launcher's caller looks for it."""
     left = {f"rank{rank}.json": report.ranks[rank].model_dump_json() for rank in ranks if rank in report.ranks}
     left |= {f"rank{rank}.log": report.logs[rank] for rank in ranks if report.logs.get(rank)}
     with writing(folder):
         for name, text in left.items():
-            with opened(folder / name, "xb") as file:
-                file.write(text.encode())
+            write_new(folder / name, text.encode())

@@ -1,15 +1,14 @@
 """A campaign as a batch job of SLURM: the script, `sbatch`, and what to do then."""
 
-import os
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from parbench.errors import LaunchError, UsageError
-from parbench.launch.base import Job
+from parbench.launch.base import Job, write_new
 from parbench.launch.slurm_commands import asked
-from parbench.results.files import keeping, opened, writing
+from parbench.results.files import keeping, writing
 
 SCRIPT = """#!/bin/bash
 # Written by parbench: measures into this folder, and goes on there when it is submitted again.
@@ -50,9 +49,8 @@ def write_script(job: Job) -> Path:
         job.folder.mkdir(parents=True, exist_ok=True)
     with writing(job.folder):
         path.unlink(missing_ok=True)
-        with opened(path, "xb") as file:
-            file.write(script_of(job).encode())
-            os.fchmod(file.fileno(), 0o755)
+        write_new(path, script_of(job).encode())
+        path.chmod(0o755)
     return path
 
 

@@ -104,7 +104,10 @@ def copy_to_node(path: Path, node: str) -> None:
     """Puts a file where a node does not see it, at the same path. Raises `LaunchError`."""
     # Under another name until it is whole: where srun is killed, its input only ends. The shell gets path and size as
     # arguments, never as a part of its text.
-    script = 'mkdir -p "$(dirname "$1")" && cat > "$1.$$" && test "$(wc -c < "$1.$$")" = "$2" && mv "$1.$$" "$1"'
+    script = (
+        'mkdir -p "$(dirname "$1")" && cat > "$1.$$" && test "$(wc -c < "$1.$$")" -eq "$2" && mv "$1.$$" "$1"'
+        ' || { rm -f "$1.$$"; exit 1; }'
+    )
     size = path.stat().st_size
     copy = step_command([node], 1, [f"--input={path}", "sh", "-c", script, "sh", str(path), str(size)])
     patience_s = PATIENCE_S + size / SLOWEST_COPY

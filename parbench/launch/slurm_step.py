@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from parbench.errors import LaunchError
+from parbench.launch.base import write_new
 from parbench.launch.slurm_commands import asked, step_command, step_environment
 from parbench.launch.slurm_messages import MESSAGE, Ended, FileKind, Part, Ready, content_of
 from parbench.results.files import opened, writing
@@ -93,8 +94,7 @@ class Step:
         """Puts what the ranks left where a launcher's caller looks for it."""
         with writing(folder):
             for (rank, kind), content in self.files.items():
-                with opened(folder / f"rank{rank}.{kind}", "xb") as file:
-                    file.write(content)
+                write_new(folder / f"rank{rank}.{kind}", bytes(content))
 
     @property
     def complaint(self) -> str:

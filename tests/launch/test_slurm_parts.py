@@ -1,5 +1,6 @@
 """Launcher slurm without SLURM: what ranks are told, what travels over a step, and what a job's script runs."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from click.testing import CliRunner
 from parbench.batch_options import BatchCommand
 from parbench.devices import Machine
 from parbench.environment import capture
-from parbench.errors import UsageError
-from parbench.launch import slurm, slurm_node
+from parbench.errors import LaunchError, ResultsError, UsageError
+from parbench.launch import slurm, slurm_commands, slurm_node
 from parbench.launch.base import Job
 from parbench.launch.slurm_batch import sbatch_words, write_script
 from parbench.launch.slurm_messages import MESSAGE, Meeting, NodeReport, Part, content_of, parts
@@ -75,7 +76,7 @@ def test_no_more_cores_are_used_than_slurm_granted(
 
 
 def test_nodes_with_different_software_are_refused_by_name() -> None:
-    def report(torch: str) -> NodeReport:
+    def report(torch: str = "2.13.0", code: str = "c") -> NodeReport:
         environment = capture().model_dump(mode="json")
         return NodeReport(
             record=NodeRecord(node=0, host="h", address="a", machine="m"),
@@ -83,19 +84,65 @@ def test_nodes_with_different_software_are_refused_by_name() -> None:
             gpus=0,
             compute_capability=None,
             environment={**environment, "speed": {**environment["speed"], "torch": torch}},
+            code=code,
             lacks=(),
             clock_s=0.0,
         )
 
-    slurm.require_same_software({"n1": report("2.13.0"), "n2": report("2.13.0")})
+    slurm.require_same_software({"n1": report(), "n2": report()}, "c")
     with pytest.raises(UsageError, match=r"n1 has parbench .*, torch 2\.13\.0, .*; n2 has parbench .*, torch 2\.12\.1"):
-        slurm.require_same_software({"n1": report("2.13.0"), "n2": report("2.12.1")})
+        slurm.require_same_software({"n1": report(), "n2": report("2.12.1")}, "c")
+    with pytest.raises(UsageError, match="n2 would measure by other code than this process has"):
+        slurm.require_same_software({"n1": report(), "n2": report(code="d")}, "c")
+
+
+def test_the_code_of_plug_ins_belongs_to_what_nodes_must_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = slurm_node.measuring_code()
+    assert slurm_node.measuring_code() == before
+    monkeypatch.setattr(slurm_node.STRATEGIES, "classes", lambda: {"own": type(NodeRecord)})
+    assert slurm_node.measuring_code() != before
+
+
+SRUN = """#!/bin/sh
+for word; do case $word in --input=*) input=${word#--input=};; esac; done
+while [ "$1" != sh ]; do shift; done
+head -c $BYTES "$input" | "$@" || exit
+sleep $SECONDS_MORE
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "more_s", "sentence"),
+    [(9, 0, None), (3, 0, "cannot be copied to node n2"), (9, 60, r"could not be copied to node n2 within \d s")],
+)
+def test_a_file_reaches_a_node_whole_and_in_time_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, more_s: int, sentence: str | None
+) -> None:
+    """Here `srun` is a script that breaks off; the commands that it runs are the real ones."""
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("BYTES", str(sent))
+    monkeypatch.setenv("SECONDS_MORE", str(more_s))
+    monkeypatch.setattr(slurm_commands, "PATIENCE_S", 1.0)
+    data = tmp_path / "data"
+    data.write_bytes(b"123456789")
+    before = data.stat().st_ino
+    with pytest.raises(LaunchError, match=sentence) if sentence else contextlib.nullcontext():
+        slurm_commands.copy_to_node(data, "n2")
+    assert data.read_bytes() == b"123456789"
+    assert (data.stat().st_ino == before) == (sent < 9)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "srun"}
+
+
+def job_in(folder: Path, *words: str) -> Job:
+    told = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    return Job(name="a;b\n", folder=folder, command=(sys.executable, "-c", told, *words), options=("--nodes=2",))
 
 
 def test_whatever_a_campaign_is_called_its_script_runs_its_words_and_nothing_else(tmp_path: Path) -> None:
-    told = "import json, sys; print(json.dumps(sys.argv[1:]))"
     folder = tmp_path / "50 % of $HOME"
-    job = Job(name="a;b\n", folder=folder, command=(sys.executable, "-c", told, *HOSTILE), options=("--nodes=2",))
+    job = job_in(folder, *HOSTILE)
     ended = subprocess.run([write_script(job)], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(ended.stdout) == HOSTILE
     assert list(tmp_path.iterdir()) == [folder]
@@ -103,6 +150,24 @@ def test_whatever_a_campaign_is_called_its_script_runs_its_words_and_nothing_els
     assert "--job-name=parbench-a-b-" in ours
     assert f"--output={tmp_path}/50 %% of $HOME/slurm-%j.log" in ours
     assert (options, script) == ("--nodes=2", str(folder / "job.sh"))
+
+
+def test_a_script_is_written_anew_and_never_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "job.sh").symlink_to("mine")
+    for words in (["a"], ["b"]):
+        script = write_script(job_in(tmp_path, *words))
+        assert json.loads(subprocess.run([script], capture_output=True, check=True).stdout) == words
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_script_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match=r"results cannot be kept in .*/file/out: "):
+        write_script(job_in(tmp_path / "file" / "out"))
+    (tmp_path / "job.sh").mkdir()
+    with pytest.raises(ResultsError, match=f"results cannot be written to {tmp_path}: "):
+        write_script(job_in(tmp_path))
 
 
 @pytest.mark.parametrize(
