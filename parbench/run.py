@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from parbench.cells import Cell, Plan, plainly
+from parbench.cgroups import MemoryGroup, memory_group
 from parbench.devices import Devices
 from parbench.environment import Environment, differences
 from parbench.errors import ResultsError
@@ -20,7 +21,7 @@ from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
 from parbench.results.files import keeping
 from parbench.results.store import RUN_FILE, Run, Store, read_run
-from parbench.results.trial import Assignment, Purpose, RunRecord, Trial
+from parbench.results.trial import Assignment, Purpose, RunRecord, Status, Trial
 from parbench.sources import sources_digest
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.corpus import Corpus, prepare
@@ -122,9 +123,10 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     prepare_folder(folder, assignment)
+    memory = memory_group()
     outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
-    status, reason = verdict(outcome, ranks)
+    status, reason = _of_memory(verdict(outcome, ranks), memory, memory_group())
     return Trial(
         purpose=task.purpose,
         cell=task.name,
@@ -140,6 +142,15 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
         warnings=warnings_of(ranks),
         ranks=ranks,
     )
+
+
+def _of_memory(found: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
+    """What was found of a trial; a rank that was killed while the kernel killed for want of memory lacked that."""
+    status, reason = found
+    if status != "killed" or now.kills == before.kills:
+        return found
+    peak = f" (the peak of its control group was {now.peak / 2**20:,.0f} MiB)" if now.peak else ""
+    return "out_of_memory", f"{reason}: out of memory{peak}"
 
 
 def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:

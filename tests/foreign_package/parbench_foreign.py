@@ -88,9 +88,9 @@ class BagOfTokens(Family):
 
 
 Fault = Literal[
-    "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "hang", "stubborn", "offspring",
-    "hold", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift", "close", "layout", "layout_exit", "no_layout",
-    "variants", "is_exact",
+    "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "fill", "hang", "stubborn",
+    "offspring", "hold", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift", "close",
+    "layout", "layout_exit", "no_layout", "variants", "is_exact",
 ]  # fmt: skip
 
 
@@ -166,6 +166,11 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
             use = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             resource.setrlimit(resource.RLIMIT_AS, (use + 2**28, use + 2**28))
             kept = [torch.ones(2**22) for _ in range(1000)]
+            raise AssertionError(f"{len(kept)} tensors did not fill the memory")
+        case "fill":
+            device = next(model.parameters()).device
+            each, most = (2**28, 1000) if device.type == "cuda" else (2**22, 150)
+            kept = [torch.ones(each, device=device) for _ in range(most)]
             raise AssertionError(f"{len(kept)} tensors did not fill the memory")
         case "hang":
             time.sleep(3600)
