@@ -1,6 +1,7 @@
 """A against B on this machine, now: two arms take turns in one campaign, launch by launch."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -8,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from parbench.cells import Plan
 from parbench.environment import Environment, differences
@@ -19,16 +21,38 @@ from parbench.launch.arm import ArmLauncher
 from parbench.progress import Progress
 from parbench.results.store import RUN_FILE, Run, Store, read_run
 from parbench.run import Origin, measure, prepare_corpora, run_record, schedule
+from parbench.scenario import ModelSpec
+
+EXAMINE = (Path(__file__).parent / "examine.py").read_text(encoding="utf-8")
+
+
+class Checkout(NamedTuple):
+    """A commit of the repository at `root`, checked out at `tree`."""
+
+    root: Path
+    tree: Path
+
+    def moved(self, folder: Path) -> Path:
+        """Where the commit has a folder of the repository; other folders stay where they are."""
+        found = folder.resolve()
+        return self.tree / found.relative_to(self.root) if found.is_relative_to(self.root) else folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An interpreter, and the folders that it imports from before all else; `own` must be where it finds some code."""
+    """An interpreter, and the folders that it imports from before all else; of a checkout it must use some code."""
 
     name: str
     python: Path = Path(sys.executable)
     paths: tuple[Path, ...] = ()
-    own: Path | None = None
+    checkout: Checkout | None = None
+
+
+class Seen(NamedTuple):
+    """A plan as an arm sees it, and the files of the modules that its models were found in."""
+
+    plan: Plan
+    modules: tuple[Path, ...] = ()
 
 
 Arms = tuple[Arm, Arm]
@@ -45,7 +69,7 @@ def arms_against(what: str) -> Iterator[Arms]:
         with _worktree(value) as (root, tree):
             yield (
                 Arm(name="candidate", paths=_import_folders(root, root)),
-                Arm(name="base", paths=_import_folders(root, tree), own=tree),
+                Arm(name="base", paths=_import_folders(root, tree), checkout=Checkout(root, tree)),
             )
     elif kind == "python" and value:
         python = shutil.which(value)
@@ -65,6 +89,8 @@ def run_arms(
     noise between rounds and never a difference between the arms.
     """
     corpora, tasks = prepare_corpora(plan), schedule(plan)
+    seen = {arm.name: _seen_by(arm, plan) for arm in arms}
+    cells = {name: {cell.record.id: cell for cell in each.plan.cells} for name, each in seen.items()}
     order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
     turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in tasks}
     with contextlib.ExitStack() as stack:
@@ -74,15 +100,17 @@ def run_arms(
         for _, group in groupby(tasks, key=lambda task: (task.purpose, task.round)):
             with _servers(arms) as (launchers, found):
                 environments |= found
-                for name, store in stores.items():
+                for arm in arms:
+                    store = stores[arm.name]
                     if not (store.folder / RUN_FILE).exists():
-                        store.begin(run_record(plan, store.folder, found[name], corpora, command))
+                        _require_own_code(arm, (*launchers[arm.name].modules, *seen[arm.name].modules))
+                        store.begin(run_record(plan, store.folder, found[arm.name], corpora, command))
                 for task in group:
                     for arm in turns[task.key][task.round]:
                         progress.starts(task.cell.record, task.purpose, task.round)
                         trial = measure(
-                            plan,
-                            task,
+                            seen[arm.name].plan,
+                            replace(task, cell=cells[arm.name][task.cell.record.id]),
                             corpora[task.cell.record.workload],
                             stores[arm.name].folder / "trials" / task.folder_name,
                             launchers[arm.name],
@@ -109,18 +137,82 @@ def _servers(arms: Arms) -> Iterator[tuple[Mapping[str, ArmLauncher], Mapping[st
     try:
         for launcher in launchers.values():
             launcher.start()
-        found = {name: launcher.greet() for name, launcher in launchers.items()}
-        for arm in arms:
-            own = [path for path in launchers[arm.name].modules if arm.own and path.is_relative_to(arm.own)]
-            if arm.own and not own:
-                raise UsageError(
-                    "no strategy, workload or parbench module comes from this repository: the commit would be compared "
-                    "with itself; install your package from it (pip install --editable .)"
-                )
-        yield launchers, found
+        yield launchers, {name: launcher.greet() for name, launcher in launchers.items()}
     finally:
         for launcher in launchers.values():
             launcher.close()
+
+
+def _require_own_code(arm: Arm, modules: Sequence[Path]) -> None:
+    """Raises `UsageError` where an arm has a commit checked out, and nothing that it runs comes from there."""
+    if arm.checkout and not any(path.is_relative_to(arm.checkout.tree) for path in modules):
+        raise UsageError(
+            "nothing that this scenario runs comes from this repository, neither a strategy, a model nor parbench: the "
+            "commit would be compared with itself. If your package is in it, install it from there (pip install "
+            "--editable .); if your model is, name its file in the scenario (build: path/to/file.py:function)"
+        )
+
+
+def _seen_by(arm: Arm, plan: Plan) -> Seen:
+    """The plan with the arm's own folder, and the models that people bring as they are there.
+
+    Raises `UsageError` where the arm cannot build one of them.
+    """
+    folder = arm.checkout.moved(plan.folder) if arm.checkout else plan.folder
+    workloads = {cell.record.workload: plan.scenario.workloads[cell.record.workload] for cell in plan.runnable}
+    brought = {
+        name: {
+            "model": spec.model.model_dump(mode="json", exclude=filled),
+            "vocab_size": spec.vocab_size,
+            "seq_len": spec.seq_len,
+        }
+        for name, spec in workloads.items()
+        if (filled := _filled_in(spec.model))
+    }
+    if not brought or (arm.checkout is None and arm.python == Path(sys.executable)):
+        return Seen(replace(plan, folder=folder))
+    found = _examined(arm, {"folder": str(folder), "workloads": brought})
+    if "refusal" in found:
+        raise UsageError(f"the arm compared with cannot build workload {found['refusal']}; leave it out with --only")
+    models = {
+        name: type(workloads[name].model).model_validate(model, context={"folder": folder})
+        for name, model in found["models"].items()
+    }
+    cells = tuple(
+        replace(cell, workload=cell.workload.model_copy(update={"model": models[cell.record.workload]}))
+        if cell.record.workload in models
+        else cell
+        for cell in plan.cells
+    )
+    return Seen(replace(plan, folder=folder, cells=cells), tuple(map(Path, found["modules"])))
+
+
+def _filled_in(model: ModelSpec) -> set[str]:
+    """The fields that are no part of the schema: nobody writes them, they are found when the model is examined."""
+    return {*type(model).model_fields} - {*type(model).model_json_schema()["properties"]}
+
+
+def _import_path(paths: Sequence[Path]) -> str:
+    """`PYTHONPATH` with these folders first, as for the arm's launches."""
+    return os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _examined(arm: Arm, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `examine` says in the arm."""
+    ended = subprocess.run(  # noqa: S603 - the interpreter is the user's own choice, the text ours
+        [arm.python, "-P", "-c", EXAMINE],
+        input=json.dumps(asked),
+        env={**os.environ, "PYTHONPATH": _import_path(arm.paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        said = ended.stderr.strip().splitlines()
+        raise UsageError(f"{arm.python} cannot examine models: {said[-1] if said else 'no answer'}") from None
+    return answer
 
 
 def _import_folders(root: Path, tree: Path) -> tuple[Path, ...]:

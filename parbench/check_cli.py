@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from parbench.cells import Plan
     from parbench.check.verdicts import Report
+    from parbench.results.store import Run
 
 RESULTS = Path("results")
 SCENARIO_SUFFIXES = (".yaml", ".yml")
@@ -39,7 +40,9 @@ def save(run: str, name: str, results: Path) -> None:
     from parbench.check import baselines
     from parbench.results.store import find_run, read_run
 
-    kept = baselines.save(read_run(find_run(run, results)), name, results / "baselines")
+    found = read_run(find_run(run, results))
+    _tell_problems(found)
+    kept = baselines.save(found, name, results / "baselines")
     path = baselines.baseline_path(name, results / "baselines")
     cells, sessions = len(kept.sessions[-1].cells), len(kept.sessions)
     click.echo(f"{path} holds {sessions} session{'s' * (sessions > 1)}; the newest has {cells} cells")
@@ -126,7 +129,8 @@ def check(
         from parbench.gate import Bench, check_against
 
         assert plan is not None  # noqa: S101 - for mypy: refused above
-        report = check_against(plan, against or "itself", Bench(results, _console(stderr=True)), confirm=confirm)
+        bench = Bench(results, _console(stderr=True))
+        report = check_against(plan, against or "itself", bench, only=only, confirm=confirm)
     _print(report, form, strict=strict)
     sys.exit(report.exit_code(strict=strict))
 
@@ -146,17 +150,25 @@ def _against_baseline(
     from parbench.results.store import find_run, read_run
 
     run = read_run(find_run(what, results))
-    for problem in run.problems:
-        click.echo(problem, err=True)
+    _tell_problems(run)
     return against_baseline(run, stored, only=only, portable=portable)
+
+
+def _tell_problems(run: "Run") -> None:
+    """Records that are left out, on stderr: they may hold any text."""
+    from parbench.results.export import plain
+
+    for problem in run.problems:
+        click.echo(plain(problem), err=True)
 
 
 def _plan(path: Path, overrides: Sequence[str], rounds: int | None, only: str) -> "Plan":
     from parbench.cells import read_plan
     from parbench.devices import detect
+    from parbench.gate import with_references
 
     plan = read_plan(path, detect(), [*overrides, *([f"measure.rounds={rounds}"] if rounds else [])])
-    return plan if only == "*" else plan.only(only)
+    return plan if only == "*" else with_references(plan, {cell.record.id for cell in plan.only(only).cells})
 
 
 def _print(report: "Report", form: str, *, strict: bool) -> None:

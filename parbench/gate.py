@@ -1,7 +1,7 @@
 """The gate: measure what has to be measured, compare, and measure once more what looks worse."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from parbench.check.verdicts import Report
 from parbench.launch.local import LocalLauncher
 from parbench.progress import progress_on
 from parbench.results.store import Run
+from parbench.results.trial import CellRecord
 from parbench.run import new_folder, run_campaign
 
 NOISE_FLOOR_FILE = "noise_floor.json"
@@ -38,11 +39,11 @@ class Bench:
         finally:
             launcher.close()
 
-    def run_arms(self, plan: Plan, arms: Arms, title: str) -> tuple[Report, Path]:
-        """Both arms in turns, compared."""
+    def run_arms(self, plan: Plan, arms: Arms, title: str, only: str) -> tuple[Report, Path]:
+        """Both arms in turns, compared in the cells whose id matches `only`."""
         folder = self._folder(plan)
         candidate, base, changed = run_arms(plan, arms, folder, progress_on(self.console), command=_command())
-        report = against_arm(candidate, base, title)
+        report = against_arm(candidate, base, title, only=only)
         return replace(report, notes=(*report.notes, *changed)), folder
 
     def _folder(self, plan: Plan) -> Path:
@@ -62,33 +63,33 @@ def check_scenario(
     return confirmed(report, against_baseline(bench.run(suspects), baseline, only=only, portable=portable))
 
 
-def check_against(plan: Plan, what: str, bench: Bench, *, confirm: bool = False) -> Report:
+def check_against(plan: Plan, what: str, bench: Bench, *, only: str = "*", confirm: bool = False) -> Report:
     """Measures the scenario's cells here and as `what` has them, in turns. Against itself, the noise floor is kept."""
     with arms_against(what) as arms:
-        report, folder = bench.run_arms(plan, arms, f"{plan.scenario.name} against {what}")
+        title = f"{plan.scenario.name} against {what}"
+        report, folder = bench.run_arms(plan, arms, title, only)
         if what == "itself":
             (folder / NOISE_FLOOR_FILE).write_text(to_json(report))
         suspects = _suspects(plan, report)
         if not confirm or suspects is None:
             return report
-        return confirmed(report, bench.run_arms(suspects, arms, report.title)[0])
+        return confirmed(report, bench.run_arms(suspects, arms, title, only)[0])
+
+
+def with_references(plan: Plan, chosen: Collection[str]) -> Plan:
+    """The part of a plan with these cells, and with the references on one device that their ratios need."""
+    bases = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in chosen}
+
+    def needed(record: CellRecord) -> bool:
+        return record.is_reference and record.devices == 1 and (record.workload, record.scaling) in bases
+
+    return replace(plan, cells=tuple(cell for cell in plan.cells if cell.record.id in chosen or needed(cell.record)))
 
 
 def _suspects(plan: Plan, report: Report) -> Plan | None:
-    """The cells that look worse, with the references that their ratios need."""
+    """The cells that look worse, if any, and their references."""
     worse = {finding.cell for finding in report.of("regressed")}
-    bases = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in worse}
-    cells = tuple(
-        cell
-        for cell in plan.cells
-        if cell.record.id in worse
-        or (
-            cell.record.is_reference
-            and cell.record.devices == 1
-            and (cell.record.workload, cell.record.scaling) in bases
-        )
-    )
-    return replace(plan, cells=cells) if worse else None
+    return with_references(plan, worse) if worse else None
 
 
 def _command() -> Sequence[str]:

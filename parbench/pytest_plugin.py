@@ -13,10 +13,13 @@ import pytest
 
 if TYPE_CHECKING:
     from parbench.cells import Cell, Plan
+    from parbench.check.baselines import Baseline
     from parbench.check.verdicts import Report
     from parbench.results.store import Run
 
 RESULTS = Path("results")
+PLANNED = pytest.StashKey[set[str]]()
+"""The ids of the cells of all scenarios, also of items that were not selected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,12 +89,14 @@ class ScenarioFile(pytest.File):
         try:
             self.plan: Plan = read_plan(self.path, detect())
         except ParbenchError as error:
-            raise self.CollectError(str(error)) from None
+            raise self.CollectError(_plain_lines(str(error))) from None
+        self.config.stash.setdefault(PLANNED, set()).update(cell.record.id for cell in self.plan.cells)
         for cell in self.plan.cells:
             yield CellItem.from_parent(self, name=cell.record.id, callobj=_measured, cell=cell)
         if self.config.getoption("--parbench-baseline"):
             for cell in self.plan.cells:
                 yield GateItem.from_parent(self, name=f"gate:{cell.record.id}", cell=cell)
+            yield VanishedItem.from_parent(self, name="gate: every cell of the baseline")
 
     @property
     def results(self) -> Path:
@@ -118,12 +123,17 @@ class ScenarioFile(pytest.File):
     def report(self) -> "Report":
         """The check of the campaign against the baseline."""
         if self._report is None:
-            from parbench.check.baselines import load
             from parbench.check.compare import against_baseline
 
-            baseline = load(self.config.getoption("--parbench-baseline"), self.results / "baselines")
-            self._report = against_baseline(self.run, baseline)
+            self._report = against_baseline(self.run, self.baseline)
         return self._report
+
+    @property
+    def baseline(self) -> "Baseline":
+        """What the campaign is checked against."""
+        from parbench.check.baselines import load
+
+        return load(self.config.getoption("--parbench-baseline"), self.results / "baselines")
 
 
 class CellItem(pytest.Function):
@@ -154,14 +164,34 @@ class GateItem(pytest.Item):
         with _sentences():
             report = self.parent.report
         if report.problem:
-            pytest.fail(report.problem, pytrace=False)
+            pytest.fail(_plain_lines(report.problem), pytrace=False)
         mine = [finding for finding in report.findings if finding.gated and finding.cell == self.cell.record.id]
         bad = [each for each in mine if each.verdict in ("regressed", "failed", "missing", "not comparable")]
         if bad:
             pytest.fail("\n".join(map(sentence, bad)), pytrace=False)
         unsure = [finding for finding in mine if finding.verdict in ("inconclusive", "new")]
         if unsure or not mine:
-            pytest.skip("; ".join(map(sentence, unsure)) or self.cell.record.reason or "nothing to compare")
+            why = "; ".join(map(sentence, unsure)) or self.cell.record.reason or "nothing to compare"
+            pytest.skip(_plain_lines(why))
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where the item comes from."""
+        return self.path, None, self.name
+
+
+class VanishedItem(pytest.Item):
+    """Fails where the baseline has cells that no scenario has any more: they have no item of their own."""
+
+    parent: ScenarioFile
+
+    def runtest(self) -> None:
+        """Compares names; nothing is measured for it."""
+        from parbench.results.export import plain
+
+        with _sentences():
+            gone = [name for name in self.parent.baseline.keys if name not in self.config.stash[PLANNED]]
+        if gone:
+            pytest.fail("\n".join(plain(f"missing: no scenario has {name} any more") for name in gone), pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where the item comes from."""
@@ -174,11 +204,11 @@ def _measured(request: pytest.FixtureRequest) -> None:
 
     item: Any = request.node
     if item.cell.layout is None:
-        pytest.skip(item.cell.record.reason)
+        pytest.skip(_plain_lines(item.cell.record.reason))
     with _sentences():
         observed = observe(item.parent.run)[item.cell.record.id]
     if observed.status != "ok":
-        pytest.fail(f"{observed.id}: {observed.reason}", pytrace=False)
+        pytest.fail(_plain_lines(f"{observed.id}: {observed.reason}"), pytrace=False)
     if not item.config.pluginmanager.hasplugin("benchmark"):
         return
     benchmark = request.getfixturevalue("benchmark")
@@ -198,4 +228,11 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except ParbenchError as error:
-        pytest.fail(str(error), pytrace=False)
+        pytest.fail(_plain_lines(str(error)), pytrace=False)
+
+
+def _plain_lines(text: str) -> str:
+    """Text that a scenario or a plug-in may have made up, without control characters but for its line ends."""
+    from parbench.results.export import plain
+
+    return "\n".join(map(plain, text.splitlines()))

@@ -171,6 +171,7 @@ def test_a_repository_that_nothing_comes_from_is_refused(gate: CommandLine) -> N
     ended = gate("check", "tiny.yaml", "--against", "git:HEAD", *STEADY)
     assert ended.returncode == 2
     assert "compared with itself" in ended.stderr
+    assert "name its file in the scenario" in ended.stderr
 
 
 def test_another_interpreter_is_an_arm(gate: CommandLine) -> None:

@@ -190,6 +190,34 @@ def test_nothing_sticks_out_of_its_box_on_a_phone(browser, page):
     assert outside == []
 
 
+def test_status_and_parity_are_in_sight_and_the_strategy_stays_there(opened):
+    edge = "document.getElementById('cells').parentNode.getBoundingClientRect()"
+    right = (
+        "[...document.querySelectorAll('#cells thead th')].find((each) => each.textContent.trim() === '{}')"
+        ".getBoundingClientRect().right"
+    )
+    for title in ("status", "parity", "tokens/s"):
+        assert opened.evaluate(right.format(title)) <= opened.evaluate(f"{edge}.right")
+    opened.screen(WIDTHS["phone"])
+    opened.evaluate("document.getElementById('cells').parentNode.scrollLeft = 10_000")
+    left = "document.querySelector('#cells tbody th').getBoundingClientRect().left"
+    assert abs(opened.evaluate(left) - opened.evaluate(f"{edge}.left")) <= 1
+
+
+def test_a_phone_shows_charts_whole_or_lets_them_scroll(browser, page):
+    browser.screen(WIDTHS["phone"])
+    browser.open(page)
+    charts = browser.evaluate(
+        """[...document.querySelectorAll("figure")].map((figure) => {
+          const box = figure.querySelector(".drawing"), drawing = box.querySelector("svg");
+          return [figure.classList.contains("wide"), drawing.clientWidth, box.clientWidth, box.scrollWidth];
+        })"""
+    )
+    assert {wide for wide, *_ in charts} == {False, True}
+    for wide, drawing, box, scroll in charts:
+        assert scroll >= drawing > 600 > box if wide else drawing <= box
+
+
 def test_it_prints(opened):
     assert len(opened.call("Page.printToPDF")["data"]) > 50_000
 

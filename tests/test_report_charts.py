@@ -1,17 +1,20 @@
 """What the charts draw, looked up in the drawings themselves."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from parbench.report.canvas import Chart
 from parbench.report.charts import efficiency, node_boundary, throughput, trade_off
 from parbench.report.losses import losses
-from parbench.report.view import Panel, views
+from parbench.report.rows import further, memory
+from parbench.report.view import Panel, folded, views
 from parbench.results.store import Run
-from parbench.results.trial import MemoryRecord
+from parbench.results.trial import MemoryRecord, RankRecord
 from tests.records import LOSSES, cell, job, rank, reference, run, run_record, trial
 
 
@@ -86,3 +89,68 @@ def test_every_distinct_reference_has_a_grey_line():
     trials += [trial(of, ranks=(rank(jobs=(job(losses=other),)),)) for of in (weak[1], fsdp)]
     (chart,) = losses(panels_of(run([*weak, fsdp], trials))[0], "lstm")
     assert grey(chart.figure.axes[0].lines) == [list(LOSSES), list(other)]
+
+
+def ranks_of(count: int) -> tuple[RankRecord, ...]:
+    record = MemoryRecord(resident_growth=2**30)
+    return tuple(rank(number, memory=record, jobs=(job(compute_s=1.0),)) for number in range(count))
+
+
+def test_a_row_of_the_memory_chart_is_as_high_as_its_own_ranks_need():
+    cells = [cell("ddp", 8), *(cell("single", 1, label=f"single{number}") for number in range(9))]
+    trials = [trial(of, ranks=ranks_of(of.devices)) for of in cells]
+    (chart,) = memory(panels_of(run(cells, [reference(), *trials]))[0], "lstm")
+    assert chart.figure.get_figheight() < 5
+    middles = chart.figure.axes[0].get_yticks()
+    gaps = [below - above for above, below in pairwise(middles)]
+    assert gaps[0] > 1.5
+    assert gaps[1:] == pytest.approx([1.0] * 8)
+    bars = [patch for patch in chart.figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert len(bars) == 8 + 9
+    for above, below in pairwise(sorted(bars, key=lambda bar: bar.get_y())):
+        assert above.get_y() + above.get_height() < below.get_y()
+
+
+def test_the_schedules_ideal_is_a_tick_beside_the_bubble():
+    pipes = [cell("pipe", 2, label=f"pipe{ideal}", ideal_bubble=ideal) for ideal in (0.25, 0.5)]
+    trials = [trial(of, ranks=ranks_of(2)) for of in pipes]
+    charts = further(panels_of(run(pipes, [reference(), *trials]))[0], "lstm")
+    chart = next(chart for chart in charts if chart.name == "bubble")
+    ticks = [line.get_xdata()[0] for line in chart.figure.axes[0].lines if line.get_marker() == "|"]
+    assert ticks == [0.25, 0.5]
+    assert [row[-2:] for row in chart.rows] == [["50 %", "25 %"], ["50 %", "50 %"]]
+    assert "ideal: what the schedule leaves idle" in chart.figure.legends[0].texts[0].get_text()
+    assert "The tick is the ideal" in chart.caption
+
+
+def test_a_figure_that_one_cell_has_gets_no_chart():
+    cells = [cell(), cell("pipe", 2)]
+    trials = [trial(cells[0]), trial(cells[1], ranks=ranks_of(2))]
+    names = [chart.name for chart in further(panels_of(run(cells, [reference(), *trials]))[0], "lstm")]
+    assert names == ["val ppl"]
+
+
+def test_labels_that_differ_anywhere_differ_in_the_legend():
+    labels = [
+        f"pipe(schedule={schedule}, micro_batches={batches}, stages={stages})"
+        for schedule in ("interleaved_zero_bubble", "interleaved_1f1b")
+        for batches in (4, 8)
+        for stages in (2, 4)
+    ]
+    cells = [cell("pipe", 2, label=label, oversubscribed=True) for label in labels]
+    chart = throughput(panels_of(run(cells, [reference(), *map(trial, cells)])), "lstm")
+    assert chart is not None
+    names = [text.get_text() for text in chart.figure.legends[0].texts]
+    assert len(set(names)) == len(labels)
+    assert max(len(line) for name in names for line in name.split("\n")) <= 48
+    chart.figure.draw_without_rendering()
+    assert chart.figure.legends[0].get_window_extent().y0 >= 0
+
+
+@pytest.mark.parametrize("name", ["short", "x" * 200, "a(b=1, " * 30 + "end=2)", "_hidden", " ", ""])
+def test_a_folded_name_keeps_both_its_ends(name):
+    found = folded(name, 40).lstrip("\N{ZERO WIDTH SPACE}")
+    assert max(map(len, found.split("\n"))) <= 40
+    assert found.startswith(name[:20].strip() or name)
+    assert found.endswith(name[-20:].split(" ")[-1])
+    assert not folded(name, 40).startswith("_")

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from parbench.cells import catalogue
 from parbench.document import read_document
-from parbench.errors import UsageError
+from parbench.errors import NothingMeasuredError, UsageError
 from parbench.loader import draft_scenario
 from parbench.report import measured
 from parbench.report.page import folder_name, write_report
+from parbench.report.table import columns
 from parbench.report.view import views
 from parbench.results.export import plain, print_table
 from parbench.results.identity import looks
@@ -291,6 +292,23 @@ def test_warnings_are_all_said():
         assert part in said
 
 
+def test_every_disturbed_trial_is_told_and_counted(tmp_path):
+    trials = [trial(number=number, warnings=(f"reason {number}",) if number else ()) for number in range(9)]
+    page = page_of([run([cell()], [reference(), *trials], rounds=9)], tmp_path)
+    assert "8 of 10 trials were disturbed." in page.text
+    assert "All 8" in page.text
+    for number in range(1, 9):
+        assert f"round {number + 1} of lstm/single/1/strong: reason {number}" in page.text
+
+
+def test_of_many_cells_with_one_fault_every_one_is_named():
+    cells = [cell(f"s{number}", 2, emulated=True) for number in range(9)]
+    (view,) = views([run(cells)])
+    (emulated,) = (warning for warning in measured.warnings(view) if "Emulated" in warning.text)
+    assert emulated.text.endswith(": 9 cells.")
+    assert [case.split()[0] for case in emulated.cases] == [f"s{number}" for number in range(9)]
+
+
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_resolved_scenario_can_be_run_again(path, tmp_path):
     scenario = draft_scenario(read_document(path), catalogue(), default_name="x").scenario
@@ -317,6 +335,20 @@ def test_charts_alone(tmp_path):
     assert write_report([made_up()], tmp_path, ("png",)) == tmp_path / "charts"
     assert not (tmp_path / "index.html").exists()
     assert not list(tmp_path.rglob("*.svg"))
+
+
+def test_charts_alone_of_a_run_without_any_are_a_sentence(tmp_path):
+    failed = run([cell()], [trial(status="failed", reason="fell over")])
+    with pytest.raises(NothingMeasuredError, match="no chart to write; the page says why: --format html"):
+        write_report([failed], tmp_path, ("png",))
+
+
+def test_what_a_cell_is_and_whether_it_counts_stands_before_its_figures():
+    (view,) = views([made_up()])
+    titles = [column.title for column in columns([view])]
+    assert titles[:5] == ["strategy", "devices", "status", "parity", "tokens/s"]
+    several = views([made_up(), made_up("gpt")])
+    assert columns(several)[0].title == "workload"
 
 
 def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path):

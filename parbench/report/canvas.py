@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from parbench.report.view import CellView, shorter
+from parbench.report.view import CellView, folded
 from parbench.results.identity import MARKERS, PALETTE, Look
 
 INK, MUTED, GRID, GROUND = "#1b1f24", "#5b6470", "#dfe3e8", "#ffffff"
@@ -139,15 +139,19 @@ def legend(figure: Figure, cells: Sequence[CellView], extra: Sequence[Artist] = 
     order = dict.fromkeys(cell.record.label for cell in cells)
     shown = [entries[label] for label in order][:MAX_LEGEND]
     handles: list[Any] = [line(cell.look) for cell in shown]
-    names = [shorter(cell.name) for cell in shown]
+    names = [folded(cell.name, 48) for cell in shown]
     if len(order) > MAX_LEGEND:
         handles.append(Line2D([], [], linestyle="none"))
         names.append(f"and {len(order) - MAX_LEGEND} more: see the table")
     handles += extra
     names += [str(each.get_label()) for each in extra]
-    room = figure.get_figwidth() / (0.075 * max(map(len, names), default=1) + 0.75)
+    lines = [name.split("\n") for name in names]
+    room = figure.get_figwidth() / (0.075 * max((len(part) for each in lines for part in each), default=1) + 0.75)
     columns = max(1, min(4, int(room)))
-    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(names) / columns) + 0.1)
+    rows = math.ceil(len(names) / columns)
+    # A column takes as many lines as its names have.
+    tallest = max(sum(map(len, lines[start : start + rows])) for start in range(0, len(lines), rows))
+    figure.set_figheight(figure.get_figheight() + 0.06 * rows + 0.135 * tallest + 0.1)
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 

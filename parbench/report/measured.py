@@ -21,13 +21,15 @@ NOISY = 0.10
 CLOCKS_DIFFER_S = 1.0
 
 _NOTHING = ("–", "none")
+_FEW = 6
 
 
 class Warning(NamedTuple):  # noqa: A001 - it is what a reader calls it
-    """What to be careful about, and what to do about it."""
+    """What to be careful about, what to do about it, and each case where there are several."""
 
     text: str
     hint: str
+    cases: Sequence[str] = ()
 
 
 def warnings(view: RunView) -> list[Warning]:
@@ -131,13 +133,17 @@ def _about_the_run(run: Run) -> Iterator[Warning]:
             f"Only {record.rounds} round{'s' * (record.rounds > 1)}: intervals are missing or very wide.",
             "Use --rounds 5 or more.",
         )
-    disturbed = [trial for trial in run.trials if trial.warnings and run.counts(trial)]
+    counted = [trial for trial in run.trials if run.counts(trial)]
+    disturbed = [
+        f"round {trial.round + 1} of {plain(trial.cell)}: {plain('; '.join(trial.warnings))}"
+        for trial in counted
+        if trial.warnings
+    ]
     if disturbed:
-        first = disturbed[0]
-        others = f", and {len(disturbed) - 1} more" if len(disturbed) > 1 else ""
         yield Warning(
-            f"Disturbed: round {first.round + 1} of {plain(first.cell)}: {plain('; '.join(first.warnings))}{others}.",
+            f"{len(disturbed)} of {len(counted)} trials were disturbed.",
             "Measure again when nothing else runs; parbench check --against compares two arms fairly even so.",
+            disturbed,
         )
     load = (record.environment.get("context", {}).get("load_average") or [0])[0]
     cores = record.environment.get("speed", {}).get("physical_cores") or 1
@@ -172,8 +178,8 @@ def _about_the_cells(view: RunView) -> Iterator[Warning]:
     for holds, what, hint in _KINDS_OF_CELLS:
         cells = [cell.place for cell in view.cells if holds(cell)]
         if cells:
-            names = "; ".join(cells[:6]) + (f"; and {len(cells) - 6} more" if len(cells) > 6 else "")
-            yield Warning(f"{what}: {names}.", hint)
+            few = len(cells) <= _FEW
+            yield Warning(f"{what}: {'; '.join(cells) if few else f'{len(cells)} cells'}.", hint, () if few else cells)
 
 
 _KINDS_OF_CELLS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (

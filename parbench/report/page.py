@@ -10,13 +10,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from parbench.errors import UsageError
+from parbench.errors import NothingMeasuredError, UsageError
 from parbench.report import measured
 from parbench.report.canvas import Chart, inline, png, svg
 from parbench.report.charts import efficiency, throughput, trade_off
 from parbench.report.losses import losses
 from parbench.report.network import network
-from parbench.report.rows import further, memory, step_series, step_times
+from parbench.report.rows import further, memory
+from parbench.report.steps import step_series, step_times
 from parbench.report.table import Column, columns, filters, parity_detail, table_rows
 from parbench.report.verdict import listed, verdict
 from parbench.report.view import Panel, RunView, grouped, shared_figures, slug, views
@@ -61,14 +62,14 @@ class Section:
 def write_report(runs: Sequence[Run], out: Path, formats: Collection[str] = FORMATS) -> Path:
     """Writes the page and the charts of `runs` below `out`; returns the page, or the charts' folder if none is wanted.
 
-    Raises `UsageError` where `out` cannot be written.
+    Raises `UsageError` where `out` cannot be written, and `NothingMeasuredError` where there is no page and no chart.
     """
     shown = views(runs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         sections = _sections(shown, out / CHARTS, formats)
         if "html" not in formats:
-            return out / CHARTS
+            return _charts_alone(sections, out / CHARTS)
         _write(out / PAGE, render(shown, sections).encode(errors="replace"))
     except OSError as error:
         raise UsageError(
@@ -132,6 +133,14 @@ def _sections(runs: Sequence[RunView], folder: Path, formats: Collection[str]) -
         charts = [_drawn(chart, folder, formats) for chart in _charts(group, name)]
         sections.append(Section(name, group[0].title, group, charts))
     return sections
+
+
+def _charts_alone(sections: Sequence[Section], folder: Path) -> Path:
+    if not any(section.charts for section in sections):
+        raise NothingMeasuredError(
+            "no cell was measured, so there is no chart to write; the page says why: --format html"
+        )
+    return folder
 
 
 def _charts(panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:

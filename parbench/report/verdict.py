@@ -129,7 +129,7 @@ def _several_models(panel: Panel) -> Iterable[Markup]:
 def _inexact(panel: Panel) -> Iterable[Markup]:
     for cell in _best_of_each(panel, [cell for cell in panel.comparable if not _exact(cell)]):
         yield Markup("{}, {} reaches {}, but does not compute what the reference computes.").format(
-            _where(cell), code(cell.label), _amount(panel, cell)
+            _where(cell), _named(cell, but="inexact"), _amount(panel, cell)
         )
 
 
@@ -276,8 +276,9 @@ def _where(cell: CellView) -> str:
     return f"On {'one' if count == 1 else count} {kind} {'device' if count == 1 else 'devices'}"
 
 
-def _named(cell: CellView) -> Markup:
-    notes = f" ({', '.join(cell.notes)})" if cell.notes else ""
+def _named(cell: CellView, but: str = "") -> Markup:
+    told = [note for note in cell.notes if note != but]
+    notes = f" ({', '.join(told)})" if told else ""
     return Markup("{}{}").format(code(cell.label), notes)
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import wrap
 from typing import Any
 
 from parbench.results import figures
@@ -60,9 +61,9 @@ class CellView:
         nodes = f" ({self.record.nodes} nodes)" if self.record.nodes > 1 else ""
         return f"{self.record.devices}{nodes}"
 
-    def short_place(self, length: int) -> str:
-        """Name and devices where there is little room: the name is cut, never the devices."""
-        return f"{shorter(self.name, length)} on {self.devices}"
+    def short_place(self, width: int) -> str:
+        """Name and devices on two lines of a width: of a longer name the middle is left out, never the devices."""
+        return folded(f"{shorter(self.name, 2 * width - 16)} on\N{NO-BREAK SPACE}{self.devices}", width)
 
     @property
     def comparable(self) -> bool:
@@ -201,10 +202,18 @@ def grouped(items: Sequence[Any], key: Callable[[Any], Hashable]) -> list[list[A
     return list(found.values())
 
 
-def shorter(name: str, length: int = 52) -> str:
-    """A name that fits beside a drawing. It never begins with the underscore by which matplotlib hides labels."""
-    cut = name if len(name) <= length else f"{name[: length - 1]}…"
-    return f"\N{ZERO WIDTH SPACE}{cut}" if cut.startswith("_") else cut
+def shorter(name: str, length: int) -> str:
+    """A name of this length at most. What tells variants apart is at both ends, so the middle makes way."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - 1) // 2 :]}"
+
+
+def folded(name: str, width: int) -> str:
+    """A name on lines of a width: two, unless its words are long. Of a longer name the middle is left out.
+
+    It never begins with the underscore by which matplotlib hides labels.
+    """
+    lines = wrap(shorter(name, 2 * width - 8), width, break_on_hyphens=False) or [name]
+    return "\n".join([f"\N{ZERO WIDTH SPACE}{lines[0]}" if lines[0].startswith("_") else lines[0], *lines[1:]])
 
 
 def slug(text: str) -> str:

@@ -10,13 +10,18 @@ Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "model
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure's name, title, unit, which direction is better, and its meaning in a sentence."""
+    """A figure's name, title, unit, which direction is better, and its meaning in a sentence.
+
+    `ideal` is the column of the table that holds what theory would have it be, and `ideal_meaning` says which theory.
+    """
 
     name: str
     title: str
     unit: Unit
     better: Literal["higher", "lower"] | None
     meaning: str
+    ideal: str | None = None
+    ideal_meaning: str = ""
 
     def shown(self, value: object) -> str:
         """A value of it as every table, chart and page writes it; `–` where it is unknown."""
@@ -94,7 +99,9 @@ FIGURES = {
             unit="%",
             better="lower",
             meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle "
-            "or waiting for messages. Beside it `ideal_bubble`, what the schedule leaves idle if stages cost the same.",
+            "or waiting for messages.",
+            ideal="ideal_bubble",
+            ideal_meaning="what the schedule leaves idle even if all stages cost the same",
         ),
         Figure(
             name="makespan_s",
