@@ -130,9 +130,31 @@ def test_baselines_are_listed_and_shown(gate: CommandLine) -> None:
     assert "session first" in gate("baseline", "show", "cpu-2core").stdout
 
 
-def test_against_itself_keeps_the_noise_floor(gate: CommandLine) -> None:
-    ended = gate("check", "tiny.yaml", "--aa", "--rounds", "2")
+def test_cells_that_are_chosen_are_measured_with_the_references_of_their_ratios(gate: CommandLine) -> None:
+    chosen = ("check", "tiny.yaml", "--only", "lstm/sluggish/*", "--format", "json")
+    ended = gate(*chosen, "--baseline", "cpu-2core")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    findings = json.loads(ended.stdout)["findings"]
+    assert {each["cell"] for each in findings} == {"lstm/sluggish/1"}
+    assert "relative_step_time" in {each["metric"] for each in findings}
+
+
+def test_damaged_records_are_said_when_a_run_is_saved(gate: CommandLine) -> None:
+    with (gate.folder / "results" / "first" / "trials.jsonl").open("a") as file:
+        file.write("{\x1b[31m\n")
+    ended = gate("baseline", "save", "first", "--name", "other")
+    assert ended.returncode == 0, ended.stderr
+    assert "is left out" in ended.stderr
+    assert "\x1b" not in ended.stderr
+
+
+def test_against_itself_keeps_the_noise_floor(gate: CommandLine) -> None:
+    ended = gate("check", "tiny.yaml", "--aa", "--rounds", "2", "--only", "lstm/sluggish/*", "--format", "json")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert {(each["cell"], each["metric"]) for each in json.loads(ended.stdout)["findings"]} >= {
+        ("lstm/sluggish/1", "relative_step_time")
+    }
+    assert "lstm/single/1" not in ended.stdout
     (floor,) = gate.folder.glob("results/*/noise_floor.json")
     noise = {each["noise"] for each in json.loads(floor.read_text())["findings"] if each["metric"] == "step_time_s"}
     assert all(each > 0 for each in noise)
@@ -199,7 +221,7 @@ def test_pytest_collects_cells_with_their_records_and_gates(gate: CommandLine, f
     arguments = ("--scenario", "tiny.yaml", "--parbench-baseline", "cpu-2core", "--benchmark-json", "bench.json")
     ended = pytest_in(gate.folder, foreign_package, *arguments)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "4 passed" in ended.stdout
+    assert "5 passed" in ended.stdout
     records = json.loads((gate.folder / "bench.json").read_text())
     assert records["machine_info"]["parbench"]["torch"]
     for record in records["benchmarks"]:
@@ -212,6 +234,18 @@ def test_pytest_collects_cells_with_their_records_and_gates(gate: CommandLine, f
     assert slowed.returncode == 1
     assert "FAILED tiny.yaml::gate:lstm/sluggish/1" in slowed.stdout
     assert "FAILED tiny.yaml::gate:lstm/single/1" not in slowed.stdout
+
+
+def test_pytest_fails_where_the_baseline_has_cells_that_the_scenario_lacks(
+    gate: CommandLine, foreign_package: Path
+) -> None:
+    (gate.folder / "less.yaml").write_text(SCENARIO.replace("[single, sluggish]", "[single]"))
+    less = ("--scenario", "less.yaml", "--parbench-baseline", "cpu-2core", "-k", "baseline")
+    ended = pytest_in(gate.folder, foreign_package, *less)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "missing: no scenario has lstm/sluggish/1 any more" in ended.stdout
+    both = pytest_in(gate.folder, foreign_package, *less, "--scenario", "tiny.yaml")
+    assert "2 passed" in both.stdout, "one of the scenarios still has it"
 
 
 def test_pytest_without_a_baseline_or_a_scenario_says_so(gate: CommandLine, foreign_package: Path) -> None:
