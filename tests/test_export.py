@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from parbench.errors import UsageError
+from parbench.results import units
 from parbench.results.export import TERMINAL, columns_of, plain, print_table, to_csv, to_json, to_markdown, to_parquet
 from parbench.results.tables import COLUMNS, cells_table
 from tests.records import cell, job, rank, reference, run, trial
@@ -245,6 +246,22 @@ def test_memory_is_shown_in_mebibytes():
 
     ranks = (rank(memory=MemoryRecord(resident_growth=300 * 2**20)),)
     assert "300 MiB" in printed(cells_table(run([cell()], [reference(), trial(ranks=ranks)])))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0, "bytes", "0 MiB"),
+        (1536, "bytes", "1.5 KiB"),
+        (2.5 * 2**20, "bytes", "2.5 MiB"),
+        (300 * 2**20, "bytes", "300 MiB"),
+        (200 * 2**30, "bytes", "200.0 GiB"),
+        (8.0, "calls", "8"),
+        (1250.5, "calls", "1,250.5"),
+    ],
+)
+def test_small_amounts_are_not_rounded_away(value, unit, text):
+    assert units.shown(value, unit) == text
 
 
 def test_each_workload_and_scaling_is_a_table_of_its_own():

@@ -208,6 +208,8 @@ OCCASIONAL = (
     "makespan_s",
     "models_per_hour",
     "averaged_perplexity",
+    "collectives",
+    "communicated_bytes",
     "time_to_first_token_s",
     "time_per_output_token_p50_s",
     "time_per_output_token_p99_s",

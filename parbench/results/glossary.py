@@ -5,7 +5,7 @@ from typing import Literal
 
 from parbench.results import units
 
-Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences"]
+Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,22 @@ FIGURES = {
             unit="perplexity",
             better="lower",
             meaning="Validation perplexity of the average of all models' parameters, where a pool makes one.",
+        ),
+        Figure(
+            name="collectives",
+            title="collectives",
+            unit="calls",
+            better="lower",
+            meaning="Calls of process groups in a step, collectives, sends and receives alike, on the rank with the "
+            "most; the median over rounds.",
+        ),
+        Figure(
+            name="communicated_bytes",
+            title="communicated",
+            unit="bytes",
+            better="lower",
+            meaning="Bytes of the tensors that the rank with the most hands to process groups in a step, the median "
+            "over rounds. What that makes on the wire is up to the backend.",
         ),
         Figure(
             name="time_to_first_token_s",

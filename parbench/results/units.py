@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-MIB, GIB = 2**20, 2**30
+KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
 def shown(value: object, unit: str) -> str:
@@ -35,14 +35,23 @@ def _seconds(number: float) -> str:
     return f"{number:,.2f} s" if abs(number) < 10 else f"{number:,.1f} s"
 
 
+def _bytes(number: float) -> str:
+    if abs(number) < MIB:
+        return f"{number / KIB:,.1f} KiB" if number else "0 MiB"
+    if abs(number) < 100 * GIB:
+        return f"{number / MIB:,.0f} MiB" if abs(number) >= 10 * MIB else f"{number / MIB:.1f} MiB"
+    return f"{number / GIB:,.1f} GiB"
+
+
 _WRITERS: dict[str, Callable[[float], str]] = {
     "tokens/s": lambda number: f"{number:,.0f}",
     "s": _seconds,
     "×": lambda number: f"{number:.2f}×",
     "%": lambda number: f"{number * 100:.0f} %",
-    "bytes": lambda number: f"{number / MIB:,.0f} MiB" if number < 100 * GIB else f"{number / GIB:,.1f} GiB",
+    "bytes": _bytes,
     "perplexity": lambda number: f"{number:,.2f}" if number < 1e6 else f"{number:.2e}",
     "nats": lambda number: f"{number:.2g}",
     "models/h": lambda number: f"{number:,.1f}",
     "sequences": lambda number: f"{number:,.0f}",
+    "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),
 }
