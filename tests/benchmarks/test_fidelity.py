@@ -40,8 +40,7 @@ def in_rounds(benchmark: BenchmarkFixture, one_round: Callable[[int], float], wh
 def test_steps_in_turn(pair: duel.Pair, benchmark: BenchmarkFixture) -> None:
     corpus = duel.token_file()
     summary = in_rounds(benchmark, lambda number: duel.duel(pair, corpus, number).speed, f"{pair.name}, in turn")
-    assert summary.high is not None
-    assert summary.high >= FLOOR, "slower than the other, whatever chance does"
+    assert summary.mean >= FLOOR, "slower than the other"
 
 
 @pytest.mark.timeout(1200)

@@ -11,23 +11,12 @@ from parbench.launch.local import LocalLauncher
 from parbench.run import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
-SCENARIO = """
-workloads:
-  w:
-    model: {kind: transformer, layers: 32, d_model: 512, heads: 8}
-    seq_len: 16
-    global_batch: 4
-strategies: [single, ddp, {ddp: {shard_optimizer: true}}, fsdp, tensor_parallel, model_parallel]
-devices: {kind: cpu, counts: [2]}
-measure: {warmup: 5, window_s: 0.1, deadline_s: 600}
-"""
+SCENARIO = Path(__file__).parents[2] / "scenarios" / "memory.yaml"
 
 
 @pytest.mark.timeout(1800)
 def test_resident_growth(launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture) -> None:
-    path = tmp_path / "scenario.yaml"
-    path.write_text(SCENARIO)
-    plan = read_plan(path, Machine(cores=allowed_cores()))
+    plan = read_plan(SCENARIO, Machine(cores=allowed_cores()))
     growth: dict[str, list[float]] = {}
 
     def measure_all() -> None:

@@ -1,8 +1,16 @@
-"""Two stages: naive by hand with send and receive, GPipe and 1F1B by torch's schedules."""
+"""Two ranks: naive by hand with send and receive, all others by torch's schedules, with one or two stages a rank."""
 
 import torch
 from torch import distributed
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed.pipelining import (
+    PipelineStage,
+    Schedule1F1B,
+    ScheduleGPipe,
+    ScheduleInterleaved1F1B,
+    ScheduleInterleavedZeroBubble,
+    ScheduleZBVZeroBubble,
+)
+from torch.distributed.pipelining.schedules import ScheduleDualPipeV
 
 from tests.benchmarks.bare.models import GLOBAL_BATCH, LAYERS, LENGTH, WIDTH, Model, Setting, Step, adam, cross_entropy
 
@@ -55,6 +63,43 @@ def scheduled(setting: Setting, schedule_class: type) -> Step:
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def in_two_stages(setting: Setting, schedule_class: type, numbers: tuple[int, int]) -> Step:
+    """A block a stage; `numbers` are this rank's stages of the four."""
+    stages, each = 2 * setting.ranks, LAYERS // (2 * setting.ranks)
+    models = [Model(setting.family, range(number * each, (number + 1) * each)) for number in numbers]
+    optimizer = adam([parameter for model in models for parameter in model.parameters()])
+    made = [
+        PipelineStage(model, number, stages, torch.device("cpu")) for model, number in zip(models, numbers, strict=True)
+    ]
+    schedule = schedule_class(made, MICRO_BATCHES, loss_fn=cross_entropy)
+
+    def step(index):
+        tokens = setting.batch(index, whole=True)
+        inputs = (tokens[:, :-1],) if 0 in numbers else ()
+        targets = {"target": tokens[:, 1:], "losses": []} if stages - 1 in numbers else {}
+        schedule.step(*inputs, **targets, return_outputs=False)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def interleaved_1f1b(setting: Setting) -> Step:
+    return in_two_stages(setting, ScheduleInterleaved1F1B, (setting.rank, setting.rank + setting.ranks))
+
+
+def interleaved_zero_bubble(setting: Setting) -> Step:
+    return in_two_stages(setting, ScheduleInterleavedZeroBubble, (setting.rank, setting.rank + setting.ranks))
+
+
+def zbv(setting: Setting) -> Step:
+    return in_two_stages(setting, ScheduleZBVZeroBubble, (setting.rank, 2 * setting.ranks - 1 - setting.rank))
+
+
+def dualpipev(setting: Setting) -> Step:
+    return in_two_stages(setting, ScheduleDualPipeV, (setting.rank, 2 * setting.ranks - 1 - setting.rank))
 
 
 def gpipe(setting: Setting) -> Step:
