@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,18 @@ from tests.conftest import CommandLine
 from tests.faults.scenarios import alive, offspring, scenario, trials_of, wait_for
 
 TERMINAL_S = 60
+RUN = ("run", "faults.yaml", "--out", "out")
+LEAVING = """
+import os, subprocess
+from torch import nn
+
+
+def build(vocab_size, seq_len):
+    if "RANK" in os.environ:
+        for session in (False, True):
+            subprocess.Popen(["sleep", os.environ["OFFSPRING"]], start_new_session=session)
+    return nn.Sequential(nn.Embedding(vocab_size, 8), nn.Linear(8, vocab_size))
+"""
 
 
 @dataclass
@@ -65,10 +77,10 @@ def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
     started: list[subprocess.Popen[str]] = []
     parbench = parbench_with_plugins
 
-    def start(how: str, *, terminal: bool = False) -> Stuck:
+    def start(how: str, *options: str, terminal: bool = False, command: Sequence[str] = RUN) -> Stuck:
         text = scenario("single", {"misbehaving": {"how": how}}).replace("deadline_s: 5", "deadline_s: 600")
         (parbench.folder / "faults.yaml").write_text(text)
-        arguments = ("run", "faults.yaml", "--out", "out", "--set", "measure.seed=0")
+        arguments = (*command, "--set", "measure.seed=0", *options)
         mine = None
         if terminal:
             mine, theirs = pty.openpty()
@@ -86,7 +98,7 @@ def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
 
         def third_step() -> list[psutil.Process]:
             assert process.poll() is None, process.communicate()
-            for cell in (parbench.folder / "out" / "trials").glob("r000-*/cell.json"):
+            for cell in parbench.folder.glob("**/trials/r000-*/cell.json"):
                 # A trial that is being prepared has no whole assignment yet.
                 text = cell.read_text()
                 if text.endswith("}") and json.loads(text)["strategy"] == "misbehaving":
@@ -96,8 +108,8 @@ def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
             return []
 
         ranks = wait_for(third_step, "the trial that does not end")
-        if how == "hold":
-            wait_for(offspring, "what the rank starts before it holds the interpreter's lock")
+        if how in ("hold", "offspring"):
+            wait_for(lambda: len(offspring()) == (1 if how == "hold" else 2), "what the rank starts before it hangs")
         if how == "stubborn":
             wait_for(lambda: any(map(ignores_abort, ranks)), "a rank that is stubborn")
         return Stuck(parbench, process, ranks, mine)
@@ -119,10 +131,31 @@ def resumed(found: Stuck) -> None:
     assert max(Counter(found.kept).values()) == 1
 
 
-def test_row_08_kill_9_of_parbench(stuck) -> None:
-    found = stuck("hold")
+@pytest.mark.parametrize("launcher", ["local", "torchrun"])
+def test_row_07_what_a_rank_that_ended_well_has_left_behind(parbench: CommandLine, launcher: str) -> None:
+    (parbench.folder / "leaving.py").write_text(LEAVING)
+    text = scenario("single").replace("{kind: bag}", "{kind: custom, build: leaving.py:build}")
+    (parbench.folder / "faults.yaml").write_text(text.replace("counts: [2]", "counts: [1]"))
+    ended = parbench(*RUN, "--launcher", launcher)
+    assert ended.returncode == 0, ended.stderr
+    assert offspring() == []
+
+
+@pytest.mark.parametrize(("how", "launcher"), [("hold", "local"), ("offspring", "local"), ("offspring", "torchrun")])
+def test_row_08_kill_9_of_parbench(stuck, how: str, launcher: str) -> None:
+    found = stuck(how, "--launcher", launcher)
     family = found.family
     assert len(family) >= 6  # parbench, the fork server, the guard, two ranks, and what one of them started
+    found.process.kill()
+    found.process.communicate()
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert left == []
+
+
+def test_row_08_kill_9_of_a_comparison_of_two_arms(stuck) -> None:
+    found = stuck("hang", command=("check", "faults.yaml", "--aa"))
+    family = found.family
+    assert len(family) >= 8  # parbench, two servers with a fork server and a guard each, two ranks of one of them
     found.process.kill()
     found.process.communicate()
     _, left = psutil.wait_procs(family, timeout=20)
@@ -175,6 +208,18 @@ def test_row_11_a_taken_port_and_two_runs_at_once(parbench_with_plugins: Command
         both = [parbench.start("run", "faults.yaml", "--out", f"out{number}") for number in range(2)]
         errors = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
+
+
+def test_a_temporary_folder_that_no_socket_fits_in_is_a_sentence(parbench_with_plugins: CommandLine) -> None:
+    parbench = parbench_with_plugins
+    (parbench.folder / "faults.yaml").write_text(scenario("averaging"))
+    long = parbench.folder / ("x" * 100)
+    long.mkdir()
+    parbench.environment["TMPDIR"] = str(long)
+    ended = parbench(*RUN)
+    assert ended.returncode == 2, ended.stderr
+    assert f"it needs a socket below {long}: a long or full folder is none for it" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_killed_halfway_and_resumed_every_cell_is_there_and_nothing_was_measured_twice(
