@@ -24,6 +24,7 @@ class Host:
 
     def __init__(self, namespace: str, number: int, folder: Path, cpu: int) -> None:
         self.namespace, self.name, self.address = namespace, f"host{number}", f"10.77.0.{number + 1}"
+        self.address6 = f"fd77::{number + 1}"
         self.folder, self.cpu = folder, cpu
         self.environment = {**os.environ, "PARBENCH_CACHE": str(folder / "cache")}
         folder.mkdir()
@@ -78,9 +79,11 @@ def hosts(count: int, folder: Path, rate: str | None = None) -> Iterator[list[Ho
         _remove([*names, switch])
 
 
-def together(found: Sequence[Host], *arguments: object, cpus: str | None = None) -> list[subprocess.Popen[str]]:
-    """Starts the same `parbench` command on all of them, the first being node 0."""
-    where = ["--launcher", "torchrun", "--nodes", len(found), "--rendezvous", f"{found[0].address}:{PORT}"]
+def together(
+    found: Sequence[Host], *arguments: object, cpus: str | None = None, address: str | None = None
+) -> list[subprocess.Popen[str]]:
+    """Starts the same `parbench` command on all of them; they meet at an address of the first, which is node 0."""
+    where = ["--launcher", "torchrun", "--nodes", len(found), "--rendezvous", f"{address or found[0].address}:{PORT}"]
     return [
         host.start(*PARBENCH, "run", *arguments, *where, "--node-rank", rank, cpus=cpus)
         for rank, host in enumerate(found)
@@ -94,7 +97,7 @@ def require_iproute2() -> None:
     if not (shutil.which("ip") and shutil.which("tc")):
         if not shutil.which("apt-get"):
             raise LookupError("iproute2 is not installed, and there is no apt-get to install it with")
-        _quietly("apt-get", "install", "--yes", "--no-install-recommends", "iproute2")
+        _quietly("apt-get", "install", "--yes", "-o", "DPkg::Lock::Timeout=200", "--no-install-recommends", "iproute2")
 
 
 def run(*command: object) -> str:
@@ -116,6 +119,8 @@ def _plug_in(host: Host, switch: str, port: str, rate: str | None) -> None:
     run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
     run("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
     run("ip", "-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
+    # Without asking first whether it is somebody else's, which takes a second or two.
+    run("ip", "-n", host.namespace, "address", "add", f"{host.address6}/64", "dev", "eth0", "nodad")
     for device in ("lo", "eth0"):
         run("ip", "-n", host.namespace, "link", "set", device, "up")
     if rate:

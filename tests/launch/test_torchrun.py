@@ -118,6 +118,16 @@ def test_a_campaign_on_two_hosts(pair):
     assert all(map(alone, pair))
 
 
+def test_hosts_may_meet_at_an_ipv6_address(pair):
+    options = sets(strategies="[ddp]", devices__counts="[2]")
+    said = ended(together(pair, "nodes.yaml", *options, "--out", "ipv6", address=f"[{pair[0].address6}]"))
+    assert [code for code, _, _ in said] == [0, 0], said
+    found = read_run(pair[0].folder / "ipv6")
+    assert [(node.address, node.interface) for node in found.record.nodes] == [("fd77::1", "eth0"), ("fd77::2", "eth0")]
+    assert [(trial.cell, trial.status) for trial in found.trials if trial.purpose == "measure"] == [("gpt/ddp/2", "ok")]
+    assert all(map(alone, pair))
+
+
 def test_a_host_that_is_cut_off_fails_its_cell_and_takes_part_again_when_it_is_back(pair):
     cell, out = "gpt/ddp/2", "cut"
     options = sets(strategies="[single, ddp]", measure__rounds=10, measure__window_s=0.5, devices__counts="[2]")
@@ -164,7 +174,7 @@ def test_faults_of_a_rank_on_another_host_are_told_as_those_of_one_here(pair, fo
     for host in pair:
         host.environment["PYTHONPATH"] = str(foreign_package)
     faults = "[" + ", ".join(f"{{misbehaving: {{how: {how}}}}}" for how in ("raise", "kill", "offspring", "hang")) + "]"
-    options = sets(strategies=faults, devices__counts="[2]", measure__deadline_s=12)
+    options = sets(strategies=faults, devices__counts="[2]", measure__deadline_s=20)
     first, second = ended(together(pair, "nodes.yaml", *options, "--out", "faults"))
     assert (first[0], second[0]) == (3, 0), first[2] + second[2]
     found = read_run(pair[0].folder / "faults")
