@@ -147,7 +147,8 @@ def test_row_21_names_that_are_paths(faults: CommandLine) -> None:
     assert page.returncode == 0, page.stderr
     assert {path.name for path in inside.iterdir()} == {"faults.yaml", "results", "report"}
     new = set(inside.parents[2].rglob("*")) - before
-    assert all(path.is_relative_to(inside) for path in new)
+    cache = Path(os.environ["PARBENCH_CACHE"])  # of all tests, beside their folders
+    assert all(path.is_relative_to(inside) or path.is_relative_to(cache) for path in new)
 
 
 @pytest.mark.parametrize("planted", ["trials.jsonl", "trials"])
@@ -160,6 +161,42 @@ def test_row_21_planted_links(faults: CommandLine, planted: str) -> None:
     refused(faults("run", "faults.yaml", "--only", "*single*", "--out", "out"), "link")
     assert [path.name for path in precious.iterdir()] == ["file"]
     assert (precious / "file").read_text() == "precious"
+
+
+@pytest.fixture(scope="module")
+def folder_names(tmp_path_factory: pytest.TempPathFactory, foreign_package: Path) -> list[str]:
+    """How the trials' folders of the scenario's `single` are called."""
+    first = CommandLine(tmp_path_factory.mktemp("first"), packages=foreign_package)
+    (first.folder / "faults.yaml").write_text(scenario("single", "averaging"))
+    assert first("run", "faults.yaml", "--only", "*single*", "--out", "out").returncode == 0
+    return sorted(path.name for path in (first.folder / "out" / "trials").iterdir())
+
+
+def test_row_21_links_planted_at_a_trials_folder(faults: CommandLine, folder_names: list[str]) -> None:
+    assert len(folder_names) == 2
+    for number, name in enumerate(folder_names):
+        precious, out = faults.folder / f"precious{number}", faults.folder / f"out{number}"
+        precious.mkdir()
+        (precious / "rank0.json").write_text("precious")
+        (out / "trials").mkdir(parents=True)
+        (out / "trials" / name).symlink_to(precious)
+        refused(faults("run", "faults.yaml", "--only", "*single*", "--out", out.name), "is a link")
+        assert [path.name for path in precious.iterdir()] == ["rank0.json"]
+        assert (precious / "rank0.json").read_text() == "precious"
+
+
+def test_row_21_links_planted_in_a_trials_folder(faults: CommandLine, folder_names: list[str]) -> None:
+    precious = faults.folder / "precious"
+    precious.write_text("precious")
+    for name in folder_names:
+        folder = faults.folder / "out" / "trials" / name
+        folder.mkdir(parents=True)
+        for planted in ("cell.json", "rank0.json", "rank0.log"):
+            (folder / planted).symlink_to(precious)
+    ended = faults("run", "faults.yaml", "--only", "*single*", "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert precious.read_text() == "precious"
+    assert not [path for path in (faults.folder / "out").rglob("*") if path.is_symlink()]
 
 
 @pytest.mark.parametrize("planted", ["lock", "run.json.tmp", "run.json"])

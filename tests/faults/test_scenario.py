@@ -8,6 +8,7 @@ import subprocess
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from parbench.devices import detect
 from parbench.document import MAX_BYTES
 from parbench.errors import ParbenchError
 from parbench.launch.base import read_ranks
+from parbench.results.seal import seal
 from parbench.results.store import Store, read_run
 from parbench.results.trial import Assignment
 from parbench.workloads.base import FAMILIES
@@ -29,6 +31,7 @@ from tests.records import cell, reference, run_record, trial
 
 GOOD = scenario("single", "ddp").replace("{kind: bag}", "{kind: lstm, layers: 2, d_model: 8}")
 HOSTILE = ["</script><script>alert(1)</script>", "[/red]", "\x1b[31mred\x1b[0m", "=1+1", "{{ 7 * 7 }}"]
+FORMS_OF_CHECK = ("text", "json", "junit", "markdown")
 ROOM = 2**31
 
 
@@ -141,6 +144,32 @@ def test_row_22_names_are_inert_in_every_output(parbench: CommandLine) -> None:
         assert harmful not in page.replace("{{ 7 * 7 }}", "")
 
 
+def test_row_22_names_are_inert_in_every_output_of_check(parbench: CommandLine) -> None:
+    cells = [cell(workload=name, id=f"{name}/single/1", key=name, label=name) for name in HOSTILE]
+    environment = {"speed": {"physical_cores": 2}}
+    for run, window_s in (("before", 2.0), ("now", 3.0)):
+        with Store.locked(parbench.folder / "results" / run) as store:
+            store.begin(run_record(cells, rounds=5, id=run, scenario={"name": HOSTILE[0]}, environment=environment))
+            for each in cells:
+                store.append(reference(each))
+                for number in range(5):
+                    failed = {"status": "failed", "reason": each.label} if run == "now" and each is cells[-1] else {}
+                    store.append(trial(each, number, window_s=window_s + number / 100, **failed))
+    assert parbench("baseline", "save", "before", "--name", "kept").returncode == 0
+    told = {form: parbench("check", "now", "--baseline", "kept", "--format", form) for form in FORMS_OF_CHECK}
+    for ended in told.values():
+        assert ended.returncode == 1, ended.stderr
+        assert "\x1b" not in ended.stdout + ended.stderr
+    assert "[/red]/single/1" in told["text"].stdout
+    assert "[/red]/single/1" in json.dumps(json.loads(told["json"].stdout))
+    junit = ElementTree.fromstring(told["junit"].stdout)  # noqa: S314 - parbench's own
+    assert any("</script><script>" in str(case.attrib) for case in junit.iter("testcase"))
+    for form in ("junit", "markdown"):
+        assert "<script>" not in told[form].stdout
+    for line in told["text"].stdout.splitlines() + told["markdown"].stdout.splitlines():
+        assert not line.startswith("=")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -207,6 +236,36 @@ def test_row_32_random_bytes(tmp_path: Path, content: bytes) -> None:
             read()
     with pytest.raises(ValidationError):
         Assignment.model_validate_json((tmp_path / "cell.json").read_bytes())
-    (tmp_path / "run.json").write_text(run_record([cell()]).model_dump_json())
+    (tmp_path / "run.json").write_text(seal(run_record([cell()]).model_dump_json()))
     with contextlib.suppress(ParbenchError):  # of another schema version
+        assert bool(read_run(tmp_path).problems) == bool(content)
+
+
+RECORDS = {"run.json": run_record([cell()]), "trials.jsonl": trial()}
+
+
+@FUZZ
+@given(
+    name=st.sampled_from(list(RECORDS)),
+    changes=st.dictionaries(st.sampled_from([*trial().model_dump(), "cells", "corpora", "x"]), VALUES, max_size=3),
+)
+def test_row_32_random_values_in_sealed_records(tmp_path: Path, name: str, changes: dict[str, Any]) -> None:
+    """The digest is right, so that it is the record's own model which has to refuse them."""
+    for each, record in RECORDS.items():
+        content = {**json.loads(record.model_dump_json()), **(changes if each == name else {})}
+        (tmp_path / each).write_text(seal(json.dumps(content)))
+    with contextlib.suppress(ParbenchError):
+        run = read_run(tmp_path)
+        assert bool(run.trials) != bool(run.problems)
+
+
+@FUZZ
+@given(
+    name=st.sampled_from(list(RECORDS)), opening=st.sampled_from(["[", '{"a":', '{"schema_version":1,"a":[']),
+    depth=st.integers(1, 50_000),
+)  # fmt: skip
+def test_row_32_nesting_of_any_depth(tmp_path: Path, name: str, opening: str, depth: int) -> None:
+    for each, record in RECORDS.items():
+        (tmp_path / each).write_text(opening * depth if each == name else seal(record.model_dump_json()))
+    with contextlib.suppress(ParbenchError):
         assert read_run(tmp_path).problems
