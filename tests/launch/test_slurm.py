@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import CommandLine
+from tests.faults.scenarios import offspring
 from tests.launch.cluster import Cluster, wait_for
 
 SCENARIO = """
@@ -35,8 +39,8 @@ class SlurmUser(CommandLine):
     def __init__(self, folder: Path, packages: Path, cluster: Cluster) -> None:
         super().__init__(folder, packages=packages)
         self.cluster = cluster
-        self.temporary = cluster.folder / f"tmp-{folder.name}"
-        self.temporary.mkdir()
+        # Short: a socket's path, which multiprocessing puts below it, has room for 107 bytes.
+        self.temporary = Path(tempfile.mkdtemp(prefix="t", dir=cluster.folder))
         self.environment |= {
             "SLURM_CONF": cluster.environment["SLURM_CONF"],
             "PARBENCH_CACHE": str(folder / "cache"),
@@ -64,15 +68,15 @@ class SlurmUser(CommandLine):
         )
 
     @contextlib.contextmanager
-    def resumed(self, scenario: str, out: str) -> Iterator[list[str]]:
-        """An allocation in which a campaign goes on, from the moment that its trial hangs to its end: what it said."""
-        command = self.cluster.salloc(ONE_CPU_ON_EACH, *self.command("run", scenario, "--out", out, "--resume"))
+    def allocating(self, options: str, *arguments: object) -> Iterator[list[str]]:
+        """parbench in an allocation of its own, from the moment that its trial hangs to its end: what it said."""
+        command = self.cluster.salloc(options, *self.command(*arguments))
         said: list[str] = []
         with subprocess.Popen(
             command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as salloc:
             try:
-                wait_for(self.hanging, "the hanging trial, after resuming")
+                wait_for(self.hanging, "the hanging trial in an allocation")
                 yield said
             except BaseException:
                 salloc.terminate()
@@ -84,8 +88,13 @@ class SlurmUser(CommandLine):
         return bool(self.ranks(1))
 
     def ranks(self, number: int) -> list[psutil.Process]:
-        """The running ranks of a number that warm up."""
-        records = [json.loads(path.read_text()) for path in self.temporary.glob(f"parbench-*/rank{number}.json")]
+        """The running ranks of a number that warm up under the strategy that misbehaves."""
+        paths = [
+            path
+            for path in self.temporary.glob(f"parbench-*/rank{number}.json")
+            if json.loads((path.parent / "cell.json").read_text())["strategy"] == "misbehaving"
+        ]
+        records = [json.loads(path.read_text()) for path in paths]
         pids = [record["pid"] for record in records if record["stage"] == "warm-up"]
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
@@ -108,18 +117,21 @@ def nothing_is_left(cluster: Cluster) -> None:
     wait_for(lambda: not cluster.jobs() and not cluster.processes(), "the end of all jobs and their processes")
 
 
-def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: SlurmUser, cluster: Cluster) -> None:
+def test_one_scenario_gives_the_same_table_under_every_launcher(user: SlurmUser, cluster: Cluster) -> None:
     scenario = user.scenario("[single, averaging]", [1, 2, 4], oversubscribe=True)
     with Path(scenario).open("a") as file:
         file.write("exclude: [{strategy: averaging, devices: 1}]")
     ended = user.allocated(BOTH_NODES, "run", scenario, "--out", "out")
     assert ended.returncode == 0, ended.stderr
     assert "Launcher slurm, because this is job" in ended.stderr
-    local = user("run", scenario, "--out", "local", "--launcher", "local")
-    assert local.returncode == 0, local.stderr
+    for launcher in ("local", "torchrun"):
+        here = user("run", scenario, "--out", launcher, "--launcher", launcher)
+        assert here.returncode == 0, here.stderr
     alike = ("workload", "label", "devices", "models", "status", "parity", "global_batch")
-    tables = [[tuple(row[column] for column in alike) for row in user.rows(out)] for out in ("out", "local")]
-    assert tables[0] == tables[1]
+    tables = [
+        [tuple(row[column] for column in alike) for row in user.rows(out)] for out in ("out", "local", "torchrun")
+    ]
+    assert tables[0] == tables[1] == tables[2]
     assert ("bag", "averaging", 4, 1, "ok", "ok", 8) in tables[0]
 
     trials = {trial["cell"]: trial for trial in user.trials()}
@@ -133,8 +145,29 @@ def test_one_scenario_gives_the_same_table_under_slurm_as_on_one_machine(user: S
     nothing_is_left(cluster)
 
 
+SCONTROL = """#!/bin/sh
+echo asked >> {log}
+test $(wc -l < {log}) -le {asked} && exec {scontrol} "$@"
+echo "scontrol: error: Unable to contact slurm controller" >&2
+exit 1
+"""
+
+
+def test_a_controller_that_is_away_while_trials_run_does_not_end_the_campaign(user: SlurmUser) -> None:
+    programs, log = user.folder / "bin", user.folder / "asked"
+    programs.mkdir()
+    # The names of the nodes, and twice the address of the first: before there is a plan, and once its data is there.
+    script = SCONTROL.format(log=log, asked=3, scontrol=shutil.which("scontrol"))
+    (programs / "scontrol").write_text(script)
+    (programs / "scontrol").chmod(0o755)
+    user.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    ended = user.allocated(ONE_CPU_ON_EACH, "run", user.scenario("[averaging]", [2]), "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert len(log.read_text().split()) == 3
+
+
 def test_a_fault_across_nodes_fails_its_own_cell_with_its_reason(user: SlurmUser, cluster: Cluster) -> None:
-    scenario = user.scenario("[misbehaving: {how: [raise, kill, hang]}]", [2], deadline_s=2)
+    scenario = user.scenario("[misbehaving: {how: [raise, kill, hang]}]", [2], deadline_s=10)
     ended = user.allocated(ONE_CPU_ON_EACH, "run", scenario, "--out", "out")
     assert ended.returncode == 3, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -170,12 +203,43 @@ def test_what_cannot_be_launched_is_a_sentence(user: SlurmUser, monkeypatch: pyt
 
     assert "launcher slurm needs an allocation" in refused()
     assert "the job was not submitted: sbatch failed" in refused("--submit", "--", "--partition=nowhere")
+    assert "--nodes, --rendezvous: not with --submit" in refused("--submit", "--nodes", "7", "--rendezvous", "a:1")
     assert "there is no 'slrum'" in refused("--launcher", "slrum")
     assert "--nodes: not for launcher slurm" in refused("--nodes", "2")
     gone = refused(SLURM_JOB_ID="4000000", SLURM_JOB_NODELIST="n[1-2]")
     assert "parbench cannot be started on n1, n2: srun: error" in gone
     assert "start it once, without srun" in refused(SLURM_STEP_NUM_TASKS="4")
     assert "needs srun, which is not on PATH" in refused(SLURM_STEP_NUM_TASKS="1", PATH="/nowhere")
+
+
+def test_a_dry_run_shows_what_would_be_submitted_and_submits_nothing(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[single]", [1])
+    shown = user("run", scenario, "--out", "out", "--launcher", "slurm", "--submit", "--dry-run", "--", "--nodes=2")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert "exec " in shown.stderr
+    assert "$ sbatch --parsable --job-name=parbench-reach" in shown.stderr
+    assert "Submitted" not in shown.stderr
+    assert (cluster.jobs(), (user.folder / "out").exists()) == ([], False)
+
+
+def test_scancel_of_a_step_fails_its_trial_and_the_campaign_goes_on(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[misbehaving: {how: hang}, averaging]", [2], deadline_s=600)
+    with user.allocating(ONE_CPU_ON_EACH, "run", scenario, "--out", "out") as said:
+        (step,) = cluster.run("squeue", "--noheader", "--steps", "--format=%i").split()
+        cluster.run("scancel", step)
+    assert said[1] == "exit code 3", said
+    ends = {trial["cell"]: trial["status"] for trial in user.trials() if trial["purpose"] == "measure"}
+    assert ends == {"bag/misbehaving/2": "failed", "bag/averaging/2": "ok"}
+    nothing_is_left(cluster)
+
+
+def test_what_ranks_start_in_sessions_of_their_own_ends_with_their_trial(user: SlurmUser, cluster: Cluster) -> None:
+    scenario = user.scenario("[misbehaving: {how: offspring}]", [2], deadline_s=15)
+    with user.allocating(ONE_CPU_ON_EACH, "run", scenario, "--out", "out") as said:
+        wait_for(lambda: len(offspring()) == 2, "what the rank starts before it hangs")
+    assert said[1] == "exit code 3", said
+    assert offspring() == []
+    nothing_is_left(cluster)
 
 
 def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: SlurmUser, cluster: Cluster) -> None:
@@ -201,11 +265,12 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     assert "Interrupted by SIGTERM; what was measured is kept; go on with: parbench run" in log
     assert "1 measured before are kept" in log
 
+    again = ("run", scenario, "--out", out, "--resume")
     # kill -9 of parbench: its tasks are told by the end of their input.
     psutil.Process(int((script.parent / "lock").read_text().split()[0])).kill()
     nothing_is_left(cluster)
 
-    with user.resumed(scenario, out) as said:
+    with user.allocating(ONE_CPU_ON_EACH, *again) as said:
         cluster.run("scancel", *cluster.jobs())
     assert "SLURM has ended the step that was running; job" in said[0] or "Interrupted by SIGTERM" in said[0]
     assert f"what was measured is kept; go on with: parbench run {scenario} --resume --out" in said[0]
@@ -214,7 +279,7 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     assert user.trials(out) == before
 
     # kill -9 of a task, which ends its rank: that is the trial's own affair.
-    with user.resumed(scenario, out) as said:
+    with user.allocating(ONE_CPU_ON_EACH, *again) as said:
         user.ranks(1)[0].parent().kill()
     assert said[1] == "exit code 3"
     *kept, lost = user.trials(out)
