@@ -1,7 +1,7 @@
 """What a trial costs beyond the steps that it measures, under torch's elastic agents and under the local launcher.
 
 On one machine, and between two emulated hosts of two devices each; beside it, what `torchrun` itself takes to start as
-many processes that only import torch.
+many processes that only import torch. All take turns, round by round.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from parbench.results.figures import measured_s
 from parbench.results.store import read_run
-from tests.launch.hosts import PARBENCH, hosts, together
+from tests.launch.hosts import PARBENCH, Host, hosts, together
 
 ROUNDS = 5
 SIZES = (1, 2, 4)
@@ -29,51 +29,56 @@ workloads:
     global_batch: 16
 strategies: [ddp]
 devices: {{kind: cpu, counts: {list(SIZES)}, oversubscribe: true}}
-measure: {{rounds: {ROUNDS}, warmup: 5, window_s: 0.1, validation_batches: 1}}
+measure: {{rounds: 1, warmup: 5, window_s: 0.1, validation_batches: 1}}
 """
 
 
 def test_trials_under_torchrun(tmp_path: Path, benchmark: BenchmarkFixture) -> None:
     (tmp_path / "cost.yaml").write_text(SCENARIO)
     (tmp_path / "imports.py").write_text("import torch, torch._dynamo\n")
+    measured: dict[str, list[dict[int, float]]] = {"local": [], "torchrun": [], "apart": [], "imports": []}
 
     def compare() -> None:
-        extra = {launcher: here(tmp_path, launcher) for launcher in ("local", "torchrun")}
-        apart = between_hosts(tmp_path)
-        for size in SIZES:
-            print(
-                f"\nworld of {size}: local {extra['local'][size]:.2f} s, torchrun {extra['torchrun'][size]:.2f} s, "
-                f"with a second host {apart[size]:.2f} s; torchrun of imports of torch {floor_s(tmp_path, size):.2f} s"
-            )
+        try:
+            with hosts(2, tmp_path) as found:
+                for host in found:
+                    (host.folder / "cost.yaml").write_text(SCENARIO)
+                for number in range(ROUNDS):
+                    for launcher in ("local", "torchrun"):
+                        measured[launcher].append(here(tmp_path, launcher, f"{launcher}-{number}"))
+                    measured["apart"].append(between(found, f"apart-{number}"))
+                    measured["imports"].append({size: floor_s(tmp_path, size) for size in SIZES})
+        except LookupError as reason:
+            pytest.skip(f"no hosts here: {reason}")
 
     benchmark.pedantic(compare, rounds=1)
+    for size in SIZES:
+        middle = {name: statistics.median(each[size] for each in rounds) for name, rounds in measured.items()}
+        pairs = zip(measured["torchrun"], measured["imports"], strict=True)
+        ratios = [trial[size] / floor[size] for trial, floor in pairs]
+        print(
+            f"\nworld of {size}: local {middle['local']:.2f} s, torchrun {middle['torchrun']:.2f} s, with a second "
+            f"host {middle['apart']:.2f} s; torchrun of imports of torch {middle['imports']:.2f} s; torchrun ÷ this "
+            f"floor, by rounds: {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        )
 
 
-def here(folder: Path, launcher: str) -> dict[int, float]:
-    command = [*PARBENCH, "run", "cost.yaml", "--launcher", launcher, "--out", launcher]
+def here(folder: Path, launcher: str, out: str) -> dict[int, float]:
+    command = [*PARBENCH, "run", "cost.yaml", "--launcher", launcher, "--out", out]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return extra_s(folder / launcher)
+    return extra_s(folder / out)
 
 
-def between_hosts(folder: Path) -> dict[int, float]:
-    try:
-        with hosts(2, folder) as found:
-            for host in found:
-                (host.folder / "cost.yaml").write_text(SCENARIO)
-            for node in together(found, "cost.yaml", "--out", "apart", cpus="0,1"):
-                node.communicate()
-            return extra_s(found[0].folder / "apart")
-    except LookupError as reason:
-        pytest.skip(f"no hosts here: {reason}")
+def between(found: list[Host], out: str) -> dict[int, float]:
+    for node in together(found, "cost.yaml", "--out", out, cpus="0,1"):
+        node.communicate()
+    return extra_s(found[0].folder / out)
 
 
 def extra_s(folder: Path) -> dict[int, float]:
-    """The median over trials of what each world size costs."""
+    """What a trial of each world size costs."""
     trials = [trial for trial in read_run(folder).trials if trial.purpose == "measure"]
-    return {
-        size: statistics.median(trial.wall_s - measured_s(trial) for trial in trials if len(trial.ranks) == size)
-        for size in SIZES
-    }
+    return {len(trial.ranks): trial.wall_s - measured_s(trial) for trial in trials}
 
 
 def floor_s(folder: Path, size: int) -> float:
