@@ -356,6 +356,24 @@ def test_cells_share_a_reference_where_they_compute_the_same(plan):
     assert not {cell.record.key for cell in made.cells} & set(weak)
 
 
+@pytest.mark.parametrize("method", ["layout", "variants", "is_exact"])
+def test_a_strategy_that_raises_anything_costs_its_own_cells_alone(plan, monkeypatch, method):
+    def fails(*_):
+        raise KeyError("of the strategy")
+
+    whole = plan()
+    monkeypatch.setattr(STRATEGIES["ddp"], method, fails)
+    made = plan()
+    assert {cell.record.strategy for cell in made.broken} == {"ddp"}
+    assert [cell.record.id for cell in made.cells] == [cell.record.id for cell in whole.cells]
+    assert {cell.record.reason for cell in made.broken} == {
+        f"{method} failed: KeyError: 'of the strategy' (test_cells.py:{fails.__code__.co_firstlineno + 1})"
+    }
+    assert [cell.record.key for cell in made.runnable] == [
+        cell.record.key for cell in whole.runnable if cell.record.strategy != "ddp"
+    ]
+
+
 def test_the_catalogue_holds_every_strategy_and_family():
     found = catalogue()
     assert list(found.options) == STRATEGIES.names()
@@ -367,9 +385,10 @@ def test_the_catalogue_holds_every_strategy_and_family():
     "scenario", sorted(Path(__file__).parent.parent.glob("scenarios/*.yaml")), ids=lambda path: path.stem
 )
 @pytest.mark.parametrize("here", [machine(1), machine(4), machine(3, gpus=8)], ids=["core", "cores", "gpus"])
-def test_the_scenarios_that_come_along_can_be_planned_anywhere(scenario, here):
-    if scenario.stem.startswith("h100") and not here.gpus:
-        with pytest.raises(ScenarioError, match="there is no CUDA device"):
+def test_the_scenarios_that_come_along_can_be_planned_anywhere_or_say_what_they_need(scenario, here):
+    lacking = {"h100_single": not here.gpus, "memory": len(here.cores) == 1}
+    if lacking.get(scenario.stem):
+        with pytest.raises(ScenarioError, match=r"there is no CUDA device|2 devices, but there are 1 here"):
             read_plan(scenario, here)
         return
     if scenario.stem == "slow_network":

@@ -50,12 +50,13 @@ def test_row_26_another_heavy_process(parbench_with_plugins: CommandLine, noise:
     model = "workloads.bag.model={kind: lstm, layers: 2, d_model: 64}"
     ended = parbench("run", "faults.yaml", "--out", "out", "--set", model, "--set", "workloads.bag.seq_len=32")
     assert ended.returncode == 0, ended.stderr
-    (warning,) = trials_of(parbench.folder / "out")[-1]["warnings"]
-    assert warning.startswith("other processes used ")
+    told = trials_of(parbench.folder / "out")[-1]["warnings"]
+    # A machine that is itself one of several may be short of cores as well, and say so.
+    (warning,) = (each for each in told if each.startswith("other processes used "))
     assert warning.endswith(" of the cores of rank 0")
-    assert f"(disturbed: {warning})" in ended.stderr
+    assert f"(disturbed: {'; '.join(told)})" in ended.stderr
     page = parbench("report", "out")
-    assert f"Disturbed: round 1 of bag/single/1: {warning}" in (parbench.folder / page.stdout.strip()).read_text()
+    assert f"round 1 of bag/single/1: {'; '.join(told)}" in (parbench.folder / page.stdout.strip()).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,8 @@ def faketime() -> Path:
     if not shutil.which("faketime"):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             pytest.skip("faketime is not installed, and only root can install it: apt-get install faketime")
-        subprocess.run(["apt-get", "install", "-y", "-q", "faketime"], capture_output=True, timeout=200, check=False)
+        command = ["apt-get", "-o", "DPkg::Lock::Timeout=200", "install", "-y", "-q", "faketime"]
+        subprocess.run(command, capture_output=True, timeout=400, check=False)
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
         pytest.skip("faketime could not be installed")
@@ -154,7 +156,7 @@ def test_row_31_many_real_trials_leave_nothing_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     ended = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert "1 of them made to fail; left over: nothing" in ended.stdout
+    assert "1 of them made to fail; left over: nothing" in ended.stdout, ended.stdout
     files, threads = map(int, re.findall(r"[+-]\d+", ended.stdout.splitlines()[1]))
     assert files <= 0  # the run's own are closed by then
     assert threads == 0
