@@ -259,8 +259,11 @@ def _cell(
 
 
 def plainly(workload: WorkloadSpec) -> WorkloadSpec:
-    """The workload without what must not change its losses: what those are compared with is computed without it."""
-    return workload.model_copy(update={"compile": False, "activation_checkpointing": False, "gradient_accumulation": 1})
+    """The workload without compilation, which must not change its losses: what those are compared with is eager.
+
+    What saves memory stays: one device may have no room for the reference without it.
+    """
+    return workload.model_copy(update={"compile": False})
 
 
 def _flops_per_token(workload: WorkloadSpec) -> float | None:

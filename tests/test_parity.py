@@ -100,6 +100,21 @@ def test_losses_match_the_reference(
     assert validation_perplexity(trial) == pytest.approx(64, rel=0.5), "untrained on uniform tokens"
 
 
+AXES = [{"gradient_accumulation": 2}, {"activation_checkpointing": True}]
+
+
+@pytest.mark.parametrize("changes", AXES, ids=lambda changes: next(iter(changes)))
+def test_what_saves_memory_changes_no_loss(changes: dict[str, object], launcher: LocalLauncher, tmp_path: Path) -> None:
+    """The references of such workloads are computed with it, so it is compared here with doing without."""
+    single = next(cell for cell in plan().runnable if cell.record.is_reference and cell.record.workload == PLAIN[1])
+    changed = replace(single, workload=single.workload.model_copy(update=changes))
+    trials = [
+        launch(Task(purpose="measure", cell=cell, key=f"k{number}", round=0, models=1), launcher, tmp_path)
+        for number, cell in enumerate((single, changed))
+    ]
+    assert parity_deviation(*trials) <= PARITY_TOLERANCE["fp32"]
+
+
 def test_models_differ_from_each_other(launcher: LocalLauncher, tmp_path: Path) -> None:
     cell = next(cell for cell in plan().runnable if cell.record.is_reference and cell.record.models == 4)
     losses = job_losses(launch(Task(purpose="measure", cell=cell, key="k", round=0, models=4), launcher, tmp_path))
