@@ -79,5 +79,6 @@ def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: 
         f"\n{size} cells × {rounds} rounds × {steps} steps as {forms}: {wall_s:.1f} s, of CPU {cpu_s:.1f} s "
         f"({1000 * cpu_s / size:.0f} ms a cell), {peak_gb:.2f} GB at most, page of {len(page) / 1e6:.1f} MB"
     )
-    assert wall_s < LONGEST_S
+    # Of CPU time, because the process does nothing side by side: on a quiet machine it is as long as the wall's.
+    assert cpu_s < LONGEST_S
     assert peak_gb < MOST_GB
