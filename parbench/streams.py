@@ -1,6 +1,8 @@
 """Output that nobody can take any more: a campaign of hours does not end for that."""
 
 import io
+import os
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -14,7 +16,12 @@ class _Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
-def forgiving(stream: TextIO) -> TextIO:
-    """The same output, in which nothing that fails to be written is an error."""
+def forgiving(stream: TextIO | None) -> TextIO:
+    """The same output, in which nothing that fails to be written is an error; None is one that was closed."""
+    if stream is None:
+        # Opened even so, for ranks as well: a file of results must not get the number that messages are written to.
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
+        os.set_inheritable(nowhere.fileno(), True)
+        return nowhere
     raw = _Forgiving(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True)

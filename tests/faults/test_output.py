@@ -1,6 +1,7 @@
 """Faults of what parbench prints on: a terminal that is gone, a pipe that nobody reads any more, a full disk."""
 
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_a_campaign_goes_on_when_nobody_reads_what_it_prints(parbench: CommandLi
     assert process.wait(ON_TERMINAL_S) == 0
     for name in ("faults", "second"):
         assert [trial.status for trial in read_run(parbench.folder / "out" / name).trials] == ["ok"] * 4
+
+
+def test_a_campaign_runs_where_messages_are_closed(parbench: CommandLine) -> None:
+    command = shlex.join(parbench.command("run", "faults.yaml", "--out", "out"))
+    ended = subprocess.run(
+        ["sh", "-c", f"{command} 2>&-"], cwd=parbench.folder, env=parbench.environment, capture_output=True, check=False
+    )
+    assert ended.returncode == 0
+    assert b"single" in ended.stdout
+    assert read_run(parbench.folder / "out").problems == ()
 
 
 def test_a_campaign_goes_on_when_the_disk_of_its_log_is_full(parbench: CommandLine) -> None:
