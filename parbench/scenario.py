@@ -234,11 +234,16 @@ class MeasureSpec(Spec):
     deadline_s: Annotated[PositiveFloat, Field(le=604_800)] = 120.0
 
 
+LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}
+"""Of metrics that vary more than others, unless the scenario names a margin for them."""
+
+
 class CheckSpec(Spec):
     """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
 
-    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression. From
-    `sessions` stored sessions on, a new one is judged by the spread between them; as long as that is unknown, margins
+    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression; that of
+    `tokens_per_s`, which also sees slow steps beside fast ones and so varies more, is at least 0.05. From `sessions`
+    stored sessions on, a new one is judged by the spread between them; as long as that is unknown, margins
     are at least `margin_few_sessions`. `alpha` is the family-wise share of false alarms, `min_effect` the worsening
     that should be found with probability `power`.
     """
@@ -246,6 +251,7 @@ class CheckSpec(Spec):
     gate: Annotated[tuple[MetricName, ...], Field(strict=False, min_length=1)] = (
         "step_time_min_s",
         "relative_step_time",
+        "tokens_per_s",
         "peak_memory_bytes",
         "parameters",
     )
@@ -266,7 +272,7 @@ class CheckSpec(Spec):
 
     def margin_of(self, metric: MetricName) -> float:
         """By what share a metric may worsen."""
-        return self.margins.get(metric, self.margin)
+        return self.margins.get(metric, max(self.margin, LEAST_MARGINS.get(metric, 0.0)))
 
 
 class Scenario(Spec):

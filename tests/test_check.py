@@ -1,5 +1,6 @@
 """Verdicts on made-up runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,13 @@ def test_noise_that_hides_what_should_be_found_is_inconclusive_and_says_what_wou
     assert report.exit_code(strict=False) == 0
     assert report.exit_code(strict=True) == 5
     reason = next(each.reason for each in report.findings if each.metric == "step_time_min_s")
-    assert "98 more rounds in the run and 98 in the baseline would do" in str(reason)
+    assert re.search(r": (\d+) more rounds in the run and \1 in the baseline would do$", str(reason))
+
+
+def test_throughput_has_a_wider_margin_of_its_own_unless_the_scenario_says_otherwise() -> None:
+    assert CheckSpec().margin_of("tokens_per_s") == 0.05 > CheckSpec().margin_of("step_time_min_s")
+    assert CheckSpec(margin=0.1).margin_of("tokens_per_s") == 0.1
+    assert CheckSpec(margins={"tokens_per_s": 0.01}).margin_of("tokens_per_s") == 0.01
 
 
 def test_margins_come_from_the_scenario(tmp_path: Path) -> None:
