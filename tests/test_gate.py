@@ -133,7 +133,7 @@ def test_baselines_are_listed_and_shown(gate: CommandLine) -> None:
 def test_cells_that_are_chosen_are_measured_with_the_references_of_their_ratios(gate: CommandLine) -> None:
     chosen = ("check", "tiny.yaml", "--only", "lstm/sluggish/*", "--format", "json")
     ended = gate(*chosen, "--baseline", "cpu-2core")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.returncode in (0, 1), ended.stdout + ended.stderr  # not 3; how long it took is not asked here
     findings = json.loads(ended.stdout)["findings"]
     assert {each["cell"] for each in findings} == {"lstm/sluggish/1"}
     assert "relative_step_time" in {each["metric"] for each in findings}
