@@ -21,6 +21,8 @@ MetricName = Literal[
     "time_per_output_token_p50_s",
     "decode_tokens_per_s",
     "parameters",
+    "collectives",
+    "communicated_bytes",
 ]
 
 
@@ -254,6 +256,8 @@ class CheckSpec(Spec):
         "tokens_per_s",
         "peak_memory_bytes",
         "parameters",
+        "collectives",
+        "communicated_bytes",
     )
     margin: Annotated[float, Field(ge=0, le=10)] = 0.02
     margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from tests.debian import require
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -26,16 +28,8 @@ FLAGS = [
 
 def find_chromium() -> str:
     """Chromium's path; installed from Debian where it is missing. Raises `LookupError` where that cannot be done."""
-    if found := shutil.which("chromium"):
-        return found
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise LookupError("chromium is not installed, and only root can install it: apt-get install chromium")
-    ended = subprocess.run(
-        ["apt-get", "install", "-y", "-q", "chromium"], capture_output=True, text=True, timeout=280, check=False
-    )
-    if not (found := shutil.which("chromium")):
-        raise LookupError(f"apt-get install chromium failed: {ended.stderr.strip().splitlines()[-1:]}")
-    return found
+    require(["chromium"], ["chromium"])
+    return str(shutil.which("chromium"))
 
 
 class Browser:

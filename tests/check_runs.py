@@ -8,6 +8,7 @@ from parbench.check import baselines
 from parbench.check.compare import against_baseline
 from parbench.check.verdicts import Report
 from parbench.results.store import Run
+from parbench.results.trial import TrafficRecord
 from parbench.scenario import MetricName
 from tests import records
 
@@ -24,6 +25,7 @@ def run(
     speed: dict[str, Any] = SPEED,
     check: dict[str, Any] | None = None,
     parameters: int = 1000,
+    traffic: TrafficRecord | None = None,
     **changes: Any,
 ) -> Run:
     """A run whose cells' windows, and so their steps, took so long in each round."""
@@ -34,7 +36,7 @@ def run(
             records.trial(
                 cell,
                 number,
-                ranks=(records.rank(jobs=(records.job(window_s=2 * each, parameters=parameters),)),),
+                ranks=(records.rank(jobs=(records.job(window_s=2 * each, parameters=parameters),), traffic=traffic),),
             )
             for number, each in enumerate(seconds)
         ]

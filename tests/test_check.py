@@ -8,8 +8,10 @@ import pytest
 from parbench.check import baselines
 from parbench.check.compare import against_arm, against_baseline, confirmed
 from parbench.check.metrics import METRICS, observe
+from parbench.check.outputs import to_markdown
 from parbench.errors import BaselineError, ParbenchError, UsageError
 from parbench.results.store import Run
+from parbench.results.trial import TrafficRecord
 from parbench.scenario import CheckSpec, MetricName
 from tests import records
 from tests.check_runs import CALM, DDP, SINGLE, SPEED, check, run, verdicts
@@ -110,6 +112,16 @@ def test_counts_must_be_equal_exactly(tmp_path: Path) -> None:
     assert verdicts(report, "parameters")[DDP.id] == "regressed"
     assert "was 1,000,000, is 1,000,001" in str(report.findings[0].reason)
     assert report.exit_code(strict=False) == 1
+
+
+def test_what_ranks_say_to_each_other_must_stay_as_it_is(tmp_path: Path) -> None:
+    silent, talking = TrafficRecord(calls=0, given_bytes=0), TrafficRecord(calls=2, given_bytes=4096)
+    same = check(run("second", traffic=silent), tmp_path / "a", run(traffic=silent))
+    assert verdicts(same, "collectives") == {SINGLE.id: "ok", DDP.id: "ok"}
+    more = check(run("second", traffic=talking), tmp_path / "b", run(traffic=silent))
+    assert verdicts(more, "communicated_bytes") == {SINGLE.id: "regressed", DDP.id: "regressed"}
+    assert more.exit_code(strict=False) == 1
+    assert "must not change: was 0, is 4,096" in to_markdown(more)
 
 
 def test_a_metric_that_one_arm_has_lost_is_never_green() -> None:

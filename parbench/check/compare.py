@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
-from statistics import geometric_mean, harmonic_mean
+from statistics import harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
 from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
@@ -160,8 +160,8 @@ def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: 
         cell=cell.id,
         metric=metric,
         gated=gated,
-        old=geometric_mean(pooled),
-        new=geometric_mean(fresh),
+        old=metric.typical(pooled),
+        new=metric.typical(fresh),
         comparison=comparison,
         problem=problem,
         values=(frozenset(pooled), frozenset(rounded(metric.name, value) for value in fresh)),
@@ -200,8 +200,8 @@ def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: Check
         cell=cell.id,
         metric=metric,
         gated=metric.name in spec.gate,
-        old=geometric_mean([old[number] for number in rounds]),
-        new=geometric_mean([new[number] for number in rounds]),
+        old=metric.typical([old[number] for number in rounds]),
+        new=metric.typical([new[number] for number in rounds]),
         comparison=comparison,
         p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
         problem=None if enough or metric.better is None else ONE_ROUND,

@@ -1,7 +1,8 @@
 """What is compared: each metric's direction, and its value in every launch of every cell of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import geometric_mean
 from typing import Literal
 
 from parbench.results import figures
@@ -35,6 +36,10 @@ class Metric:
     of: Callable[[Launch], float | None]
     unit: str
     portable: bool = False
+
+    def typical(self, values: Sequence[float]) -> float:
+        """One value for several launches: the geometric mean of what is measured; of counts the largest."""
+        return geometric_mean(values) if self.better else max(values)
 
 
 def _fastest_step(launch: Launch) -> float:
@@ -102,6 +107,8 @@ METRICS: dict[MetricName, Metric] = {
             portable=True,
         ),
         _exact("parameters", "parameters", _parameters),
+        _exact("collectives", "collectives a step", lambda launch: figures.collectives(launch.trial)),
+        _exact("communicated_bytes", "bytes a step", lambda launch: figures.communicated_bytes(launch.trial)),
     )
 }
 
@@ -136,11 +143,15 @@ def observe(run: Run) -> dict[str, Observed]:
 
 
 def _values(launches: Mapping[int, Launch]) -> dict[MetricName, dict[int, float]]:
-    """Values that are known and positive: a ratio can be formed of no others."""
+    """Values that are known and, where ratios are formed of them, positive; of a count, none is a value as well."""
     values: dict[MetricName, dict[int, float]] = {}
     for name, metric in METRICS.items():
         known = {number: metric.of(launch) for number, launch in launches.items()}
-        values[name] = {number: float(value) for number, value in known.items() if value and value > 0}
+        values[name] = {
+            number: float(value)
+            for number, value in known.items()
+            if value is not None and (value > 0 or (value == 0 and metric.better is None))
+        }
     return {name: by_round for name, by_round in values.items() if by_round}
 
 

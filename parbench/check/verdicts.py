@@ -164,6 +164,7 @@ def _judged(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *
 def _judged_exactly(pair: Pair) -> Finding:
     """What must be equal, or could not be tested at all."""
     old, new = pair.values
+    ratio = pair.new / pair.old if pair.new and pair.old else None
     if pair.problem:
         verdict: Verdict = "inconclusive"
         reason: str | None = pair.problem
@@ -178,9 +179,9 @@ def _judged_exactly(pair: Pair) -> Finding:
         reason=reason,
         old=pair.old,
         new=pair.new,
-        ratio=pair.new / pair.old,
+        ratio=ratio,
         margin=0.0 if pair.metric.better is None else None,
-        worse=abs(math.log(pair.new / pair.old)),
+        worse=abs(math.log(ratio)) if ratio else 0.0,
     )
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from parbench.results.store import read_run
 from parbench.results.tables import cells_table
 from parbench.run import run_campaign
 from tests.conftest import CommandLine
+from tests.debian import require
 from tests.fake_launcher import FakeLauncher
 from tests.faults.scenarios import scenario, trials_of
 
@@ -62,14 +62,13 @@ def test_row_26_another_heavy_process(parbench_with_plugins: CommandLine, noise:
 @pytest.fixture(scope="module")
 def faketime() -> Path:
     """The library that shows a process another wall clock; installed from Debian where it is missing."""
-    if not shutil.which("faketime"):
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("faketime is not installed, and only root can install it: apt-get install faketime")
-        command = ["apt-get", "-o", "DPkg::Lock::Timeout=200", "install", "-y", "-q", "faketime"]
-        subprocess.run(command, capture_output=True, timeout=400, check=False)
+    try:
+        require(["faketime"], ["faketime"])
+    except LookupError as reason:
+        pytest.skip(str(reason))
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
-        pytest.skip("faketime could not be installed")
+        pytest.skip("there is a faketime here, but no library of it")
     return found[0]
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+
+from tests.debian import require
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "scancel"]
@@ -63,23 +64,7 @@ def require_slurm() -> None:
     """Installs Debian's packages where they are missing. Raises `LookupError` where SLURM cannot be had here."""
     if os.geteuid() != 0:
         raise LookupError("only root can run SLURM's daemons")
-    if all(map(shutil.which, PROGRAMS)):
-        return
-    if not shutil.which("apt-get"):
-        raise LookupError("SLURM is not installed, and there is no apt-get to install it with")
-    # Runlevel 1: Debian would start the daemons of the whole machine, whose configuration is nobody's business here.
-    ended = subprocess.run(
-        ["apt-get", "install", "-y", "-q", "-o", "DPkg::Lock::Timeout=200", "--no-install-recommends", *PACKAGES],
-        env={**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
-        raise LookupError(
-            f"apt-get install left {', '.join(missing)} missing: {ended.stderr.strip().splitlines()[-1:]}"
-        )
+    require(PROGRAMS, PACKAGES)
 
 
 class Cluster:

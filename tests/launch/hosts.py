@@ -6,12 +6,13 @@ They share a kernel and its cores. What is emulated is the network between them,
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tests.debian import require
 
 PORT = 29400
 PARBENCH = (sys.executable, "-m", "parbench")
@@ -94,10 +95,7 @@ def require_iproute2() -> None:
     """Installs it where it is missing. Raises `LookupError` with the reason where it cannot be had or used."""
     if os.geteuid():
         raise LookupError("network namespaces need root")
-    if not (shutil.which("ip") and shutil.which("tc")):
-        if not shutil.which("apt-get"):
-            raise LookupError("iproute2 is not installed, and there is no apt-get to install it with")
-        _quietly("apt-get", "install", "--yes", "-o", "DPkg::Lock::Timeout=200", "--no-install-recommends", "iproute2")
+    require(["ip", "tc"], ["iproute2"])
 
 
 def run(*command: object) -> str:
