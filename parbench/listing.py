@@ -83,15 +83,26 @@ def _family_lines(name: str, family: type[Family]) -> Iterator[str]:
 
 
 def _exactness(strategy: type[Strategy[Any]]) -> str:
-    return "exact: losses must match the reference's" if strategy.exact else "inexact: its deviation is reported"
+    if not strategy.exact:
+        return "inexact: its deviation is reported"
+    depends = strategy.is_exact.__func__ is not Strategy.is_exact.__func__  # type: ignore[attr-defined]
+    return "exact" + " unless options round" * depends + ": losses must match the reference's"
 
 
 def _options(model: type[BaseModel]) -> Iterator[str]:
     # Not all fields are for people to write: the schema leaves out those that are not.
-    defaults = {name: field.get("default") for name, field in model.model_json_schema()["properties"].items()}
-    told = [name if default is None else f"{name}={default}" for name, default in defaults.items() if name != "kind"]
+    fields = model.model_json_schema()["properties"]
+    told = [f"{name}{_value(field)}" for name, field in fields.items() if name != "kind"]
     if told:
         yield f"    options {', '.join(told)}"
+
+
+def _value(field: Mapping[str, Any]) -> str:
+    """A field's default and, of a choice, what else it can be; as one writes them in YAML."""
+    choices = [each for part in (field, *field.get("anyOf", ())) for each in part.get("enum", ())]
+    default = field.get("default")
+    shown = "" if default is None else f"={str(default).lower() if isinstance(default, bool) else default}"
+    return shown + (f" ({' | '.join(map(str, choices))})" if choices else "")
 
 
 def _broken(broken: Mapping[str, str], what: str) -> Iterator[str]:
