@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transformer_scaling-cpu-2-cores
 
-NETWORK_RUNS ?= $(foreach rate,1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
+NETWORK_RUNS ?= $(foreach rate,10gbit 1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
 
 .PHONY: run test lint benchmark proof example network clean
 

@@ -10,6 +10,7 @@ from statistics import harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
 from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
+from parbench.check.drift import without_drift
 from parbench.check.metrics import METRICS, Metric, Observed, observe
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
@@ -46,7 +47,8 @@ def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable:
     keys = {name: key for name, key in baseline.keys.items() if fnmatchcase(name, only)}
     if not cells and not keys:
         raise UsageError(f"--only {only}: no cell's id matches; the cells are {', '.join(baseline.keys)}")
-    findings = judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
+    judged = judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
+    findings = ordered(without_drift(judged, run.record.cells))
     unknown = any(finding.method == "within run" for finding in findings)
     changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(

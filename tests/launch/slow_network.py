@@ -12,7 +12,7 @@ from tests.launch.hosts import hosts, together
 
 REPOSITORY = Path(__file__).parents[2]
 SCENARIO = Path("scenarios/slow_network.yaml")
-RATES = ("1gbit", "200mbit", "50mbit")
+RATES = ("10gbit", "1gbit", "200mbit", "50mbit")
 
 
 def measure(rate: str, *arguments: str) -> Path:
