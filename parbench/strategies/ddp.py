@@ -1,5 +1,6 @@
 """DistributedDataParallel: a replica a process, gradients averaged while the backward pass still runs."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,8 +97,7 @@ def data_parallel(
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        **over,
-        broadcast_buffers=False,
+        **{**over, _buffer_argument(): False},
         gradient_as_bucket_view=options.gradient_as_bucket_view,
         static_graph=options.static_graph,
         bucket_cap_mb=options.bucket_cap_mb,
@@ -107,6 +107,14 @@ def data_parallel(
         state, function = hook
         wrapped.register_comm_hook(state, function)
     return wrapped
+
+
+def _buffer_argument() -> str:
+    """What says whether buffers are sent in every forward pass: torch 2.13 gave it another name."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    known = inspect.signature(DistributedDataParallel).parameters
+    return "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
 
 
 def _communication_hook(options: DDPOptions, group: "ProcessGroup | None") -> tuple[Any, Callable[..., Any]] | None:
