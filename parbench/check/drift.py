@@ -9,8 +9,9 @@ from parbench.results.trial import CellRecord
 from parbench.scenario import MetricName
 
 RATIO: MetricName = "relative_step_time"
+SPEED_UNITS = ("s", "tokens/s")
 TOGETHER = (
-    "slower, but so is the reference, and not the ratio to it: the machine, or all of the program alike. "
+    "slower, but so is the reference, and the ratio to it is not measurably worse: the machine, or all of the program. "
     "Few sessions cannot tell; --against can"
 )
 
@@ -41,7 +42,7 @@ def without_drift(findings: Sequence[Finding], cells: Iterable[CellRecord]) -> t
 
 
 def _alarms(finding: Finding) -> bool:
-    """A speed that got worse, as far as the rounds of few sessions tell. Memory does not depend on a machine's day."""
-    if finding.metric is None or finding.metric == "peak_memory_bytes" or METRICS[finding.metric].portable:
+    """A time or a speed that got worse, as far as the rounds of few sessions tell: those follow a machine's day."""
+    if finding.metric is None or METRICS[finding.metric].unit not in SPEED_UNITS:
         return False
     return finding.verdict == "regressed" and finding.method == "within run"

@@ -109,7 +109,7 @@ class Form(NamedTuple):
     dtype: torch.dtype
 
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class Relay:
