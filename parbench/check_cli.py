@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from parbench.terminal import console, plain, say
 
+if TYPE_CHECKING:
     from parbench.cells import Plan
     from parbench.check.verdicts import Report
     from parbench.results.store import Run
@@ -64,7 +64,6 @@ def list_(results: Path) -> None:
 def show(name: str, results: Path) -> None:
     """Show a baseline's environment, sessions and cells."""
     from parbench.check.baselines import describe, load
-    from parbench.results.export import plain
 
     for line in describe(load(name, results / "baselines")):
         click.echo(plain(line))
@@ -129,7 +128,7 @@ def check(
         from parbench.gate import Bench, check_against
 
         assert plan is not None  # noqa: S101 - for mypy: refused above
-        bench = Bench(results, _console(stderr=True))
+        bench = Bench(results, console(stderr=True))
         report = check_against(plan, against or "itself", bench, only=only, confirm=confirm)
     _print(report, form, strict=strict)
     sys.exit(report.exit_code(strict=strict))
@@ -145,7 +144,7 @@ def _against_baseline(
     if plan is not None:
         from parbench.gate import Bench, check_scenario
 
-        bench = Bench(results, _console(stderr=True))
+        bench = Bench(results, console(stderr=True))
         return check_scenario(plan, stored, bench, only=only, portable=portable, confirm=confirm)
     from parbench.results.store import find_run, read_run
 
@@ -156,10 +155,8 @@ def _against_baseline(
 
 def _tell_problems(run: "Run") -> None:
     """Records that are left out, on stderr: they may hold any text."""
-    from parbench.results.export import plain
-
     for problem in run.problems:
-        click.echo(plain(problem), err=True)
+        say(problem)
 
 
 def _plan(path: Path, overrides: Sequence[str], rounds: int | None, only: str) -> "Plan":
@@ -182,12 +179,4 @@ def _print(report: "Report", form: str, *, strict: bool) -> None:
         case "markdown":
             click.echo(outputs.to_markdown(report, strict=strict), nl=False)
         case _:
-            outputs.print_report(report, _console(), strict=strict)
-
-
-def _console(*, stderr: bool = False) -> "Console":
-    """A console as wide as what is printed where there is no terminal: a piped table is not to be cut."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 300, highlight=False, emoji=False)
+            outputs.print_report(report, console(), strict=strict)

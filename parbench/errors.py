@@ -1,4 +1,4 @@
-"""One tree of errors. Each is a sentence that a user can act on; exit codes live in `parbench.cli`."""
+"""One tree of errors. Each is a sentence that a user can act on; exit codes live in the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

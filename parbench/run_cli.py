@@ -1,0 +1,230 @@
+"""`parbench run` and `parbench plan`: thin commands, imports put off until one is called."""
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from parbench.batch_options import BatchCommand
+from parbench.interrupt import Interrupted
+from parbench.streams import forgiving
+from parbench.terminal import console, plain, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parbench.cells import Plan
+    from parbench.devices import Machine
+    from parbench.launch.base import Launcher
+    from parbench.results.store import Run
+
+EXIT_CELL_FAILED = 3
+
+RESULTS = Path("results")
+
+_scenario = click.argument("scenario", type=click.Path(path_type=Path))
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a field, such as workloads.lstm.seq_len=128.",
+)
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where runs are kept."
+)
+
+
+def _site(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where to launch."""
+    options = (
+        click.option("--launcher", metavar="NAME", help="local, torchrun or slurm; what the environment asks for."),
+        click.option("--nodes", type=click.IntRange(1), help="How many nodes run this same command."),
+        click.option("--node-rank", type=click.IntRange(0), help="Which of them this is; 0 keeps the results."),
+        click.option("--rendezvous", metavar="HOST:PORT", help="Where node 0 waits for the others."),
+        click.option("--rendezvous-timeout", type=click.FloatRange(1), metavar="SECONDS", help="And for how long."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(cls=BatchCommand)
+@click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
+@_set
+@click.option("--only", metavar="GLOB", help="Measure only the cells whose id matches, such as 'lstm/ddp/*'.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a new one below --results if left out.")
+@results_option
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+@_site
+@click.option("--submit", is_flag=True, help="Hand it to the launcher's batch system; its options follow after --.")
+def run(
+    scenarios: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    only: str | None,
+    rounds: int | None,
+    out: Path | None,
+    results: Path,
+    resume: bool,
+    dry_run: bool,
+    launcher: str | None,
+    submit: bool,
+    batch_options: tuple[str, ...],
+    **site: Any,
+) -> None:
+    """Measure every cell of SCENARIO and print the table."""
+    from parbench.cells import read_scenario
+    from parbench.launch.choice import chosen
+    from parbench.progress import progress_on
+    from parbench.run import run_campaign
+    from parbench.submit import submit_campaign
+
+    if rounds is not None:
+        overrides = (*overrides, f"measure.rounds={rounds}")
+    if submit:
+        for path in scenarios:
+            name = read_scenario(path, overrides).name
+            folder = _run_folder(out, results, name, resume, several=len(scenarios) > 1).absolute()
+            words = _resume_words(path.absolute(), folder, overrides, only)
+            kind = chosen(launcher, say)
+            submit_campaign(kind, name, folder, words, batch_options, site=site, resume=resume, dry_run=dry_run)
+        return
+    launch = _launcher(launcher, site)
+    plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
+    if dry_run:
+        for plan in plans:
+            _print_plan(plan)
+        return
+    # Nor does a campaign end, or the next one not begin, because nobody reads its table.
+    failed, sys.stdout, messages = False, forgiving(sys.stdout), console(stderr=True)
+    if launch.follower:
+        _follow(plans, launch, messages)
+        return
+    for path, plan in zip(scenarios, plans, strict=True):
+        folder = _run_folder(out, results, plan.scenario.name, resume, several=len(plans) > 1)
+        messages.print(
+            f"Measuring {plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
+        )
+        again = [*_resume_words(path, folder, overrides, only), *_site_words({"launcher": launcher, **site})]
+        with _launching(launch, folder, again, new=out is None):
+            measured = run_campaign(
+                plan, folder, launch, progress_on(messages), command=["parbench", *sys.argv[1:]], resume=resume
+            )
+        failed |= bool(plan.broken) or not show_table(measured, "text")
+        say(f"Results are in {folder}")
+    if failed:
+        sys.exit(EXIT_CELL_FAILED)
+
+
+@click.command()
+@_scenario
+@_set
+@_site
+def plan(scenario: Path, overrides: tuple[str, ...], launcher: str | None, **site: Any) -> None:
+    """Show the cells of SCENARIO, their layout, and what is skipped and why. Starts nothing."""
+    _print_plan(_read_plan(scenario, overrides, None, _launcher(launcher, site).machine()))
+
+
+def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
+    from parbench.launch.base import Site
+    from parbench.launch.choice import choose
+
+    return choose(name, Site(**site), say)
+
+
+@contextlib.contextmanager
+def _launching(launch: "Launcher", folder: Path, again: Sequence[str], *, new: bool) -> Iterator[None]:
+    """Around a campaign into `folder`, which the words `again` go on with; one that is `new` goes if it stays empty."""
+    from parbench.results.store import RUN_FILE
+
+    try:
+        launch.start()
+        yield
+    except Interrupted as stop:
+        kept = f"; what was measured is kept; go on with: {shlex.join(['parbench', *again])}"
+        stop.advice = kept if (folder / RUN_FILE).exists() else "; nothing was measured"
+        raise
+    finally:
+        launch.close()
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _follow(plans: "Sequence[Plan]", launch: "Launcher", messages: "Console") -> None:
+    """Takes part in campaigns that another node leads, and keeps nothing here."""
+    from parbench.run import follow_campaign
+
+    try:
+        launch.start()
+        for plan in plans:
+            messages.print(f"Taking part in {plain(plan.scenario.name)}; node 0 keeps the results", markup=False)
+            assert launch.follower is not None  # noqa: S101 - for mypy: that is why it is called
+            follow_campaign(plan, launch.follower)
+    finally:
+        launch.close()
+
+
+def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine: "Machine") -> "Plan":
+    from parbench.cells import read_plan
+
+    found = read_plan(path, machine, overrides)
+    return found if only is None else found.only(only)
+
+
+def _run_folder(out: Path | None, results: Path, name: str, resume: bool, *, several: bool) -> Path:
+    from parbench.results.store import latest_of
+    from parbench.run import folder_name, new_folder
+
+    if out is not None:
+        return out / folder_name(name) if several else out
+    unfinished = latest_of(name, results, say) if resume else None
+    return unfinished or new_folder(results, name)
+
+
+def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> list[str]:
+    """What to tell parbench to go on with the very same cells."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    chosen = ["--only", only] if only is not None else []
+    return ["run", str(path), "--resume", "--out", str(folder), *sets, *chosen]
+
+
+def _site_words(site: Mapping[str, Any]) -> list[str]:
+    """The options that say where to launch, as they were written."""
+    given = {name: value for name, value in site.items() if value is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _print_plan(plan: "Plan") -> None:
+    from parbench.listing import plan_table
+
+    console().print(plan_table(plan))
+
+
+def show_table(run: "Run", form: str) -> bool:
+    """Prints the run's table to stdout; whether every cell that could run here did, and something was measured."""
+    from parbench.results import export
+    from parbench.results.tables import cells_table
+
+    for problem in run.problems:
+        say(problem)
+    cells = cells_table(run)
+    match form:
+        case "csv":
+            click.echo(export.to_csv(cells), nl=False)
+        case "json":
+            click.echo(export.to_json(cells), nl=False)
+        case "markdown":
+            click.echo(export.to_markdown(cells), nl=False)
+        case "parquet":
+            sys.stdout.buffer.write(export.to_parquet(cells))
+        case _:
+            export.print_table(cells, console())
+    statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
+    return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities
