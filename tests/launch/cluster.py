@@ -122,6 +122,10 @@ class Cluster:
         """The ids of the jobs that are not over."""
         return self.run("squeue", "--noheader", "--format=%i").split()
 
+    def state(self, job: str) -> str:
+        """A job's state; COMPLETING for as long as anything of it is still being taken down."""
+        return self.run("squeue", "--noheader", "--format=%T", "--jobs", job).strip()
+
     def processes(self) -> list[psutil.Process]:
         """What runs on the nodes: the daemons' step managers, and all that came from tasks, however far it went off."""
         slurmds = [daemon for daemon in self._daemons if "slurmd" in list(daemon.args)]

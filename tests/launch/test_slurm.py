@@ -259,6 +259,8 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     ).strip()
     wait_for(lambda: urgent not in cluster.jobs(), "the end of the urgent job")
     assert not user.hanging()
+    # Only once the job is back in the queue does SLURM have it wait for two minutes; what is said before is forgotten.
+    wait_for(lambda: cluster.state(job) == "PENDING", "the job, back in the queue")
     cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_for(user.hanging, "the hanging trial, once more")
     log = (script.parent / f"slurm-{job}.log").read_text()
