@@ -80,8 +80,13 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
 
     if mesh.device_type == "cpu":
         give_back_freed_memory()
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    policy = MixedPrecisionPolicy(param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype])
+    policy = MixedPrecisionPolicy()
+    if not FSDP.is_exact(options):
+        # Not where all is fp32 anyway: FSDP would look through the inputs of every block for something to cast.
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        policy = MixedPrecisionPolicy(
+            param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype]
+        )
 
     def shard(part: "nn.Module", name: str) -> None:
         if name == "block":
