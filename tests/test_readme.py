@@ -4,9 +4,16 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from parbench.results.export import columns_of
+from parbench.results.store import read_run
+from parbench.results.tables import cells_table
 from tests.conftest import CommandLine
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+STORED = REPOSITORY / "results/stored"
 SCENARIO = """
 workloads:
   w:
@@ -58,3 +65,20 @@ def test_the_exclude_rules_of_the_readme_are_rules(tmp_path: Path) -> None:
     )
     ended = CommandLine(tmp_path)("plan", "s.yaml")
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("run", ["lstm_scaling-cpu-2-cores", "strategies_full-cpu-2-cores"])
+def test_the_figures_of_the_readme_are_those_of_the_stored_run(run: str) -> None:
+    tables = README[README.index("## A real table") : README.index("## What a slow network does")]
+    titles, _, *lines = (
+        [cell.strip("` ").replace("\\", "") for cell in line.strip("|").split(" | ")]
+        for line in tables.split(f"(results/stored/{run})")[1].split("\n\n")[1].splitlines()
+    )
+    stored = cells_table(read_run(STORED / run))
+    columns = {title: column for title, column in columns_of(stored).items() if title in titles}
+    known = [{title: column(row) for title, column in columns.items()} for row in stored.to_dict("records")]
+    assert {"strategy", "speedup", "memory/rank"} <= set(columns)
+    assert lines
+    for line in lines:
+        shown = dict(zip(titles, line, strict=True))
+        assert {title: shown[title] for title in columns} in known
