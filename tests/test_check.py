@@ -92,7 +92,7 @@ def test_noise_that_hides_what_should_be_found_is_inconclusive_and_says_what_wou
     assert report.exit_code(strict=False) == 0
     assert report.exit_code(strict=True) == 5
     reason = next(each.reason for each in report.findings if each.metric == "step_time_min_s")
-    assert re.search(r": (\d+) more rounds in the run and \1 in the baseline would do$", str(reason))
+    assert re.search(r"; more rounds needed: (\d+) in the run, \1 in the baseline$", str(reason))
 
 
 def test_throughput_has_a_wider_margin_of_its_own_unless_the_scenario_says_otherwise() -> None:

@@ -202,8 +202,8 @@ def _too_blunt(comparison: Comparison, spec: CheckSpec, alpha: float) -> str:
     if rounds is None:
         return f"{wanted}: sessions differ too much here; compare with --against, or keep more sessions"
     run, baseline = (max(1, needed - count) for needed, count in zip(rounds, comparison.counts, strict=True))
-    where = "" if comparison.method == "paired" else f" in the run and {baseline} in the baseline"
-    return f"{wanted}: {run} more rounds{where} would do"
+    where = "" if comparison.method == "paired" else f" in the run, {baseline} in the baseline"
+    return f"{wanted}; more rounds needed: {run}{where}"
 
 
 def _shown(values: Iterable[float]) -> str:
