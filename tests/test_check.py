@@ -1,6 +1,7 @@
 """Verdicts on made-up runs."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,7 @@ def test_a_metric_that_one_arm_has_lost_is_never_green() -> None:
     names = [SINGLE, DDP]
     base = run("base")
     lost = [trial for trial in base.trials if trial.cell != SINGLE.id or trial.purpose == "reference"]
-    forgotten = [trial.model_copy(update={"key": "lost"}) if trial.cell == SINGLE.id else trial for trial in lost]
-    report = against_arm(run("candidate", cells=names, trials=forgotten), base, "A/B")
+    report = against_arm(run("candidate", cells=names, trials=lost), base, "A/B")
     assert report.exit_code(strict=False) == 3
     assert verdicts(report, "relative_step_time")[DDP.id] == "missing"
 
@@ -180,6 +180,42 @@ def test_a_foreign_environment_lists_what_differs_and_lets_only_ratios_through(t
     assert check(run("second", speed=elsewhere), tmp_path / "b", portable=True).exit_code(strict=False) == 0
     slower = run("second", speed=elsewhere, ddp=[2 * each for each in CALM])
     assert check(slower, tmp_path / "c", portable=True).exit_code(strict=False) == 1
+
+
+def test_what_was_saved_last_is_what_must_not_change(tmp_path: Path) -> None:
+    """A change that was meant is saved, and is no regression from then on."""
+    stored = [run("before", parameters=900), run("meant", parameters=1000)]
+    assert verdicts(check(run("again"), tmp_path, *stored), "parameters") == {SINGLE.id: "ok", DDP.id: "ok"}
+
+
+def test_a_cell_that_the_scenario_lost_is_asked_for_until_a_session_without_it_is_saved(tmp_path: Path) -> None:
+    alone = run("alone", ddp=None)
+    without = replace(alone, record=alone.record.model_copy(update={"scenario": {"name": "made_up", "strategies": []}}))
+    assert check(without, tmp_path, run()).exit_code(strict=False) == 3
+    again = replace(without, record=without.record.model_copy(update={"id": "again"}))
+    assert check(again, tmp_path / "saved", run(), without).exit_code(strict=False) == 0
+
+
+def test_a_folder_that_is_used_again_holds_another_run(tmp_path: Path) -> None:
+    later = run()
+    later = replace(later, record=later.record.model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"}))
+    assert check(later, tmp_path, run()).exit_code(strict=False) == 0
+
+
+def test_what_could_not_be_checked_against_the_reference_is_never_green(tmp_path: Path) -> None:
+    fresh = run("second", trials=[each for each in run("second").trials if each.purpose != "reference"])
+    report = check(fresh, tmp_path)
+    assert {each.verdict for each in report.findings if each.gated} == {"failed"}
+    assert report.exit_code(strict=False) == 3
+
+
+def test_what_neither_arm_can_do_is_no_failure_and_what_one_cannot_is() -> None:
+    skipped = DDP.model_copy(update={"reason": "has too few layers"})
+    names = [SINGLE, skipped]
+    trials = [each for each in run().trials if each.cell == SINGLE.id]
+    neither = [run(name, cells=names, trials=trials) for name in ("candidate", "base")]
+    assert against_arm(*neither, "A/B").exit_code(strict=False) == 0
+    assert against_arm(neither[0], run("base"), "A/B").exit_code(strict=False) == 3
 
 
 def test_only_checks_what_it_names(tmp_path: Path) -> None:

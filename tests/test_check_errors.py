@@ -99,7 +99,7 @@ def test_parbench_makes_the_tests_that_are_simulated(design: str, gate: str) -> 
         one = next(each for each in findings if (each.cell, each.metric) == ("cell 0", "step_time_min_s"))
         p = simulated.test(values["step_time_min_s"], simulated.margin(spec, "step_time_min_s"))[0]
         assert len(findings) == len(family)
-        assert one.p == pytest.approx(max(min(1, q * np.sum(family >= q)) for q in family[family <= p]), rel=1e-6)
+        assert one.p == pytest.approx(max(min(1, q * np.sum(family >= q)) for q in family[family <= p]), rel=1e-3)
 
 
 def test_arms_are_tested_as_simulated() -> None:

@@ -57,8 +57,19 @@ class Baseline(Spec):
 
     @property
     def keys(self) -> dict[str, str]:
-        """Every cell's id with the hash of what was last measured under it."""
-        return {name: cell.key for session in self.sessions for name, cell in session.cells.items()}
+        """Every cell's id with the hash of what was last measured under it, in the scenario of the newest session.
+
+        A cell that the scenario lost is no longer asked for once a session without it was saved.
+        """
+        scenario = self.sessions[-1].scenario_sha256 if self.sessions else None
+        current = [session for session in self.sessions if session.scenario_sha256 == scenario]
+        return {name: cell.key for session in current for name, cell in session.cells.items()}
+
+    def holds(self, run: Run) -> bool:
+        """Whether the run is a session of it. Folders, and so ids, are used again; the moment tells runs apart."""
+        return any(
+            (session.run, session.created_at) == (run.record.id, run.record.created_at) for session in self.sessions
+        )
 
     def values(self, cell: str, metric: MetricName) -> list[tuple[float, ...]]:
         """A cell's rounds, session by session, of those sessions that measured what the last one did."""
@@ -114,7 +125,7 @@ def save(run: Run, name: str, folder: Path) -> Baseline:
     if foreign:
         listed = "\n".join(f"  {each}" for each in foreign)
         raise UsageError(f"baseline '{name}' is of another environment; save this run under another name:\n{listed}")
-    if any(session.run == other.run for other in known.sessions):
+    if known.holds(run):
         raise UsageError(f"run {session.run} is in baseline '{name}' already; measure again to add a session")
     baseline = known.model_copy(update={"sessions": (*known.sessions, session)[-MAX_SESSIONS:]})
     baseline = baseline.model_copy(update={"digest": baseline.expected_digest})

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -40,21 +40,28 @@ def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable:
 
     Raises `UsageError` where the run is itself part of the baseline, or no cell matches.
     """
-    if any(session.run == run.record.id for session in baseline.sessions):
+    if baseline.holds(run):
         raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
     spec, foreign = spec_of(run), differences(baseline.environment, speed_of(run))
-    cells = {name: cell for name, cell in observe(run).items() if fnmatchcase(name, only)}
-    keys = {name: key for name, key in baseline.keys.items() if fnmatchcase(name, only)}
-    if not cells and not keys:
+    observed = observe(run)
+    chosen = {name for name in (*observed, *baseline.keys) if fnmatchcase(name, only)}
+    if not chosen:
         raise UsageError(f"--only {only}: no cell's id matches; the cells are {', '.join(baseline.keys)}")
-    judged = judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
-    findings = ordered(without_drift(judged, run.record.cells))
+
+    def judged(names: Set[str]) -> tuple[Finding, ...]:
+        cells = {name: cell for name, cell in observed.items() if name in names}
+        keys = {name: key for name, key in baseline.keys.items() if name in names}
+        return judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
+
+    # Cells that nobody asked about are witnesses of the machine's speed, in a family of tests of their own.
+    witnesses = judged(observed.keys() - chosen)
+    findings = [each for each in without_drift((*judged(chosen), *witnesses), run.record.cells) if each.cell in chosen]
     unknown = any(finding.method == "within run" for finding in findings)
     changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(
         title=f"{run.record.id} against baseline {baseline.name}, sessions: {len(baseline.sessions)}",
         spec=spec,
-        findings=findings,
+        findings=ordered(findings),
         foreign=tuple(foreign),
         portable=portable,
         notes=(UNKNOWN_SPREAD,) * unknown + (OTHER_SCENARIO,) * changed,
@@ -101,8 +108,11 @@ def against_arm(candidate: Run, base: Run, title: str, *, only: str = "*") -> Re
         Finding(cell=name, metric=None, verdict="failed", reason=f"in the arm compared with: {others[name].reason}")
         for name in bad
     ]
-    compared = {name: cell for name, cell in cells.items() if cell.status != "ok" or others[name].status == "ok"}
-    findings += _without_counterpart(compared, {name: others[name].key for name in compared})
+    compared = {name: cell for name, cell in cells.items() if name not in bad}
+    # What neither arm can do is skipped in both: one plan serves them.
+    findings += _without_counterpart(
+        compared, {name: others[name].key for name in compared if others[name].status != "skipped"}
+    )
     pairs = []
     for cell, metric in product(compared.values(), METRICS.values()):
         new, old = cell.metrics.get(metric.name, {}), others[cell.id].metrics.get(metric.name, {})
@@ -114,15 +124,11 @@ def against_arm(candidate: Run, base: Run, title: str, *, only: str = "*") -> Re
 
 
 def confirmed(report: Report, again: Report) -> Report:
-    """The rule of `--confirm`: a regression stays one unless fresh samples were judged, and are not worse.
+    """The rule of `--confirm`: a regression stays one unless fresh samples are not worse by more than the margin.
 
     What failed, vanished or could not be tested in the second run confirms nothing and clears nothing.
     """
-    cleared = {
-        (finding.cell, finding.metric)
-        for finding in again.findings
-        if finding.verdict in ("ok", "improved") or (finding.verdict == "inconclusive" and finding.method)
-    }
+    cleared = {(finding.cell, finding.metric) for finding in again.findings if _within_margin(finding)}
 
     def checked(finding: Finding) -> Finding:
         if finding.verdict != "regressed" or not finding.gated or (finding.cell, finding.metric) not in cleared:
@@ -130,6 +136,12 @@ def confirmed(report: Report, again: Report) -> Report:
         return replace(finding, verdict="inconclusive", reason="fresh samples did not confirm the regression")
 
     return replace(report, findings=ordered(map(checked, report.findings)), notes=(*report.notes, MEASURED_AGAIN))
+
+
+def _within_margin(finding: Finding) -> bool:
+    if finding.verdict == "inconclusive":
+        return finding.margin is not None and finding.worse <= math.log1p(finding.margin)
+    return finding.verdict in ("ok", "improved")
 
 
 def _lost(cell: Observed, metric: Metric, reason: str) -> Finding:
@@ -155,7 +167,8 @@ def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str])
 
 
 def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
-    sessions, fresh = baseline.values(cell.id, metric.name), list(cell.metrics[metric.name].values())
+    sessions = baseline.values(cell.id, metric.name)
+    fresh = [rounded(metric.name, value) for value in cell.metrics[metric.name].values()]
     pooled = [value for session in sessions for value in session]
     comparison, problem = (None, None) if metric.better is None else _comparison(metric, fresh, sessions, spec)
     return Pair(
@@ -166,7 +179,8 @@ def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: 
         new=metric.typical(fresh),
         comparison=comparison,
         problem=problem,
-        values=(frozenset(pooled), frozenset(rounded(metric.name, value) for value in fresh)),
+        # What must not change is what it was last saved to be, not what it has been before.
+        values=(frozenset(sessions[-1]), frozenset(fresh)),
     )
 
 
