@@ -1,7 +1,9 @@
 """The command line: thin commands, imports put off until one is called. Data goes to stdout, all else to stderr."""
 
 import contextlib
+import io
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from parbench.terminal import console, plain, say
 
 EXIT_BAD_USAGE = 2
 EXIT_NO_BASELINE = 4
+EXIT_DEFECT = 70
+"""As in sysexits.h: parbench itself is at fault. Python would say 1, which a regression says here."""
 
 REPORTS = Path("report")
 
@@ -113,6 +117,8 @@ def doctor() -> None:
 def main() -> None:
     """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback."""
     sys.stderr = forgiving(sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a table has characters that not every encoding has
     with _errors_as_sentences(), interruptible():
         cli(prog_name="parbench")
 
@@ -124,11 +130,12 @@ def _errors_as_sentences() -> Iterator[None]:
     except Interrupted as stop:
         click.echo(f"\n{stop}", err=True)
         sys.exit(stop.exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it ends here, with its traceback
         from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
 
         if not isinstance(error, ParbenchError):
-            raise
+            traceback.print_exc()
+            sys.exit(EXIT_DEFECT)
         click.echo("\n".join(plain(line) for line in str(error).splitlines()), err=True)
         codes = {
             BaselineError: EXIT_NO_BASELINE,

@@ -37,6 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Scenarios are collected like files named on the command line, and alone where no other was named."""
     scenarios = [str(Path(path).absolute()) for path in config.getoption("--scenario")]
+    if scenarios and (hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None)):
+        raise pytest.UsageError(
+            "--scenario measures, and pytest-xdist's workers would disturb each other: leave out -n"
+        )
     if scenarios:
         named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
         config.args = [*named, *scenarios]

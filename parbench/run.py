@@ -1,6 +1,7 @@
 """The campaign: rounds of fresh trials in shuffled order, each kept as soon as it has ended. Reads like the plot."""
 
 import itertools
+import os
 import random
 import time
 from collections.abc import Collection, Sequence
@@ -60,6 +61,7 @@ class Kept(NamedTuple):
 
     done: frozenset[tuple[Purpose, str, int]] = frozenset()
     said: tuple[str, ...] = ()
+    created_at: str | None = None
 
 
 def run_campaign(
@@ -77,7 +79,7 @@ def run_campaign(
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         record = record.model_copy(update={"launcher": launcher.name, "nodes": nodes})
         kept = _kept(folder, record, every, resume)
-        store.begin(record)
+        store.begin(record.model_copy(update={"created_at": kept.created_at or record.created_at}))
         tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
         with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
             for task in tasks:
@@ -208,6 +210,11 @@ def folder_name(name: str) -> str:
     return safe.strip("-") or "scenario"
 
 
+def _readable(text: str) -> str:
+    """A name or an argument that need not be UTF-8, as a record can hold it."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def _is_new(folder: Path) -> bool:
     """Makes a folder; of several processes that try at once only one is told that it is new."""
     try:
@@ -241,6 +248,8 @@ def _kept(folder: Path, record: RunRecord, tasks: Collection[Task], resume: bool
     if not resume:
         raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
     run = read_run(folder)
+    if (name := run.record.scenario.get("name")) != record.scenario.get("name"):
+        raise ResultsError(f"{folder} holds a run of scenario '{name}'; choose another folder with --out")
     if (before := run.record.launcher) != record.launcher:
         raise ResultsError(
             f"{folder} was measured with launcher {before}, and launchers do not cost the same; "
@@ -253,15 +262,27 @@ def _kept(folder: Path, record: RunRecord, tasks: Collection[Task], resume: bool
             f"the data of {', '.join(changed)} is not what {folder} was measured with; start a new run with --out"
         )
     planned = {(task.purpose, task.key, task.round) for task in tasks}
+    models = {(task.purpose, task.key): task.models for task in tasks}
     now = Run(folder, record, run.trials, run.problems)
-    mine = {(trial.purpose, trial.key, trial.round) for trial in run.trials if now.counts(trial)}
+    mine = {
+        (trial.purpose, trial.key, trial.round)
+        for trial in run.trials
+        if now.counts(trial) and _covers(trial, models.get((trial.purpose, trial.key)))
+    }
     foreign = sum(not now.counts(trial) for trial in run.trials)
     said = [*run.problems]
     if foreign:
         said.append(f"{foreign} trials are not used, but measured anew: {_what_changed(run.record, record)}")
     if mine - planned:
         said.append(f"{len(mine - planned)} trials are of what is not planned any more; they stay, unused")
-    return Kept(frozenset(mine & planned), tuple(said))
+    return Kept(frozenset(mine & planned), tuple(said), run.record.created_at)
+
+
+def _covers(trial: Trial, models: int | None) -> bool:
+    """Whether a trial serves all cells: a reference may have trained fewer models than cells that came later do."""
+    if trial.purpose != "reference" or trial.status != "ok" or models is None:
+        return True
+    return len({job.job for rank in trial.ranks for job in rank.jobs}) >= models
 
 
 def _what_changed(before: RunRecord, now: RunRecord) -> str:
@@ -295,9 +316,9 @@ def run_record(
 ) -> RunRecord:
     """What a run sets out to do, and where."""
     return RunRecord(
-        id=folder.resolve().name,
+        id=_readable(folder.resolve().name),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=tuple(command),
+        command=tuple(map(_readable, command)),
         scenario=plan.scenario.resolved(),
         rounds=plan.scenario.measure.rounds,
         environment=environment.model_dump(mode="json"),

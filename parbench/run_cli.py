@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from parbench.batch_options import BatchCommand
+from parbench.errors import UsageError
 from parbench.interrupt import Interrupted
 from parbench.streams import forgiving
 from parbench.terminal import console, plain, say
@@ -46,7 +48,9 @@ def _site(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--nodes", type=click.IntRange(1), help="How many nodes run this same command."),
         click.option("--node-rank", type=click.IntRange(0), help="Which of them this is; 0 keeps the results."),
         click.option("--rendezvous", metavar="HOST:PORT", help="Where node 0 waits for the others."),
-        click.option("--rendezvous-timeout", type=click.FloatRange(1), metavar="SECONDS", help="And for how long."),
+        click.option(
+            "--rendezvous-timeout", type=click.IntRange(1, 604_800), metavar="SECONDS", help="And for how long."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -88,12 +92,14 @@ def run(
     if rounds is not None:
         overrides = (*overrides, f"measure.rounds={rounds}")
     if submit:
-        for path in scenarios:
-            name = read_scenario(path, overrides).name
+        kind, names = chosen(launcher, say), [read_scenario(path, overrides).name for path in scenarios]
+        _require_folders_apart(names, out, resume)
+        for path, name in zip(scenarios, names, strict=True):
+            new = out is None
             folder = _run_folder(out, results, name, resume, several=len(scenarios) > 1).absolute()
             words = _resume_words(path.absolute(), folder, overrides, only)
-            kind = chosen(launcher, say)
-            submit_campaign(kind, name, folder, words, batch_options, site=site, resume=resume, dry_run=dry_run)
+            with _gone_if_empty(folder) if new else contextlib.nullcontext():
+                submit_campaign(kind, name, folder, words, batch_options, site=site, resume=resume, dry_run=dry_run)
         return
     launch = _launcher(launcher, site)
     plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
@@ -101,6 +107,7 @@ def run(
         for plan in plans:
             _print_plan(plan)
         return
+    _require_folders_apart([plan.scenario.name for plan in plans], out, resume)
     # Nor does a campaign end, or the next one not begin, because nobody reads its table.
     failed, sys.stdout, messages = False, forgiving(sys.stdout), console(stderr=True)
     if launch.follower:
@@ -112,11 +119,12 @@ def run(
             f"Measuring {plain(plan.scenario.name)} into {folder}", highlight=False, markup=False, soft_wrap=True
         )
         again = [*_resume_words(path, folder, overrides, only), *_site_words({"launcher": launcher, **site})]
-        with _launching(launch, folder, again, new=out is None):
+        with _gone_if_empty(folder) if out is None else contextlib.nullcontext(), _launching(launch, folder, again):
             measured = run_campaign(
                 plan, folder, launch, progress_on(messages), command=["parbench", *sys.argv[1:]], resume=resume
             )
-        failed |= bool(plan.broken) or not show_table(measured, "text")
+        all_well = show_table(measured, "text")
+        failed |= bool(plan.broken) or not all_well
         say(f"Results are in {folder}")
     if failed:
         sys.exit(EXIT_CELL_FAILED)
@@ -139,8 +147,18 @@ def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
 
 
 @contextlib.contextmanager
-def _launching(launch: "Launcher", folder: Path, again: Sequence[str], *, new: bool) -> Iterator[None]:
-    """Around a campaign into `folder`, which the words `again` go on with; one that is `new` goes if it stays empty."""
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Removes a new folder that nothing was put into."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _launching(launch: "Launcher", folder: Path, again: Sequence[str]) -> Iterator[None]:
+    """Around a campaign into `folder`, which the words `again` go on with."""
     from parbench.results.store import RUN_FILE
 
     try:
@@ -152,9 +170,6 @@ def _launching(launch: "Launcher", folder: Path, again: Sequence[str], *, new: b
         raise
     finally:
         launch.close()
-        if new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _follow(plans: "Sequence[Plan]", launch: "Launcher", messages: "Console") -> None:
@@ -186,6 +201,19 @@ def _run_folder(out: Path | None, results: Path, name: str, resume: bool, *, sev
         return out / folder_name(name) if several else out
     unfinished = latest_of(name, results, say) if resume else None
     return unfinished or new_folder(results, name)
+
+
+def _require_folders_apart(names: Sequence[str], out: Path | None, resume: bool) -> None:
+    """Raises `UsageError` where two scenarios would go into one folder; new ones below `results` never do."""
+    from parbench.run import folder_name
+
+    folders = Counter(map(folder_name, names)) if out or resume else {}
+    for folder, count in folders.items():
+        if count > 1:
+            raise UsageError(
+                f"{count} of these scenarios would be kept in one folder, '{folder}'; "
+                "give them other names, or run them one after another, each with an --out of its own"
+            )
 
 
 def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> list[str]:

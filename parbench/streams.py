@@ -24,4 +24,5 @@ def forgiving(stream: TextIO | None) -> TextIO:
         os.set_inheritable(nowhere.fileno(), True)
         return nowhere
     raw = _Forgiving(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+    # Nor is a character an error that the terminal's encoding does not have.
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors="replace", line_buffering=True)

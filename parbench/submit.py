@@ -9,6 +9,7 @@ import click
 
 from parbench.errors import ResultsError, UsageError
 from parbench.launch.base import Job, Launcher, Site
+from parbench.results.files import keeping
 from parbench.results.store import RUN_FILE
 
 
@@ -30,7 +31,9 @@ def submit_campaign(
     """
     if given := Site(**site).given:
         raise UsageError(f"{', '.join(given)}: not with --submit; options of the batch system follow after --")
-    if (folder / RUN_FILE).exists() and not resume:
+    with keeping(folder):
+        there = (folder / RUN_FILE).exists()
+    if there and not resume:
         raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
     command = (sys.executable, "-m", "parbench", *words, "--launcher", kind.name)
     job = Job(name=scenario, folder=folder, command=command, options=tuple(options))

@@ -16,8 +16,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from parbench.errors import LaunchError
 from parbench.launch.base import log_end, read_ranks
-from parbench.launch.forks import ForkServer
+from parbench.launch.forks import CANNOT_FORK, ForkServer
 from parbench.launch.link import endpoint
 from parbench.launch.local import TERMINATION_GRACE_S, random_memory_layout, signal_session, stand_alone
 from parbench.launch.messages import Order, Report
@@ -47,7 +48,10 @@ class Agent:
         self._process = forks.context.Process(
             target=run_agent, args=(folder, order, node, dict(network), listener, theirs, forks.pid)
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except (EOFError, OSError):
+            raise LaunchError(f"a trial could not be started on node {node}: {CANNOT_FORK}") from None
         forks.guard(self._process.pid)
         theirs.close()
 

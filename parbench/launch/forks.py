@@ -23,6 +23,8 @@ MARK = "PARBENCH_FAMILY"
 FAMILY = secrets.token_hex(8)
 """What the server has in its environment, and with it all that comes from it: so it is found wherever it goes."""
 
+CANNOT_FORK = "the server that forks ranks has ended: is there room for more processes and open files, and memory?"
+
 
 class ForkServer:
     """This process' fork server; `also` are modules to import beyond what every rank needs."""

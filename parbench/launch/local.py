@@ -21,7 +21,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from parbench.launch.base import Launcher, Outcome
-from parbench.launch.forks import ForkServer
+from parbench.launch.forks import CANNOT_FORK, ForkServer
 
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -61,19 +61,28 @@ class LocalLauncher(Launcher):
                 for rank in range(processes)
             ]
             try:
-                for process in self._running:
-                    process.start()
-                    self._forks.guard(process.pid)
-                timed_out = not self._wait(started + deadline_s)
-                exit_codes = tuple(process.exitcode for process in self._running)
+                reason = self._start_all()
+                timed_out = reason is None and not self._wait(started + deadline_s)
+                exit_codes = tuple(None if reason else process.exitcode for process in self._running)
             finally:
                 self._end_all()
-        return Outcome(exit_codes=exit_codes, wall_s=time.monotonic() - started, timed_out=timed_out)
+        wall_s = time.monotonic() - started
+        return Outcome(exit_codes=exit_codes, wall_s=wall_s, timed_out=timed_out, reason=reason)
 
     def close(self) -> None:
         """Ends ranks that still run. The fork server ends with this process."""
         self._end_all()
         self._forks.close()
+
+    def _start_all(self) -> str | None:
+        """Starts the ranks, or tells why one could not be: then the fork server has ended, and is started anew."""
+        for rank, process in enumerate(self._running):
+            try:
+                process.start()
+            except (EOFError, OSError):
+                return f"rank {rank} could not be started: {CANNOT_FORK}"
+            self._forks.guard(process.pid)
+        return None
 
     def _wait(self, deadline: float) -> bool:
         """Waits for all ranks; once one has failed the others, who may wait for it, get a moment. False: too late."""
@@ -101,15 +110,15 @@ class LocalLauncher(Launcher):
         while left and (remaining := until - time.monotonic()) > 0:
             connection.wait([process.sentinel for process in left], timeout=remaining)
             left = [process for process in left if process.is_alive()]
-        for process in self._running:
+        # A signal may end this at any point, and then it is called again.
+        while self._running:
+            process = self._running[-1]
             if process.pid:
                 signal_session(process, signal.SIGKILL)
                 process.join()
                 self._forks.unguard(process.pid)
-                process.close()
-        if self._running:
-            self._forks.sweep()
-        self._running = []
+            self._running.pop().close()
+        self._forks.sweep()
 
 
 def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None, parent: int) -> None:

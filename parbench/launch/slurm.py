@@ -62,6 +62,8 @@ class SlurmLauncher(Launcher):
             )
         if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
             raise UsageError("srun has started parbench many times over; start it once, without srun: it calls srun")
+        if not os.environ.get("SLURM_JOB_NODELIST"):
+            raise UsageError("SLURM_JOB_ID is set, but not SLURM_JOB_NODELIST: run parbench inside of the allocation")
         program("srun")
         return cls(job)
 

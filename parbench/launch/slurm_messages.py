@@ -5,6 +5,7 @@ A task of a trial is sent its assignment and, when all are `Ready`, a `Meeting`;
 """
 
 import base64
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -92,11 +93,22 @@ def content_of(part: Part) -> bytes:
     return base64.b64decode(part.content)
 
 
-def tell(*messages: Spec) -> None:
-    """Sends messages from a task to the launcher."""
-    for message in messages:
-        sys.stdout.write(message.model_dump_json() + "\n")
-    sys.stdout.flush()
+class Channel:
+    """From a task to the launcher: its standard output, while whatever else it prints goes to standard error."""
+
+    def __init__(self) -> None:
+        self._output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def tell(self, *messages: Spec) -> None:
+        """Sends messages."""
+        for message in messages:
+            self._output.write(message.model_dump_json() + "\n")
+        self._output.flush()
+
+    def close(self) -> None:
+        """For a rank, which says nothing here."""
+        self._output.close()
 
 
 def own_address(meeting: Meeting) -> str:

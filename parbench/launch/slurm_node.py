@@ -9,7 +9,7 @@ from pathlib import Path
 from parbench.devices import Machine, detect
 from parbench.environment import capture
 from parbench.launch.node import describe
-from parbench.launch.slurm_messages import Ended, Meeting, NodeReport, Ready, own_address, parts, tell
+from parbench.launch.slurm_messages import Channel, Ended, Meeting, NodeReport, Ready, own_address, parts
 from parbench.sources import sources_digest
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.base import FAMILIES
@@ -17,10 +17,11 @@ from parbench.workloads.base import FAMILIES
 
 def main(files: list[str]) -> None:
     """Tells of this node; the files are those that ranks will want to read there."""
+    channel = Channel()
     node = int(os.environ["SLURM_NODEID"])
     machine = granted()
     environment = capture().model_dump(mode="json")
-    tell(Ready(rank=node, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"]))
+    channel.tell(Ready(rank=node, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"]))
     meeting = Meeting.model_validate_json(sys.stdin.buffer.readline())
     clock_s = time.time()
     report = NodeReport(
@@ -33,7 +34,7 @@ def main(files: list[str]) -> None:
         lacks=tuple(file for file in files if not Path(file).is_file()),
         clock_s=clock_s,
     )
-    tell(*parts(node, "json", report.model_dump_json().encode()), Ended(rank=node))
+    channel.tell(*parts(node, "json", report.model_dump_json().encode()), Ended(rank=node))
 
 
 def measuring_code() -> str:

@@ -50,6 +50,7 @@ class Step:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 text=True,
+                errors="replace",
                 start_new_session=True,
             )
         threading.Thread(target=self._read, daemon=True).start()
@@ -118,7 +119,9 @@ class Step:
                 asked("scancel", "--signal=KILL", f"{os.environ['SLURM_JOB_ID']}.{known.step}")
 
     def _read(self) -> None:
-        for line in self._srun.stdout or ():
-            with contextlib.suppress(ValidationError):  # of what a prologue prints
-                self._messages.put(MESSAGE.validate_json(line))
-        self._messages.put(None)
+        try:
+            for line in self._srun.stdout or ():
+                with contextlib.suppress(ValidationError):  # of what a prologue prints
+                    self._messages.put(MESSAGE.validate_json(line))
+        finally:
+            self._messages.put(None)

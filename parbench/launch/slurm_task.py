@@ -16,7 +16,7 @@ from parbench.launch.base import log_end
 from parbench.launch.guard import end_marked
 from parbench.launch.local import HOST, TERMINATION_GRACE_S, run_rank
 from parbench.launch.node import network_variables
-from parbench.launch.slurm_messages import Ended, Meeting, Ready, own_address, parts, tell
+from parbench.launch.slurm_messages import Channel, Ended, Meeting, Ready, own_address, parts
 from parbench.launch.slurm_node import granted
 from parbench.results.trial import Assignment
 
@@ -27,13 +27,15 @@ OF_A_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
 
 def main() -> None:
     """One rank of a trial: hears what to do, gets ready, meets the others, works, and tells how it ended."""
+    channel = Channel()
+
     import parbench.measure.preload  # noqa: F401 - imports only, as in the local launcher's server
 
     rank = int(os.environ["SLURM_PROCID"])
     assignment = on_this_node(Assignment.model_validate_json(sys.stdin.buffer.readline()))
     listener = None if rank else _listener()
     port = listener.getsockname()[1] if listener else None
-    tell(Ready(rank=rank, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"], port=port))
+    channel.tell(Ready(rank=rank, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"], port=port))
     meeting = sys.stdin.buffer.readline()
     if not meeting:  # the others did not get ready
         return
@@ -41,9 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="parbench-") as name:
         folder = Path(name)
         (folder / "cell.json").write_text(assignment.model_dump_json())
-        end = _live(rank, folder, variables, listener)
+        end = _live(rank, folder, variables, listener, channel)
         record = folder / f"rank{rank}.json"
-        tell(
+        channel.tell(
             *(parts(rank, "json", record.read_bytes()) if record.is_file() else ()),
             *parts(rank, "log", log_end(folder, rank).encode()),
             end,
@@ -86,13 +88,16 @@ def _listener() -> socket.socket:
     return socket.create_server((HOST if nodes == 1 else "", 0), backlog=tasks)
 
 
-def _live(rank: int, folder: Path, variables: Mapping[str, str], listener: socket.socket | None) -> Ended:
+def _live(
+    rank: int, folder: Path, variables: Mapping[str, str], listener: socket.socket | None, channel: Channel
+) -> Ended:
     """Runs the rank to its end, or ends it once this task is told to."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WAKING)
     task, child = os.getpid(), os.fork()
     if child == 0:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WAKING)
+            channel.close()
             os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
             run_rank(folder, variables, listener, task)
         finally:

@@ -74,6 +74,8 @@ def scenario_yaml(scenario: Mapping[str, Any]) -> str:
     content = _without_nulls(dict(scenario))
     if "strategies" in content:
         content["strategies"] = [_strategy(entry) for entry in content["strategies"]]
+    for workload in content.get("workloads", {}).values():
+        workload["model"].pop("found", None)  # of custom code, which is looked at whenever the scenario is read
     yaml, buffer = YAML(), StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 110
@@ -266,9 +268,13 @@ def _speed(cell: CellView | None) -> str:
 
 
 def _against(before: CellView | None, after: CellView | None) -> str:
-    """How a later run's speed compares with the first's."""
+    """How a later run's speed compares with the first's, where both did the same work and did it right."""
     if before is None or after is None:
         return "–"
+    if before.record.key != after.record.key:
+        return "other work"
+    if not (before.comparable and after.comparable):
+        return "not comparable"
     old, new = before.value("tokens_per_s"), after.value("tokens_per_s")
     around, now = before.interval("tokens_per_s"), after.interval("tokens_per_s")
     if old is None or new is None:

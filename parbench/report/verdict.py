@@ -142,7 +142,7 @@ def _least_memory(panel: Panel) -> Iterable[Markup]:
     bounds = _bounds(size)
     if bounds is None:
         return
-    tied = [cell for cell, other in sizes if (around := _bounds(other)) and overlap(bounds, around)]
+    tied = [cell for cell, other in sizes if (around := _bounds(other)) is None or overlap(bounds, around)]
     if panel.base in tied:
         return
     ratio = _memory_ratio(panel, least)
@@ -211,13 +211,16 @@ def _tied(panel: Panel, cells: Sequence[CellView], best: CellView) -> list[CellV
 
 
 def _surely_faster(panel: Panel, best: CellView, cell: CellView) -> bool:
-    """Whether the ratio within rounds is above 1 with its whole interval; without shared rounds, whether speeds are."""
+    """Whether the ratio within rounds is above 1 with its whole interval; without shared rounds, whether speeds are.
+
+    Of a cell with one round, which an interrupted run may have, nothing is sure.
+    """
     shared = sorted(best.speed_by_round.keys() & cell.speed_by_round.keys())
     if len(shared) > 1:
         ratio = summarise([best.speed_by_round[number] / cell.speed_by_round[number] for number in shared])
         return ratio.low is not None and ratio.low > 1
     ours, theirs = _interval(panel, best), _interval(panel, cell)
-    return ours is None or theirs is None or not overlap(ours, theirs)
+    return ours is not None and theirs is not None and not overlap(ours, theirs)
 
 
 def _figure(panel: Panel) -> str:

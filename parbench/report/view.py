@@ -67,7 +67,7 @@ class CellView:
 
     @property
     def comparable(self) -> bool:
-        """Measured in every round, and not known to compute something else than the reference by mistake."""
+        """Measured, without failure, and not known to compute something else than the reference by mistake."""
         return self.row["status"] == "ok" and self.row["parity"] in COMPARABLE
 
     def value(self, figure: str) -> float | None:

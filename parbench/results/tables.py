@@ -120,7 +120,7 @@ class _Judged:
 
     @property
     def comparable(self) -> bool:
-        """Whether it was measured in every round, and is known to compute what the reference computes."""
+        """Whether no round of it failed, and it is known to compute what the reference computes."""
         return self.status == "ok" and self.parity in ("reference", "ok", "inexact")
 
     @property

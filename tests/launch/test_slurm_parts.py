@@ -112,11 +112,15 @@ sleep $SECONDS_MORE
 
 
 @pytest.mark.parametrize(
-    ("sent", "more_s", "sentence"),
-    [(9, 0, None), (3, 0, "cannot be copied to node n2"), (9, 60, r"could not be copied to node n2 within \d s")],
+    ("sent", "more_s", "patience_s", "sentence"),
+    [
+        (9, 0, 60.0, None),
+        (3, 0, 60.0, "cannot be copied to node n2"),
+        (9, 60, 3.0, r"could not be copied to node n2 within 3 s"),
+    ],
 )
 def test_a_file_reaches_a_node_whole_and_in_time_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, more_s: int, sentence: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, more_s: int, patience_s: float, sentence: str | None
 ) -> None:
     """Here `srun` is a script that breaks off; the commands that it runs are the real ones."""
     (tmp_path / "srun").write_text(SRUN)
@@ -124,7 +128,7 @@ def test_a_file_reaches_a_node_whole_and_in_time_or_not_at_all(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("BYTES", str(sent))
     monkeypatch.setenv("SECONDS_MORE", str(more_s))
-    monkeypatch.setattr(slurm_commands, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(slurm_commands, "PATIENCE_S", patience_s)
     data = tmp_path / "data"
     data.write_bytes(b"123456789")
     before = data.stat().st_ino
