@@ -13,9 +13,11 @@ TESTS = Path(__file__).parent
 OFFSPRING = f"3600.{os.getpid()}"
 """How long what misbehaving ranks start sleeps: tests that run beside these do not take it for theirs."""
 
+# The suite may run as a background job of a shell, or under nohup: what tests start would ignore these signals as well.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # The suite runs as a background job of a shell: without this, all that tests start would ignore Ctrl-C as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

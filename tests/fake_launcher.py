@@ -21,6 +21,8 @@ class FakeLauncher(Launcher):
             raise KeyboardInterrupt
         assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
         self.launched.append(assignment)
+        models = assignment.workload["models"]
+        trained = models if assignment.purpose == "reference" and isinstance(models, int) else 1
         for rank in range(processes):
             job = JobRecord(
                 job=0,
@@ -35,7 +37,12 @@ class FakeLauncher(Launcher):
                 validation_loss=1.0,
             )
             record = RankRecord(
-                rank=rank, host="fake", pid=1, stage="done", jobs=(job,), memory=MemoryRecord(resident_growth=1)
+                rank=rank,
+                host="fake",
+                pid=1,
+                stage="done",
+                jobs=tuple(job.model_copy(update={"job": number}) for number in range(trained)),
+                memory=MemoryRecord(resident_growth=1),
             )
             (folder / f"rank{rank}.json").write_text(json.dumps(record.model_dump(mode="json")))
         return Outcome(exit_codes=(0,) * processes, wall_s=2.0)

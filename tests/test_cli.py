@@ -116,6 +116,21 @@ def test_a_dry_run_and_a_plan_start_nothing(parbench: CommandLine, tiny: Path) -
     assert not (parbench.folder / "results").exists()
 
 
+def test_a_table_is_printed_in_whatever_characters_there_are(parbench: CommandLine, tiny: Path) -> None:
+    assert parbench("run", tiny, "--rounds", "1").returncode == 0
+    parbench.environment["PYTHONIOENCODING"] = "ascii"
+    ended = parbench("table")
+    assert ended.returncode == 0, ended.stderr
+    assert "1.00?" in ended.stdout
+
+
+def test_an_output_that_is_not_utf_8_is_written_down_as_it_can_be(parbench: CommandLine, tiny: Path) -> None:
+    ended = parbench("run", tiny, "--rounds", "1", "--out", "out\udcff")
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = parbench.folder.glob("out*")
+    assert json.loads((folder / "run.json").read_text())["id"] == "out\N{REPLACEMENT CHARACTER}"
+
+
 def test_only_chooses_cells(parbench: CommandLine, tiny: Path) -> None:
     assert "1 cells to measure" in parbench("run", tiny, "--dry-run", "--only", "lstm/single/*").stdout
     none = parbench("run", tiny, "--dry-run", "--only", "gru/*")
@@ -153,6 +168,8 @@ def test_every_mistake_of_a_scenario_is_said_at_once_and_nothing_starts(parbench
         (["plan", "tiny.yaml", "--set", "devices.counts=[99999]"], "99999 devices, but there are"),
         (["plan", "tiny.yaml", "--set", "devices.kind=cuda"], "there is no CUDA device"),
         (["plan", "tiny.yaml", "--set", "rounds"], "write it as dotted.path=value"),
+        (["run", "tiny.yaml", "tiny.yaml", "--out", "x"], "2 of these scenarios would be kept in one folder, 'tiny'"),
+        (["plan", "tiny.yaml", "--rendezvous-timeout", "nan"], "'nan' is not a valid integer"),
         (["frobnicate"], "No such command"),
     ],
 )

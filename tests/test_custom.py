@@ -100,6 +100,7 @@ def test_a_model_without_seams_has_those_that_take_it_whole_and_the_others_say_w
             "gives shape (2, 8, 65) for token ids of shape (2, 8); "
             "logits must have the shape (2, 8, 64): batch, seq_len, vocab_size",
         ),
+        ("models/brought.py:idle", "returned a model whose logits do not depend on spare: leave such parameters out"),
         ("models/brought.py:one_logit", "gives shape (2, 512) for token ids of shape (2, 8)"),
         ("models/brought.py:pair", "gives a tuple for token ids of shape (2, 8)"),
         ("models/brought.py:confused", "the model of models/brought.py:confused cannot be run: RuntimeError: Tensors"),
@@ -166,9 +167,21 @@ def test_checkpointing_without_blocks_is_refused_with_the_reason(scenario):
     }
 
 
-@pytest.mark.parametrize("function", ["seamed", "recurrent"])
+def test_models_are_in_training_whenever_they_take_steps(scenario, launcher, tmp_path):
+    """Also after they were validated: what ranks say to each other is counted in further steps."""
+    made = plan(scenario, "strict", "strategies=[ddp]")
+    spec = made.scenario.workloads["mine"]
+    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
+    (cell,) = [each for each in made.runnable if each.record.strategy == "ddp"]
+    task = Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1)
+    trial = measure(made, task, corpus, tmp_path / task.folder_name, launcher, Origin("here"))
+    assert trial.status == "ok", f"{trial.reason}\n{trial.log_tail}"
+    assert trial.ranks[0].traffic is not None
+
+
+@pytest.mark.parametrize("function", ["seamed", "recurrent", "frozen"])
 def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
-    made = plan(scenario, function)
+    made = plan(scenario, function, "strategies=[single, data_parallel, ddp, fsdp, model_parallel]")
     spec = made.scenario.workloads["mine"]
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
 
@@ -184,7 +197,8 @@ def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
         trial = launched(Task(purpose="measure", cell=cell, key=cell.record.key, round=0, models=1))
         assert parity_deviation(trial, reference) <= PARITY_TOLERANCE["fp32"], cell.record.id
         strategies.add(cell.record.strategy)
-    assert strategies == {"single", "ddp", "fsdp"} | ({"model_parallel"} if function == "seamed" else set())
+    staged = set() if function == "recurrent" else {"model_parallel"}
+    assert strategies == {"single", "data_parallel", "ddp", "fsdp"} | staged
 
 
 def test_stages_hand_on_half_precision_as_it_is(scenario, launcher, tmp_path):

@@ -250,6 +250,7 @@ def test_pytest_fails_where_the_baseline_has_cells_that_the_scenario_lacks(
 
 def test_pytest_without_a_baseline_or_a_scenario_says_so(gate: CommandLine, foreign_package: Path) -> None:
     assert "needs --scenario" in pytest_in(gate.folder, foreign_package, "--parbench-baseline", "x").stderr
+    assert "leave out -n" in pytest_in(gate.folder, foreign_package, "--scenario", "tiny.yaml", "-n", "2").stderr
     absent = pytest_in(
         gate.folder, foreign_package, "--scenario", "tiny.yaml", "--parbench-baseline", "x", "-k", "gate"
     )

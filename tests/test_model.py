@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from parbench.training.model import build_model, stable_seed
+from parbench.training.model import LanguageModel, build_model, stable_seed
 from parbench.workloads.lstm import LSTM
 from parbench.workloads.transformer import Transformer
 
@@ -22,6 +22,21 @@ def model(family, blocks: range | None = None, seed: str = "0/0"):
 
 def tokens(sequences: int = 3) -> torch.Tensor:
     return torch.randint(VOCABULARY, (sequences, SEQ_LEN), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_block_that_is_computed_again_draws_the_same_random_numbers() -> None:
+    """Of models that people bring: others draw none."""
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        embed, block, head = torch.nn.Embedding(11, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 11)
+        dropping = torch.nn.Sequential(block, torch.nn.Dropout(0.5))
+        whole = LanguageModel(embed, {0: dropping}, head, draws_random=True)
+        if checkpointing:
+            whole.checkpoint_blocks()
+        whole(tokens()).square().sum().backward()
+        gradients.append(block.weight.grad)
+    assert torch.equal(gradients[0], gradients[1])
 
 
 @FAMILIES

@@ -36,6 +36,7 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"fsdp": {"param_dtype": "bf16"}},
     {"tensor_parallel": {"sequence_parallel": True}},
     {"hybrid": {"data_parallel": "fsdp"}},
+    {"hybrid": {"data": 1, "pipeline": 2, "tensor": 1, "schedule": "zbv", "data_parallel": "fsdp"}},
     {"hybrid": {"data": 2, "pipeline": 2, "schedule": "interleaved_1f1b", "data_parallel": "fsdp"}},
     {"hybrid": {"pipeline": 2, "tensor": 2, "schedule": "zbv", "sequence_parallel": True}},
     {"task_pool": {"tasks_per_device": 2, "aggregate": "average"}},

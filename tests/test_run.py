@@ -1,5 +1,6 @@
 import shutil
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
@@ -121,6 +122,28 @@ def test_a_changed_scenario_measures_what_changed_and_keeps_the_rest(tmp_path: P
     changed = FakeLauncher()
     campaign(planned(tmp_path, "workloads.lstm.seq_len=5"), tmp_path / "out", changed, resume=True)
     assert len(changed.launched) == len(schedule(planned(tmp_path)))
+
+
+def test_a_reference_with_too_few_models_for_new_cells_is_computed_anew(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    campaign(plan.only("*/single/*"), tmp_path / "out", FakeLauncher())
+    launcher = FakeLauncher()
+    campaign(plan, tmp_path / "out", launcher, resume=True)
+    models = {max(1, task.models) for task in schedule(plan) if task.purpose == "reference"}
+    assert max(models) > 1
+    assert any(each.purpose == "reference" for each in launcher.launched)
+
+
+def test_the_folder_of_another_scenario_is_not_gone_on_with(tmp_path: Path) -> None:
+    campaign(planned(tmp_path), tmp_path / "out", FakeLauncher())
+    with pytest.raises(ResultsError, match="holds a run of scenario"):
+        campaign(planned(tmp_path, "name=other"), tmp_path / "out", FakeLauncher(), resume=True)
+
+
+def test_a_run_that_is_gone_on_with_began_when_it_began(tmp_path: Path) -> None:
+    first = campaign(planned(tmp_path), tmp_path / "out", FakeLauncher()).record.created_at
+    time.sleep(1.1)
+    assert campaign(planned(tmp_path), tmp_path / "out", FakeLauncher(), resume=True).record.created_at == first
 
 
 def test_a_folder_with_a_run_is_not_written_into_by_accident(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ strategies:
   - ddp: {communication_hook: fp16}
   - model_parallel: {schedule: gpipe, micro_batches: 4}
   - local_sgd: {period: 4}
-  - local_sgd: {period: 100}
+  - local_sgd: {period: 100, warmup_steps: 9}
   - task_pool
   - fsdp
 devices: {kind: cpu, counts: [2], oversubscribe: true}
@@ -30,13 +30,18 @@ measure: {rounds: 2, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[float, float] | None]]:
-    """Calls and bytes of the first rank, by strategy and round."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parbench = CommandLine(tmp_path_factory.mktemp("traffic"))
     (parbench.folder / "s.yaml").write_text(SCENARIO)
     ended = parbench("run", "s.yaml", "--out", "out")
     assert ended.returncode == 0, ended.stderr
-    return by_label(parbench.folder / "out")
+    return parbench.folder / "out"
+
+
+@pytest.fixture(scope="module")
+def found(run: Path) -> dict[str, list[tuple[float, float] | None]]:
+    """Calls and bytes of the first rank, by strategy and round."""
+    return by_label(run)
 
 
 def by_label(run: Path) -> dict[str, list[tuple[float, float] | None]]:
@@ -74,7 +79,15 @@ def test_averages_of_parameters_count_in_proportion_to_their_period(found) -> No
 
 
 def test_a_period_that_is_too_long_to_wait_for_is_not_counted(found) -> None:
-    assert found["local_sgd(period=100)"] == [None, None]
+    assert found["local_sgd(period=100, warmup_steps=9)"] == [None, None]
+
+
+def test_a_window_has_its_share_of_averages_and_none_of_the_first_steps(run: Path) -> None:
+    trials = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    jobs = {(each["cell"].split("/")[1], each["round"]): each["ranks"][0]["jobs"][0] for each in trials}
+    assert {jobs["local_sgd(period=4)", number]["steps"] % 4 for number in range(2)} == {0}
+    long = [jobs["local_sgd(period=100, warmup_steps=9)", number] for number in range(2)]
+    assert {(job["warmup_steps"], job["steps"]) for job in long} == {(9, 100)}
 
 
 def test_who_works_alone_says_nothing(found) -> None:

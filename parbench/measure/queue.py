@@ -44,12 +44,14 @@ class Queue:
         while (place := self._store.add(NEXT, 1) - 1) < len(longest_first):
             yield longest_first[place]
 
-    def steps_of(self, job: int, window_s: float, step_s: float) -> int:
+    def steps_of(self, job: int, window_s: float, step_s: float, cycle: int = 1) -> int:
         """Enough steps to fill the window with all the models of a lane; shorter models take their share of them.
 
-        What the first model's step took decides for all: tokens per second are formed of all of them.
+        What the first model's step took decides for all: tokens per second are formed of all of them. Steps of which
+        only one in a `cycle` does some of the work come in whole cycles, wherever the first of them begins.
         """
         if self._full_length_steps is None:
             self._full_length_steps = math.ceil(window_s / math.ceil(len(self._jobs) / self._layout.lanes) / step_s)
         share = self._lengths[job] / max(self._lengths)
-        return max(MIN_WINDOW_STEPS, round(self._full_length_steps * share))
+        steps = max(MIN_WINDOW_STEPS, round(self._full_length_steps * share))
+        return math.ceil(steps / cycle) * cycle

@@ -181,14 +181,14 @@ class Worker:
         strategy = step.strategy
         parameters = sum(parameter.numel() for parameter in strategy.model.parameters()) // self.layout.stacked
         # All lanes start their first model together; later ones start when their lane is free.
-        first = not queue.taken_before
-        team = self.world if first else self.lane_team
+        team = self.lane_team if queue.taken_before else self.world
         if self.spec.phase != "train":
             strategy.model.eval()
         self.journal.stage("warm-up")
         reference = self.assignment.purpose == "reference"
         compiled_s = compile_seconds()
-        warm = warm_up(step, PARITY_STEPS, 0 if reference else self.assignment.warmup, team, self.device)
+        first = max(PARITY_STEPS, strategy.settling_steps())
+        warm = warm_up(step, first, 0 if reference else self.assignment.warmup, team, self.device)
         losses = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(step.losses)]
         record = JobRecord(
             job=job,
@@ -225,7 +225,7 @@ class Worker:
     ) -> JobRecord:
         """The record with what the window adds."""
         self.journal.stage("window")
-        steps = queue.steps_of(record.job, self.assignment.window_s, warm.step_s)
+        steps = queue.steps_of(record.job, self.assignment.window_s, warm.step_s, strategy.cycle())
         team.meet()
         step.window_starts()
         compiled_s, computed_s = compile_seconds(), strategy.compute_s()
@@ -274,13 +274,15 @@ class Worker:
         """The mean validation loss of each model; None where this rank has none, and where text is generated."""
         if self.spec.phase == "generate":
             return None
-        batches = self._batches(workload, job)
+        batches, trained = self._batches(workload, job), strategy.model.training
         strategy.model.eval()
         with torch.no_grad():
             losses = [
                 strategy.evaluate(batches.validation(index, self.shard, self.layout.data_shards))
                 for index in range(self.assignment.validation_batches)
             ]
+        # Steps may follow, and cuDNN's recurrent layers have no backward pass unless they train.
+        strategy.model.train(trained)
         known = [loss for loss in losses if loss is not None]
         return finite(torch.stack(known).mean(dim=0), "the validation loss") if known else None
 

@@ -75,7 +75,7 @@ def scenario_yaml(scenario: Mapping[str, Any]) -> str:
     if "strategies" in content:
         content["strategies"] = [_strategy(entry) for entry in content["strategies"]]
     for workload in content.get("workloads", {}).values():
-        workload["model"].pop("found", None)  # of custom code, which is looked at whenever the scenario is read
+        workload.get("model", {}).pop("found", None)  # of custom code, which is looked at whenever the scenario is read
     yaml, buffer = YAML(), StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 110

@@ -28,8 +28,8 @@ def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
 
 
 def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one device's peak, in 1/s, is known."""
-    if peak_flops is None or cell.flops_per_token is None or cell.phase == "generate":
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak, in 1/s, is known."""
+    if peak_flops is None or cell.device_kind != "cuda" or cell.flops_per_token is None or cell.phase == "generate":
         return None
     return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
 

@@ -204,8 +204,12 @@ class Strategy(ABC, Generic[O]):
         return None
 
     def cycle(self) -> int:
-        """After how many steps what the ranks say to each other repeats."""
+        """After how many steps what they do, and what the ranks say to each other, repeats."""
         return 1
+
+    def settling_steps(self) -> int:
+        """How many steps differ from all that follow, and so must not be measured."""
+        return 0
 
     def close(self) -> None:
         """Lets go of what `setup` took, other than memory."""

@@ -91,7 +91,10 @@ class Replicas:
     def __init__(self, root: "nn.Module", threads: DeviceThreads) -> None:
         # Each replica has a module of its own: threads that share one module would see each other's parameters.
         self.modules = [root, *(copy.deepcopy(root) for _ in threads.pools[1:])]
-        self.parameters: list[list[Tensor]] = [list(module.parameters()) for module in self.modules]
+        # What is frozen is the same in all of them for good.
+        self.parameters: list[list[Tensor]] = [
+            [parameter for parameter in module.parameters() if parameter.requires_grad] for module in self.modules
+        ]
         self.threads = threads
 
     def forward(self, inputs: "Tensor", with_gradients: bool) -> "list[Tensor]":

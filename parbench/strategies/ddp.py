@@ -56,6 +56,8 @@ class DDP(Strategy[DDPOptions]):
             raise Unsupported("torch's bf16 communication hook needs CUDA; fp16 works on CPU")
         if options.shard_optimizer and workload.precision == "fp16":
             raise Unsupported("loss scaling cannot look into an optimizer that is sharded; use bf16")
+        if options.communication_hook == "powersgd" and workload.precision == "fp16":
+            raise Unsupported("powersgd carries what it left out on to the next step: after one overflow, for good")
         if options.static_graph and workload.gradient_accumulation > 1:
             raise Unsupported("static_graph expects every backward pass to be alike, and accumulation skips exchanges")
         return Layout(processes=devices.count, data_shards=devices.count)

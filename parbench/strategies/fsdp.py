@@ -76,6 +76,7 @@ class FSDP(Strategy[FSDPOptions]):
 def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
     """What cuts each block of a model over `mesh`; the model itself comes last, and takes all the rest."""
     import torch
+    from torch import nn
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     if mesh.device_type == "cpu":
@@ -89,6 +90,10 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
         )
 
     def shard(part: "nn.Module", name: str) -> None:
+        for module in part.modules():
+            if isinstance(module, nn.RNNBase):
+                # cuDNN's copy of the weights in one piece would be taken once, and never see what is gathered later.
+                module.flatten_parameters = _leave_parameters  # type: ignore[method-assign]
         if name == "block":
             fully_shard(part, mesh=mesh, reshard_after_forward=options.reshard_after_forward, mp_policy=policy)
         elif name == "model":
@@ -96,6 +101,10 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
             fully_shard(part, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
 
     return shard
+
+
+def _leave_parameters() -> None:
+    """Parameters stay where FSDP gathers them."""
 
 
 def give_back_freed_memory() -> None:

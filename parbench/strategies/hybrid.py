@@ -172,13 +172,14 @@ class Builder:
         self.job = job
         self.mesh = mesh
         self.parameters: list[nn.Parameter] = []
-        _, _, tensor = options.degrees()
+        data, _, tensor = options.degrees()
         self._split = (
             Splitter(workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel)
             if tensor > 1
             else None
         )
-        shards = options.data_parallel == "fsdp"
+        # Over one data shard there is nothing to gather, only hooks to pay for.
+        shards = options.data_parallel == "fsdp" and data > 1
         self._shard = sharder(FSDPOptions(), mesh["data"]) if shards else None
 
     def whole(self) -> "nn.Module":

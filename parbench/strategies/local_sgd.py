@@ -44,18 +44,29 @@ class LocalSGD(Strategy[LocalSGDOptions]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Every rank starts from the same parameters: they have the same seed."""
         super().setup(workload, job, context)
-        self.group, self.steps = line_of_devices(context).get_group(), 0
+        self.group = line_of_devices(context).get_group()
+        self.steps, self.apart = 0, False
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """A step on this rank's shard and, when it is time, the average of all ranks' parameters."""
+        loss = super().step(batch)
+        self.steps, self.apart = self.steps + 1, True
+        if self.steps <= self.options.warmup_steps or self.steps % self.options.period == 0:
+            self._average()
+        return loss
+
+    def evaluate(self, batch: "Batch") -> "Tensor | None":
+        """The loss of one model: whatever the ranks have learnt since the last average is averaged first."""
+        if self.apart:
+            self._average()
+        return super().evaluate(batch)
+
+    def _average(self) -> None:
         from torch.distributed.algorithms.model_averaging.utils import average_parameters
 
-        loss = super().step(batch)
-        self.steps += 1
-        if self.steps <= self.options.warmup_steps or self.steps % self.options.period == 0:
-            average_parameters(self.model.parameters(), self.group)
-            self._put_weights_in_order()
-        return loss
+        average_parameters(self.model.parameters(), self.group)
+        self._put_weights_in_order()
+        self.apart = False
 
     def _put_weights_in_order(self) -> None:
         """cuDNN's recurrent layers want their weights in one piece, and averaging has left them in another order."""
@@ -68,3 +79,7 @@ class LocalSGD(Strategy[LocalSGDOptions]):
     def cycle(self) -> int:
         """Parameters are averaged once in a period."""
         return self.options.period
+
+    def settling_steps(self) -> int:
+        """They are averaged in every one of the first steps."""
+        return self.options.warmup_steps

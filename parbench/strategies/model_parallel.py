@@ -79,14 +79,18 @@ class PipelineOptions(Options):
         """The share of time that the schedule leaves stages idle, if they cost the same and messages nothing.
 
         (p-1)/(m+p-1) for p ranks and m micro-batches; v stages a rank make v micro-steps of each micro-batch
-        (Narayanan et al. 2021, section 2.2); the zero-bubble schedules have none by design. Forward passes
-        alone wait as long as with backward passes; for tokens that come round it is not known.
+        (Narayanan et al. 2021, section 2.2). Forward passes alone wait as long as with backward passes. If a forward
+        pass takes as long as either half of a backward one, ZB1P, which torch interleaves, waits for p-1 of 3m of
+        them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). It is not known
+        of DualPipeV, of forward passes alone in a V, and of tokens that come round.
         """
-        if workload.phase == "generate":
+        v_shaped_forward = self.schedule in V_SHAPED and workload.phase != "train"
+        if workload.phase == "generate" or self.schedule == "dualpipev" or v_shaped_forward:
             return None
-        if self.schedule in ZERO_BUBBLE:
+        if self.schedule == "zbv":
             return 0.0
-        return (ranks - 1) / (self.stages_each() * self.parts(ranks) + ranks - 1)
+        passes = 3 if self.schedule == "interleaved_zero_bubble" and workload.phase == "train" else 1
+        return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks) + ranks - 1)
 
 
 P = TypeVar("P", bound=PipelineOptions)

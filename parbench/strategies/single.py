@@ -6,6 +6,7 @@ from parbench.devices import Devices
 from parbench.errors import Unsupported
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse
+from parbench.workloads.base import Family
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,9 @@ class Single(Strategy[SingleOptions]):
             if workload.phase != "train" or workload.precision == "fp16":
                 raise Unsupported("cuda_graphs records training steps, whose loss scale must not change (fp16)")
             refuse(workload, gradient_accumulation="cuda_graphs records steps of one backward pass")
+            family = workload.model
+            if workload.activation_checkpointing and isinstance(family, Family) and family.draws_random:
+                raise Unsupported("cuda_graphs cannot record the state of random numbers, which checkpointing keeps")
         return Layout(processes=1)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:

@@ -25,16 +25,25 @@ class LanguageModel(nn.Module):
     A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
     they have in the whole model, so that a parameter has the same name wherever it lies. With `autocast`, matrix
     products are computed in that type; with `checkpointing`, a block's activations are computed again when its
-    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
+    it `draws_random` ones: to keep their state costs time.
     """
 
-    def __init__(self, embed: nn.Module | None, blocks: dict[int, nn.Module], head: nn.Module | None) -> None:
+    def __init__(
+        self,
+        embed: nn.Module | None,
+        blocks: dict[int, nn.Module],
+        head: nn.Module | None,
+        *,
+        draws_random: bool = False,
+    ) -> None:
         super().__init__()
         self.embed = embed
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.head = head
         self.autocast: torch.dtype | None = None
         self.checkpointing = False
+        self.draws_random = draws_random
 
     def forward(self, hidden: Tensor, caches: Sequence[Any] | None = None, start: int = 0) -> Tensor:
         """Token ids or hidden states in; hidden states or logits out.
@@ -51,10 +60,10 @@ class LanguageModel(nn.Module):
             hidden = self.embed(hidden)
         again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks.values():
-            # What draws random numbers cannot be compared anyway; reading their state would cost time in every block,
-            # and is not allowed while a CUDA graph is recorded.
             hidden = (
-                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=False) if again else block(hidden)
+                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
+                if again
+                else block(hidden)
             )
         return hidden if self.head is None else self.head(hidden)
 
@@ -145,6 +154,7 @@ def build_model(
         embed=built("embed", makers.embed) if first else None,
         blocks={index: built("block", partial(makers.block, index), index) for index in blocks},
         head=built("head", makers.head) if last else None,
+        draws_random=family.draws_random,
     )
 
 

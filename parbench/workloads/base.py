@@ -42,6 +42,8 @@ class Family(ModelSpec, ABC):
 
     generates: ClassVar[bool] = False
     """Its blocks take a cache, so that tokens can be generated one by one."""
+    draws_random: ClassVar[bool] = False
+    """Its models may draw random numbers, which have to be the same where a block is computed again."""
     stacks: ClassVar[bool] = False
     """Several models of it can be run as one by `torch.vmap`."""
     imports: ClassVar[tuple[str, ...]] = ()

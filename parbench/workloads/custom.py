@@ -15,7 +15,7 @@ from parbench.workloads.code import load_function, said_by
 from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Found(Spec):
@@ -129,7 +129,24 @@ class Custom(WholeFamily):
                     f"returned a model that gives {described(logits)} for token ids of shape {tuple(tokens.shape)}; "
                     f"logits must have the shape {expected}: batch, seq_len, vocab_size"
                 )
+            self._require_gradients(model, tokens)
             return find_seams(model, tokens, logits)
+
+    def _require_gradients(self, model: "nn.Module", tokens: "Tensor") -> None:
+        """Raises `Unsupported` for parameters that logits do not depend on: replicas would wait for their gradients."""
+        import torch
+
+        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        with torch.enable_grad():
+            total = self._called("run", model, tokens).sum()
+            gradients = self._called("trained", torch.autograd.grad, total, list(trained.values()), allow_unused=True)
+        idle = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
+        if idle:
+            raise self._unusable(
+                f"returned a model whose logits do not depend on {', '.join(idle[:3])}"
+                f"{f' and {len(idle) - 3} more' if len(idle) > 3 else ''}: leave such parameters out, or set their "
+                "requires_grad to False"
+            )
 
     def _called(self, what: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -30,6 +30,8 @@ class WholeFamily(Family, ABC):
     Where `n_blocks` is not 0, the model has `embed`, `blocks` and `head`, of which stages can be made; where it is 0,
     only strategies that take a model whole can be had. A stage is cut out of the whole model, which each rank builds.
     """
+
+    draws_random: ClassVar[bool] = True
 
     @property
     def n_blocks(self) -> int:

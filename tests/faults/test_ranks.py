@@ -186,6 +186,7 @@ def test_row_29_what_cannot_be_planned_with_is_said_and_is_no_success(parbench_w
     ended = parbench("run", "broken.yaml")
     assert ended.returncode == 3, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
+    assert "single" in ended.stdout, "the table of the rest"
 
 
 def test_a_rank_that_leaves_without_a_word(campaign: Campaign) -> None:

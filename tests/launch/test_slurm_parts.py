@@ -17,7 +17,7 @@ from parbench.errors import LaunchError, ResultsError, UsageError
 from parbench.launch import slurm, slurm_commands, slurm_node
 from parbench.launch.base import Job
 from parbench.launch.slurm_batch import sbatch_words, write_script
-from parbench.launch.slurm_messages import MESSAGE, Meeting, NodeReport, Part, content_of, parts
+from parbench.launch.slurm_messages import MESSAGE, Ended, Meeting, NodeReport, Part, content_of, parts
 from parbench.launch.slurm_task import tasks_per_node, torchrun_variables
 from parbench.results.trial import NodeRecord
 
@@ -195,3 +195,15 @@ def test_what_follows_two_dashes_is_for_the_batch_system(
 
     assert CliRunner().invoke(command, words).exit_code == 0
     assert heard == [(names, options)]
+
+
+def test_what_a_plug_in_prints_is_no_message() -> None:
+    code = (
+        "from parbench.launch.slurm_messages import Channel, Ended\n"
+        "channel = Channel()\n"
+        "print('loading', end='', flush=True)\n"
+        "channel.tell(Ended(rank=3))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert MESSAGE.validate_json(ended.stdout) == Ended(rank=3)
+    assert ended.stderr == "loading"

@@ -1,5 +1,7 @@
 """Models as users bring them, good and bad, for tests/test_custom.py."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -47,6 +49,22 @@ class Widening(Seamed):
         return self.head(hidden)
 
 
+class Frozen(Seamed):
+    """Positions that do not train, as fixed encodings are."""
+
+    def __init__(self, vocab_size):
+        super().__init__(vocab_size)
+        self.blocks[0][0].bias.requires_grad_(False)
+
+
+class Idle(Seamed):
+    """A parameter that nothing depends on."""
+
+    def __init__(self, vocab_size):
+        super().__init__(vocab_size)
+        self.spare = nn.Parameter(torch.zeros(3))
+
+
 class Recurrent(nn.Module):
     """No parts that go by any name."""
 
@@ -58,6 +76,27 @@ class Recurrent(nn.Module):
 
     def forward(self, tokens):
         return self.out(self.gru(self.tokens(tokens))[0])
+
+
+class Strict(Seamed):
+    """Refuses to learn unless it is in training, as cuDNN's recurrent layers do; only in a rank."""
+
+    def forward(self, tokens):
+        if torch.is_grad_enabled() and not self.training and "RANK" in os.environ:
+            raise RuntimeError("backward can only be called in training mode")
+        return super().forward(tokens)
+
+
+def frozen(*, vocab_size, seq_len):
+    return Frozen(vocab_size)
+
+
+def idle(*, vocab_size, seq_len):
+    return Idle(vocab_size)
+
+
+def strict(*, vocab_size, seq_len):
+    return Strict(vocab_size)
 
 
 def seamed(*, vocab_size, seq_len, **options):
