@@ -51,7 +51,7 @@ class Agent:
         try:
             self._process.start()
         except (EOFError, OSError):
-            raise LaunchError(f"a trial could not be started on node {node}: {CANNOT_FORK}") from None
+            raise LaunchError(f"torch's agent could not be started on node {node}: {CANNOT_FORK}") from None
         forks.guard(self._process.pid)
         theirs.close()
 

@@ -23,7 +23,8 @@ MARK = "PARBENCH_FAMILY"
 FAMILY = secrets.token_hex(8)
 """What the server has in its environment, and with it all that comes from it: so it is found wherever it goes."""
 
-CANNOT_FORK = "the server that forks ranks has ended: is there room for more processes and open files, and memory?"
+CANNOT_FORK = "it could not be forked; is there room for more processes and open files, and memory?"
+DYING_S = 2.0
 
 
 class ForkServer:
@@ -74,6 +75,15 @@ class ForkServer:
                 raise LaunchError("the server that forks ranks has ended before it was ready") from None
         first.join()
         first.close()
+
+    def could_not_fork(self) -> None:
+        """Waits for the end of the server, which does not survive that: the next `ready` starts another."""
+        with contextlib.suppress(ProcessLookupError):
+            ended = os.pidfd_open(self.pid)
+            try:
+                connection.wait([ended], DYING_S)
+            finally:
+                os.close(ended)
 
     def guard(self, group: int | None) -> None:
         """Has a process group ended should this process be killed."""

@@ -80,6 +80,7 @@ class LocalLauncher(Launcher):
             try:
                 process.start()
             except (EOFError, OSError):
+                self._forks.could_not_fork()
                 return f"rank {rank} could not be started: {CANNOT_FORK}"
             self._forks.guard(process.pid)
         return None
