@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class LocalSGDOptions(Options):
-    """Parameters are averaged every `period` steps, in the first `warmup_steps` steps after each."""
+    """Parameters are averaged every `period` steps, in the first `warmup_steps` steps after each.
+
+    A window holds whole periods, and so at least one.
+    """
 
     period: PositiveInt = 8
     warmup_steps: NonNegativeInt = 0
