@@ -4,10 +4,34 @@ import pytest
 
 from parbench.results import figures
 from parbench.results.glossary import FIGURES
+from parbench.results.peaks import peak_flops
 from parbench.results.trial import DeviceMemory, MemoryRecord
 from tests.records import LOSSES, cell, job, rank, trial
 
 CELL = cell(global_batch=8, seq_len=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", 181e12),
+        ("NVIDIA H200 NVL", 835e12),
+        ("Tesla V100-PCIE-16GB", 112e12),
+        ("NVIDIA H1000", None),
+        ("NVIDIA A1000", None),
+    ],
+)
+def test_a_peak_is_that_of_the_card_and_of_no_other_that_begins_alike(name, peak):
+    assert peak_flops(name) == peak
+
+
+def test_what_a_gpu_could_do_says_nothing_of_a_cpu():
+    on_gpu = CELL.model_copy(update={"device_kind": "cuda", "flops_per_token": 1000})
+    assert figures.mfu(trial(), on_gpu, 1e9) is not None
+    assert figures.mfu(trial(), on_gpu.model_copy(update={"device_kind": "cpu"}), 1e9) is None
 
 
 def cuda(*allocated: int) -> MemoryRecord:

@@ -10,6 +10,7 @@ from parbench.errors import Unsupported
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Layout
 from parbench.strategies.model_parallel import PipelineOptions
+from parbench.workloads.custom import Custom
 from parbench.workloads.lstm import LSTM
 from parbench.workloads.transformer import Transformer
 
@@ -173,6 +174,42 @@ def test_the_default_number_of_micro_batches_fits_every_schedule(schedule, ranks
     parts = PipelineOptions(schedule=schedule).parts(ranks)
     made = layout("model_parallel", ranks, spec=workload(layers=32, batch=parts), schedule=schedule)
     assert made.note.endswith(f"; {parts} micro-batches")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "bubble"),
+    [
+        ("1f1b", 1 / 5),
+        ("interleaved_1f1b", 1 / 9),
+        ("interleaved_zero_bubble", 1 / 25),
+        ("zbv", 0.0),
+        ("dualpipev", None),
+    ],
+)
+def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
+    options = PipelineOptions(schedule=schedule, micro_batches=4)
+    assert options.bubble(2, workload()) == (bubble if bubble is None else pytest.approx(bubble))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "changes", "reason"),
+    [
+        ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
+        ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
+        ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
+    ],
+)
+def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):
+    with pytest.raises(Unsupported, match=reason):
+        layout(name, 1, kind="cuda", spec=workload().model_copy(update=changes), **options)
+
+
+def test_random_numbers_that_must_come_again_cannot_be_recorded():
+    spec = workload().model_copy(update={"activation_checkpointing": True})
+    assert layout("single", 1, kind="cuda", spec=spec, cuda_graphs=True).processes == 1
+    brought = spec.model_copy(update={"model": Custom(build="m.py:build")})
+    with pytest.raises(Unsupported, match="the state of random numbers"):
+        layout("single", 1, kind="cuda", spec=brought, cuda_graphs=True)
 
 
 def test_stages_that_only_compute_forward_are_one_a_rank():

@@ -117,12 +117,13 @@ class GenerationSteps(Steps):
 
 
 def forward_only(model: nn.Module) -> Callable[[], AbstractContextManager[None]]:
-    """What a forward pass without a backward one runs in: the cheaper inference mode, unless tensors are split.
+    """What a forward pass without a backward one runs in: the cheaper inference mode, where that can be.
 
-    Sharded and split tensors (`DTensor`) lose their way in inference mode (seen with torch 2.13).
+    Sharded and split tensors (`DTensor`) lose their way in inference mode (seen with torch 2.13), and the threads of
+    torch's DataParallel are not in it, while what they work on is.
     """
     split = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-    return torch.no_grad if split else torch.inference_mode
+    return torch.no_grad if split or isinstance(model, nn.DataParallel) else torch.inference_mode
 
 
 def digest(tokens: Tensor) -> str:

@@ -82,14 +82,13 @@ class PipelineOptions(Options):
         (Narayanan et al. 2021, section 2.2). Forward passes alone wait as long as with backward passes. If a forward
         pass takes as long as either half of a backward one, ZB1P, which torch interleaves, waits for p-1 of 3m of
         them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). It is not known
-        of DualPipeV, of forward passes alone in a V, and of tokens that come round.
+        of DualPipeV, and of tokens that come round.
         """
-        v_shaped_forward = self.schedule in V_SHAPED and workload.phase != "train"
-        if workload.phase == "generate" or self.schedule == "dualpipev" or v_shaped_forward:
+        if workload.phase == "generate" or self.schedule == "dualpipev":
             return None
         if self.schedule == "zbv":
             return 0.0
-        passes = 3 if self.schedule == "interleaved_zero_bubble" and workload.phase == "train" else 1
+        passes = 3 if self.schedule == "interleaved_zero_bubble" else 1
         return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks) + ranks - 1)
 
 
