@@ -28,12 +28,6 @@ def test_a_peak_is_that_of_the_card_and_of_no_other_that_begins_alike(name, peak
     assert peak_flops(name) == peak
 
 
-def test_what_a_gpu_could_do_says_nothing_of_a_cpu():
-    on_gpu = CELL.model_copy(update={"device_kind": "cuda", "flops_per_token": 1000})
-    assert figures.mfu(trial(), on_gpu, 1e9) is not None
-    assert figures.mfu(trial(), on_gpu.model_copy(update={"device_kind": "cpu"}), 1e9) is None
-
-
 def cuda(*allocated: int) -> MemoryRecord:
     devices = tuple(DeviceMemory(allocated_peak=peak, reserved_peak=10 * peak) for peak in allocated)
     return MemoryRecord(resident_growth=10**9, devices=devices)

@@ -111,11 +111,12 @@ def test_tokens_per_s_counts_new_tokens_only():
     assert figures.tokens_per_s(trial(of), of) == pytest.approx(10 * 8 * 4 / 2)
 
 
-def test_mfu_needs_a_known_peak_and_counted_work():
-    of = cell(flops_per_token=1e6)
+def test_mfu_needs_a_gpu_of_known_peak_and_counted_work():
+    of = cell(flops_per_token=1e6, device_kind="cuda")
     assert figures.mfu(trial(of), of, 1e12) == pytest.approx(2560 * 1e6 / 1e12)
     assert figures.mfu(trial(of), of, None) is None
-    assert figures.mfu(trial(), cell(), 1e12) is None
+    assert figures.mfu(trial(), cell(device_kind="cuda"), 1e12) is None
+    assert figures.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
 
 
 def test_the_bubble_is_what_stages_did_not_compute():
