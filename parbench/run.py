@@ -4,25 +4,23 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from parbench.cells import Cell, Plan, plainly
 from parbench.cgroups import MemoryGroup, memory_group
 from parbench.devices import Devices
-from parbench.environment import Environment, differences
-from parbench.errors import ResultsError
+from parbench.environment import Environment
 from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
 from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
 from parbench.results.files import keeping
-from parbench.results.store import RUN_FILE, Run, Store, read_run
+from parbench.results.store import Run, Store, read_run
 from parbench.results.trial import Assignment, Purpose, RunRecord, Status, Trial
+from parbench.resume import kept_in
 from parbench.sources import sources_digest
 from parbench.strategies.base import STRATEGIES
 from parbench.workloads.corpus import Corpus, prepare
@@ -56,14 +54,6 @@ class Origin(NamedTuple):
     code: str = ""
 
 
-class Kept(NamedTuple):
-    """What a resumed run need not launch again, and sentences on what it cannot use."""
-
-    done: frozenset[tuple[Purpose, str, int]] = frozenset()
-    said: tuple[str, ...] = ()
-    created_at: str | None = None
-
-
 def run_campaign(
     plan: Plan, folder: Path, launcher: Launcher, progress: Progress, *, command: Sequence[str], resume: bool = False
 ) -> Run:
@@ -78,7 +68,7 @@ def run_campaign(
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         record = record.model_copy(update={"launcher": launcher.name, "nodes": nodes})
-        kept = _kept(folder, record, every, resume)
+        kept = kept_in(folder, record, {(task.purpose, task.key, task.round): task.models for task in every}, resume)
         store.begin(record.model_copy(update={"created_at": kept.created_at or record.created_at}))
         tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
         with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
@@ -236,64 +226,6 @@ def _references(plan: Plan) -> list[Task]:
 
 def _reference_strategy() -> str:
     return next(name for name, strategy in STRATEGIES.classes().items() if strategy.reference)
-
-
-def _kept(folder: Path, record: RunRecord, tasks: Collection[Task], resume: bool) -> Kept:
-    """What `folder` has already of these tasks, measured by the same code in the same environment, whatever came of it.
-
-    Raises `ResultsError` where a run is there that is not to be resumed, or cannot be with this data or launcher.
-    """
-    if not (folder / RUN_FILE).exists():
-        return Kept()
-    if not resume:
-        raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
-    run = read_run(folder)
-    if (name := run.record.scenario.get("name")) != record.scenario.get("name"):
-        raise ResultsError(f"{folder} holds a run of scenario '{name}'; choose another folder with --out")
-    if (before := run.record.launcher) != record.launcher:
-        raise ResultsError(
-            f"{folder} was measured with launcher {before}, and launchers do not cost the same; "
-            f"go on with --launcher {before}, or start a new run with --out"
-        )
-    known = run.record.corpora
-    changed = [name for name, corpus in record.corpora.items() if known.get(name, corpus).sha256 != corpus.sha256]
-    if changed:
-        raise ResultsError(
-            f"the data of {', '.join(changed)} is not what {folder} was measured with; start a new run with --out"
-        )
-    planned = {(task.purpose, task.key, task.round) for task in tasks}
-    models = {(task.purpose, task.key): task.models for task in tasks}
-    now = Run(folder, record, run.trials, run.problems)
-    mine = {
-        (trial.purpose, trial.key, trial.round)
-        for trial in run.trials
-        if now.counts(trial) and _covers(trial, models.get((trial.purpose, trial.key)))
-    }
-    foreign = sum(not now.counts(trial) for trial in run.trials)
-    said = [*run.problems]
-    if foreign:
-        said.append(f"{foreign} trials are not used, but measured anew: {_what_changed(run.record, record)}")
-    if mine - planned:
-        said.append(f"{len(mine - planned)} trials are of what is not planned any more; they stay, unused")
-    return Kept(frozenset(mine & planned), tuple(said), run.record.created_at)
-
-
-def _covers(trial: Trial, models: int | None) -> bool:
-    """Whether a trial serves all cells: a reference may have trained fewer models than cells that came later do."""
-    if trial.purpose != "reference" or trial.status != "ok" or models is None:
-        return True
-    return len({job.job for rank in trial.ranks for job in rank.jobs}) >= models
-
-
-def _what_changed(before: RunRecord, now: RunRecord) -> str:
-    """Why trials of a run as it was do not count in the run as it is."""
-    try:
-        changed = differences(*(Environment.model_validate(each.environment) for each in (before, now)))
-    except ValidationError:
-        return "they were taken in an environment that this parbench does not know"
-    told = [f"{field} was {old}, is {new}" for field, old, new in changed]
-    told += ["the code that measures has changed"] * (before.code != now.code)
-    return "; ".join(told) or "they are from another environment, or by other code"
 
 
 def _campaign(plan: Plan, corpora: dict[str, Corpus]) -> Campaign:
