@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +133,8 @@ def _errors_as_sentences() -> Iterator[None]:
         from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
 
         if not isinstance(error, ParbenchError):
+            import traceback
+
             traceback.print_exc()
             sys.exit(EXIT_DEFECT)
         click.echo("\n".join(plain(line) for line in str(error).splitlines()), err=True)
