@@ -225,7 +225,8 @@ class MeasureSpec(Spec):
 
     `rounds` fresh launches of every cell; `warmup` steps before the window (`auto`: until step times are steady);
     a measured window of about `window_s` seconds; `validation_batches` global batches of the validation split after
-    it; and at most `deadline_s` seconds for a trial from its launch to its end.
+    it; and at most `deadline_s` seconds for a trial from its launch to its end. What was computed in the first
+    `verify_steps` steps of a trial, warm-up and window, is compared with the reference step by step.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
@@ -234,6 +235,7 @@ class MeasureSpec(Spec):
     validation_batches: Annotated[int, Field(ge=1, le=100_000)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deadline_s: Annotated[PositiveFloat, Field(le=604_800)] = 120.0
+    verify_steps: Annotated[int, Field(ge=5, le=100_000)] = 200
 
 
 LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from parbench.measure.clock import Marks
-from parbench.results.trial import PARITY_STEPS, GenerationRecord
+from parbench.results.trial import GenerationRecord
 from parbench.scenario import Phase, WorkloadSpec
 from parbench.strategies.base import Strategy
 from parbench.training.batches import Batch
@@ -20,13 +20,19 @@ Deal = Callable[[int], Batch]
 
 
 class Steps(ABC):
-    """Calls a strategy, step by step, and keeps what the first steps gave; `taken` steps so far."""
+    """Calls a strategy, step by step, and keeps what the first `verified` steps gave; `taken` steps so far.
+
+    What is kept stays on the device until it is asked for: nothing is read back while steps are timed.
+    """
 
     phase: ClassVar[Phase]
 
-    def __init__(self, strategy: Strategy[Any], spec: WorkloadSpec, training: Deal, validation: Deal) -> None:
+    def __init__(
+        self, strategy: Strategy[Any], spec: WorkloadSpec, training: Deal, validation: Deal, verified: int
+    ) -> None:
         self.strategy = strategy
         self.spec = spec
+        self.verified = verified
         self.training = training
         self.validation = validation
         self.forward_only = forward_only(strategy.model)
@@ -52,7 +58,7 @@ class Steps(ABC):
 
     def _keep(self, index: int, loss: Tensor | None) -> None:
         self.latest = loss
-        if loss is not None and index < PARITY_STEPS:
+        if loss is not None and index < self.verified:
             self.losses.append(loss)
 
 
@@ -84,7 +90,7 @@ class GenerationSteps(Steps):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._sequences: list[str] = []
+        self._tokens: list[Tensor] = []
         self._marks: list[Marks] = []
         self._has_tokens = False
 
@@ -97,20 +103,20 @@ class GenerationSteps(Steps):
             tokens = self.strategy.generate(prompts, new_tokens, marks.mark)
         self._marks.append(marks)
         self._has_tokens = tokens is not None
-        if tokens is not None and index < PARITY_STEPS:
-            self._sequences += [digest(sequence) for sequence in tokens]
+        if tokens is not None and index < self.verified:
+            self._tokens.append(tokens)
 
     def window_starts(self) -> None:
         """Marks of warm-up are no part of it."""
         self._marks.clear()
 
     def generation(self) -> GenerationRecord:
-        """The first step's sequences, and the window's times where this rank has the tokens."""
+        """The verified steps' sequences, and the window's times where this rank has the tokens."""
         if not self._has_tokens:
             return GenerationRecord()
         intervals = [marks.intervals() for marks in self._marks]
         return GenerationRecord(
-            sequences=tuple(self._sequences),
+            sequences=tuple(digest(sequence) for tokens in self._tokens for sequence in tokens),
             first_token_s=tuple(times[0] for times in intervals),
             token_s=tuple(time for times in intervals for time in times[1:]),
         )

@@ -10,8 +10,10 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -21,6 +23,8 @@ from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
 from parbench.measure.compiling import compile_seconds, prepare_compiler
 from parbench.measure.failures import failure_of, finite, finite_time
+from parbench.measure.journal import Journal
+from parbench.measure.matmul import matmul_flops
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
 from parbench.measure.queue import Queue
@@ -28,33 +32,14 @@ from parbench.measure.rendezvous import join_process_group
 from parbench.measure.surroundings import Surroundings
 from parbench.measure.team import Team
 from parbench.measure.traffic import count_traffic
+from parbench.measure.twins import follow_twin, quietly
 from parbench.measure.warmup import WarmUp, warm_up
-from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, Stage
+from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, ValidationRecord
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.training.batches import Batches, StackedBatches
 from parbench.training.workload import Workload
 from parbench.workloads.base import FAMILIES
-
-
-class Journal:
-    """This rank's record on disk, replaced whole at every change."""
-
-    def __init__(self, folder: Path, record: RankRecord) -> None:
-        self._path = folder / f"rank{record.rank}.json"
-        self.record = record
-        self.write()
-
-    def write(self, **changes: object) -> None:
-        """Puts `changes` into the record, and the record on disk."""
-        self.record = self.record.model_copy(update=changes)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(self.record.model_dump_json())
-        temporary.replace(self._path)
-
-    def stage(self, stage: Stage) -> None:
-        """Notes how far this rank has come."""
-        self.write(stage=stage)
 
 
 class Worker:
@@ -126,6 +111,7 @@ class Worker:
             group=self.group,
             stacked=self.layout.stacked,
         )
+        self._study_device(workload, context)
         self.memory = MemoryProbe(self.devices)
         self.surroundings = Surroundings(tuple(cpu for device in self.cores for cpu in device), self.devices)
         queue = Queue(self.spec, self.layout, self.lane, self.store)
@@ -140,6 +126,22 @@ class Worker:
         if average is not None:
             self._validate_average(average, workload, context)
         self.journal.stage("done")
+
+    def _study_device(self, workload: Workload, context: Context) -> None:
+        """What the comparison needs to know besides losses, before a model takes the memory."""
+        if self.assignment.matmul and self.rank == 0:
+            self.journal.write(matmul_flops=matmul_flops(self.device, self.assignment.matmul))
+
+        def set_up(workload: Workload) -> Strategy[Options]:
+            strategy = self.strategy_class(self.options)
+            strategy.setup(workload, 0, context)
+            return strategy
+
+        twins = [
+            follow_twin(twin, workload, set_up, self.assignment.steps, self.assignment.quiet_steps)
+            for twin in self.assignment.twins
+        ]
+        self.journal.write(twins=tuple(twins))
 
     def _run_jobs(self, queue: Queue, workload: Workload, context: Context, average: Average | None) -> Steps | None:
         """Measures model after model. The last one's steps, still to be closed; None where there was no model."""
@@ -177,34 +179,47 @@ class Worker:
         strategy.close()
 
     def _measure(self, step: Steps, workload: Workload, job: int, queue: Queue) -> list[JobRecord]:
-        """Warms up, times the window, and validates: a record for each model that these steps were taken for."""
-        strategy = step.strategy
-        parameters = sum(parameter.numel() for parameter in strategy.model.parameters()) // self.layout.stacked
+        """A record for each model that these steps are taken for."""
         # All lanes start their first model together; later ones start when their lane is free.
         team = self.lane_team if queue.taken_before else self.world
         if self.spec.phase != "train":
-            strategy.model.eval()
+            step.strategy.model.eval()
+        if self.assignment.purpose == "measure":
+            return self._time(step, workload, job, queue, team)
+        return self._follow(step, workload, job)
+
+    def _follow(self, step: Steps, workload: Workload, job: int) -> list[JobRecord]:
+        """Takes steps that nobody times, and validates in between."""
+        self.journal.stage("steps")
+        validations = []
+        steps = self.assignment.steps
+        for taken in quietly(step.strategy, range(steps + 1), self.assignment.quiet_steps):
+            if taken in self.assignment.validate_at:
+                validations.append((taken, self._validate(step.strategy, workload, job)))
+            if taken < steps:
+                step(taken)
+        shared = self._shared_loss(step.strategy, workload, job)
+        record = self._record(step, job, warmup_steps=steps, warmup_s=0.0, steady=True, shared_loss=shared)
+        return self._by_model(record, step, [(taken, losses) for taken, losses in validations if losses])
+
+    def _time(self, step: Steps, workload: Workload, job: int, queue: Queue, team: Team) -> list[JobRecord]:
+        """Warms up, times the window, and validates."""
         self.journal.stage("warm-up")
-        reference = self.assignment.purpose == "reference"
         compiled_s = compile_seconds()
-        first = max(PARITY_STEPS, strategy.settling_steps())
-        warm = warm_up(step, first, 0 if reference else self.assignment.warmup, team, self.device)
-        losses = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(step.losses)]
-        record = JobRecord(
-            job=job,
-            parameters=parameters,
-            warmup_steps=warm.steps,
-            warmup_s=warm.seconds,
-            steady=warm.steady,
-            compile_s=compile_seconds() - compiled_s,
-            stacked=self.layout.stacked,
-            generation=step.generation(),
+        first = max(PARITY_STEPS, step.strategy.settling_steps())
+        warm = warm_up(step, first, self.assignment.warmup, team, self.device)
+        record = self._record(step, job, warmup_steps=warm.steps, warmup_s=warm.seconds, steady=warm.steady)
+        record = record.model_copy(update={"compile_s": compile_seconds() - compiled_s})
+        record = self._window(step, record, warm, team, queue)
+        self.journal.stage("validation")
+        losses = self._validate(step.strategy, workload, job)
+        return self._by_model(record, step, [(record.total_steps, losses)] if losses else [])
+
+    def _record(self, step: Steps, job: int, **values: Any) -> JobRecord:
+        parameters = sum(parameter.numel() for parameter in step.strategy.model.parameters()) // self.layout.stacked
+        return JobRecord(
+            job=job, parameters=parameters, stacked=self.layout.stacked, generation=step.generation(), **values
         )
-        if not reference:
-            record = self._window(strategy, step, record, warm, team, queue)
-            self.journal.stage("validation")
-        validation = None if reference else self._validate(strategy, workload, job)
-        return self._by_model(record, losses, validation)
 
     def _steps(self, strategy: Strategy[Options], workload: Workload, job: int) -> Steps:
         batches = self._batches(workload, job)
@@ -214,17 +229,17 @@ class Worker:
             self.spec,
             lambda index: batches.training(index, *where),
             lambda index: batches.validation(index, *where),
+            self.assignment.verify_steps if self.assignment.purpose == "measure" else self.assignment.steps,
         )
 
     def _batches(self, workload: Workload, job: int) -> Batches | StackedBatches:
         each = [workload.batches(job + index) for index in range(self.layout.stacked)]
         return each[0] if len(each) == 1 else StackedBatches(each)
 
-    def _window(
-        self, strategy: Strategy[Options], step: Steps, record: JobRecord, warm: WarmUp, team: Team, queue: Queue
-    ) -> JobRecord:
+    def _window(self, step: Steps, record: JobRecord, warm: WarmUp, team: Team, queue: Queue) -> JobRecord:
         """The record with what the window adds."""
         self.journal.stage("window")
+        strategy = step.strategy
         steps = queue.steps_of(record.job, self.assignment.window_s, warm.step_s, strategy.cycle())
         team.meet()
         step.window_starts()
@@ -256,15 +271,17 @@ class Worker:
         )
 
     def _by_model(
-        self, record: JobRecord, losses: list[list[float]], validation: list[float] | None
+        self, record: JobRecord, step: Steps, validations: Sequence[tuple[int, list[float]]]
     ) -> list[JobRecord]:
-        """A record for each of the models that are stacked."""
+        """A record for each of the models that are stacked, with its losses and its validation losses."""
+        losses = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(step.losses)]
         return [
             record.model_copy(
                 update={
                     "job": record.job + number,
-                    "losses": tuple(step[number] for step in losses),
-                    "validation_loss": validation[number] if validation else None,
+                    "losses": tuple(each[number] for each in losses),
+                    "validation_loss": validations[-1][1][number] if validations else None,
+                    "validations": tuple(ValidationRecord(steps=at, loss=each[number]) for at, each in validations),
                 }
             )
             for number in range(self.layout.stacked)
@@ -285,6 +302,17 @@ class Worker:
         strategy.model.train(trained)
         known = [loss for loss in losses if loss is not None]
         return finite(torch.stack(known).mean(dim=0), "the validation loss") if known else None
+
+    def _shared_loss(self, strategy: Strategy[Options], workload: Workload, job: int) -> float | None:
+        """The loss of the same batch in every rank, whatever its shard: replicas that agree have the same."""
+        if self.layout.data_shards == 1 or self.spec.phase != "train":
+            return None
+        batch = self._batches(workload, job).validation(0, 0, self.layout.data_shards)
+        strategy.model.eval()
+        with torch.no_grad():
+            loss = strategy.evaluate(batch)
+        strategy.model.train()
+        return None if loss is None else float(loss.mean())
 
     def _validate_average(self, average: Average, workload: Workload, context: Context) -> None:
         """Every lane helps to average; the first validates the result on the text of the first model."""

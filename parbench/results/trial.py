@@ -5,24 +5,48 @@ from typing import Any, Literal
 from pydantic import Field
 
 from parbench.devices import DeviceKind
-from parbench.scenario import Phase, Scaling, Spec
+from parbench.scenario import Phase, Precision, Scaling, Spec
 from parbench.workloads.corpus import Corpus
 
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
-Stage = Literal["start", "join", "setup", "warm-up", "window", "validation", "traffic", "close", "done"]
-Purpose = Literal["measure", "reference"]
+Stage = Literal["start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "close", "done"]
+Purpose = Literal["measure", "reference", "proof"]
+"""A `reference` is computed by the reference strategy on one device, a `proof` by the cell itself, untimed like it."""
 
 PARITY_STEPS = 5
+"""How many steps a proof takes, and at least how many come before a window."""
+
+
+class Twin(Spec):
+    """A variation of the reference whose losses say what the comparison with it can tell.
+
+    `split` computes the same in `parts` parts, each rounded on its own: how far rounding alone leads away. The others
+    are wrong on purpose: `apart` are `parts` models that each learn from their own shard and are never synchronised,
+    `half` learns from half of every batch, and `idle` stops to learn after the steps of a proof.
+    """
+
+    kind: Literal["split", "apart", "half", "idle"]
+    parts: int = 2
+
+
+class TwinRecord(Spec):
+    """The losses of a twin on the global batch, step by step (nats per token)."""
+
+    twin: Twin
+    losses: tuple[float, ...]
 
 
 class Assignment(Spec):
     """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
 
     `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. `folder` is
-    the scenario's, where paths in the workload start. A `reference` stops after its first steps, whose losses the
-    parity gate compares with.
+    the scenario's, where paths in the workload start.
+
+    What is not timed takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after
+    as many as `validate_at` names, is followed by `twins`, and measures the device's matrix products in precision
+    `matmul`. Of a timed trial, the losses of the first `verify_steps` steps are recorded.
     """
 
     purpose: Purpose
@@ -44,13 +68,27 @@ class Assignment(Spec):
     window_s: float
     validation_batches: int
     deadline_s: float
+    verify_steps: int = PARITY_STEPS
+    steps: int = PARITY_STEPS
+    quiet_steps: int = 0
+    validate_at: tuple[int, ...] = ()
+    twins: tuple[Twin, ...] = ()
+    matmul: Precision | None = None
+
+
+class ValidationRecord(Spec):
+    """The mean validation loss (nats per token) after so many steps."""
+
+    steps: int
+    loss: float
 
 
 class GenerationRecord(Spec):
     """What a rank generated, and when. Empty where the rank does not have the tokens.
 
-    `sequences` are the digests of the new tokens of each sequence of the first steps; of each step of the window,
-    `first_token_s` is the time to its first token, and `token_s` are the times from each token to the next (seconds).
+    `sequences` are the digests of the new tokens of each sequence of the steps that are verified; of each step of the
+    window, `first_token_s` is the time to its first token, and `token_s` are the times from each token to the next
+    (seconds).
     """
 
     sequences: tuple[str, ...] = ()
@@ -61,11 +99,12 @@ class GenerationRecord(Spec):
 class JobRecord(Spec):
     """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
 
-    `losses` are those of the first steps, `validation_loss` the mean over the validation batches after the window;
-    both are empty where the rank computes no loss. `steady` says whether warm-up ended because step times were.
-    `compile_s` is what torch.compile took, all before the window; `started_s` and `stopped_s` are the window's ends on
-    the host's monotonic clock; `compute_s` is how much of the window the rank computed, where its strategy knows;
-    `stacked` is how many models took these steps as one.
+    `losses` are those of the steps that are verified, warm-up first; `validation_loss` is the mean over the validation
+    batches after the window, and `validations` are the same of what is not timed; all are empty where the rank computes
+    no loss. `shared_loss` is that of a batch which every rank evaluates after untimed steps, whatever its shard.
+    `steady` says whether warm-up ended because step times were. `compile_s` is what torch.compile took, all before the
+    window; `started_s` and `stopped_s` are the window's ends on the host's monotonic clock; `compute_s` is how much of
+    the window the rank computed, where its strategy knows; `stacked` is how many models took these steps as one.
     """
 
     job: int
@@ -78,12 +117,19 @@ class JobRecord(Spec):
     window_s: float = 0.0
     step_times_s: tuple[float, ...] = ()
     validation_loss: float | None = None
+    validations: tuple[ValidationRecord, ...] = ()
+    shared_loss: float | None = None
     compile_s: float = 0.0
     started_s: float = 0.0
     stopped_s: float = 0.0
     compute_s: float | None = None
     stacked: int = 1
     generation: GenerationRecord | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """All steps that the model has taken."""
+        return self.warmup_steps + self.steps
 
 
 class DeviceMemory(Spec):
@@ -156,7 +202,8 @@ class RankRecord(Spec):
     `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
     happened on different nodes can only be put in order by its distance from there.
     `averaged_validation_loss` is that of the average of all models (nats per token), where one was made. `traffic` is
-    empty where the rank works alone.
+    empty where the rank works alone. `twins` are those of the first model, and `matmul_flops` is what the rank's first
+    device reaches in matrix products (floating-point operations a second); only what is not timed has them.
     """
 
     rank: int
@@ -175,6 +222,8 @@ class RankRecord(Spec):
     surroundings: SurroundingsRecord = SurroundingsRecord()
     traffic: TrafficRecord | None = None
     averaged_validation_loss: float | None = None
+    twins: tuple[TwinRecord, ...] = ()
+    matmul_flops: float | None = None
     failure: Failure | None = None
 
 
@@ -201,10 +250,21 @@ class Trial(Spec):
     ranks: tuple[RankRecord, ...] = ()
 
 
+class ProofRecord(Spec):
+    """A cell's proof on a global batch of so many sequences: the keys of its trial and of the reference's."""
+
+    global_batch: int
+    key: str
+    reference: str
+
+
 class CellRecord(Spec):
     """A cell as the run planned it: one row of the comparison, whether or not it can be measured here.
 
-    `key` finds its trials, `reference` the trial whose losses it must reproduce; `reason` says why it is skipped.
+    `key` finds its trials, `reference` the trial whose losses they must reproduce. `proofs` are the ways to prove it,
+    the best first: a smaller batch serves where a larger one does not fit. It is empty where the timed steps prove
+    enough, and None in runs from before there were proofs. `data_shards` are those of its layout; `reason` says why it
+    is skipped.
     """
 
     id: str
@@ -229,6 +289,8 @@ class CellRecord(Spec):
     flops_per_token: float | None = None
     ideal_bubble: float | None = None
     layout: str = ""
+    data_shards: int = 1
+    proofs: tuple[ProofRecord, ...] | None = None
     emulated: bool = False
     oversubscribed: bool = False
     reason: str | None = None

@@ -32,6 +32,10 @@ class Workload:
         self.device = device
         self.family.load()
 
+    def varied(self, **changes: Any) -> "Workload":
+        """The same models and data with some fields of the workload changed."""
+        return Workload(self.spec.model_copy(update=changes), self.corpus, seed=self.seed, device=self.device)
+
     @property
     def family(self) -> Family:
         """The model family with its sizes."""
