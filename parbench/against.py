@@ -19,9 +19,12 @@ from parbench.environment import Environment, differences
 from parbench.errors import UsageError
 from parbench.launch.arm import ArmLauncher
 from parbench.progress import Progress
-from parbench.results.store import RUN_FILE, Run, Store, read_run
-from parbench.run import Origin, measure, prepare_corpora, run_record, schedule
+from parbench.proving import expected_proofs, prove, verify
+from parbench.recorder import Recorder
+from parbench.results.store import Run, Store, read_run
+from parbench.run import prepare_corpora, run_record
 from parbench.scenario import ModelSpec
+from parbench.tasks import Origin, shuffled_rounds
 
 EXAMINE = (Path(__file__).parent / "examine.py").read_text(encoding="utf-8")
 
@@ -88,36 +91,40 @@ def run_arms(
     Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
     noise between rounds and never a difference between the arms.
     """
-    corpora, tasks = prepare_corpora(plan), schedule(plan)
+    corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
     seen = {arm.name: _seen_by(arm, plan) for arm in arms}
     cells = {name: {cell.record.id: cell for cell in each.plan.cells} for name, each in seen.items()}
     order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
-    turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in tasks}
+    turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in rounds}
+    expected = {task.launch for task in (*expected_proofs(plan), *rounds)}
     with contextlib.ExitStack() as stack:
         stores = {arm.name: stack.enter_context(Store.locked(folder / arm.name)) for arm in arms}
-        stack.enter_context(progress.campaign(len(tasks) * len(arms), already=0))
-        environments: dict[str, Environment] = {}
-        for _, group in groupby(tasks, key=lambda task: (task.purpose, task.round)):
-            with _servers(arms) as (launchers, found):
-                environments |= found
-                for arm in arms:
-                    store = stores[arm.name]
-                    if not (store.folder / RUN_FILE).exists():
-                        _require_own_code(arm, (*launchers[arm.name].modules, *seen[arm.name].modules))
-                        store.begin(run_record(plan, store.folder, found[arm.name], corpora, command))
+        stack.enter_context(progress.campaign(len(expected) * len(arms), already=0))
+        recorders: dict[str, Recorder] = {}
+        with _servers(arms) as (launchers, environments):
+            for arm in arms:
+                _require_own_code(arm, (*launchers[arm.name].modules, *seen[arm.name].modules))
+                store, environment = stores[arm.name], environments[arm.name]
+                store.begin(run_record(plan, store.folder, environment, corpora, command))
+                recorders[arm.name] = Recorder(
+                    plan=seen[arm.name].plan,
+                    store=store,
+                    launcher=launchers[arm.name],
+                    origin=Origin(environment.digest),
+                    corpora=corpora,
+                    progress=progress,
+                    taken={},
+                    expected=expected,
+                )
+                prove(seen[arm.name].plan, recorders[arm.name])
+        for _, group in groupby(rounds, key=lambda task: task.round):
+            with _fresh(recorders, arms):
                 for task in group:
                     for arm in turns[task.key][task.round]:
-                        progress.starts(task.cell.record, task.purpose, task.round)
-                        trial = measure(
-                            seen[arm.name].plan,
-                            replace(task, cell=cells[arm.name][task.cell.record.id]),
-                            corpora[task.cell.record.workload],
-                            stores[arm.name].folder / "trials" / task.folder_name,
-                            launchers[arm.name],
-                            Origin(found[arm.name].digest),
-                        )
-                        stores[arm.name].append(trial)
-                        progress.ends(task.cell.record, trial)
+                        recorders[arm.name].take(replace(task, cell=cells[arm.name][task.cell.record.id]))
+        with _fresh(recorders, arms):
+            for arm in arms:
+                verify(seen[arm.name].plan, recorders[arm.name])
     candidate, base = (read_run(folder / arm.name) for arm in arms)
     changed = differences(*(environments[arm.name] for arm in reversed(arms)))
     return candidate, base, [f"The arms differ in {field}: {old} → {new}." for field, old, new in changed]
@@ -128,6 +135,15 @@ def _balanced(arms: Arms, rounds: int, order: random.Random) -> list[Sequence[Ar
     turns: list[Sequence[Arm]] = [arms if number % 2 else arms[::-1] for number in range(rounds)]
     order.shuffle(turns)
     return turns
+
+
+@contextlib.contextmanager
+def _fresh(recorders: Mapping[str, Recorder], arms: Arms) -> Iterator[None]:
+    """As long as it lasts, both arms launch by servers that were started for it."""
+    with _servers(arms) as (launchers, environments):
+        for name, recorder in recorders.items():
+            recorder.launcher, recorder.origin = launchers[name], Origin(environments[name].digest)
+        yield
 
 
 @contextlib.contextmanager

@@ -1,20 +1,21 @@
 """A scenario on a machine into cells: what is measured, and what is skipped for which reason. Starts nothing."""
 
-import hashlib
-import json
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from parbench.cell_key import cell_key, plainly
 from parbench.devices import DeviceKind, Devices, Machine
 from parbench.document import DataPath, read_document
 from parbench.errors import ScenarioError, Unsupported, UsageError
 from parbench.exclude import FIELDS, is_excluded
 from parbench.loader import Catalogue, Draft, draft_scenario
+from parbench.proof import proofs_of
 from parbench.refusals import Broken, asking, laid_out, require_imported, require_possible, require_room
-from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
+from parbench.results.trial import CellRecord
 from parbench.scenario import Options, Scaling, Scenario, StrategySpec, WorkloadSpec, relabelled
 from parbench.strategies.base import STRATEGIES, Layout, Strategy
 from parbench.workloads.base import FAMILIES, Family
@@ -218,18 +219,19 @@ def _cell(
         refusal = error
     if workload.models == "auto":
         workload = workload.model_copy(update={"models": layout.lanes * layout.stacked if layout else 1})
+    place: dict[str, Any] = {"strategy": strategy.name, "options": strategy.options, "count": devices.count}
+    place |= {"nodes": devices.nodes} if devices.nodes > 1 else {}
+
+    def possible(changed: WorkloadSpec) -> bool:
+        with contextlib.suppress(Unsupported):
+            other = laid_out(cls, strategy.options, changed, devices)
+            return layout is not None and other.shape == layout.shape
+        return False
+
     record = CellRecord(
         id="/".join([name, strategy.label, str(devices.count)] + ["weak"] * (scaling == "weak")),
-        key=_key(
-            scenario,
-            workload,
-            devices.kind,
-            strategy=strategy.name,
-            options=strategy.options,
-            count=devices.count,
-            **({"nodes": devices.nodes} if devices.nodes > 1 else {}),
-        ),
-        reference=_key(scenario, plainly(workload).model_copy(update={"models": 0}), devices.kind),
+        key=cell_key(scenario, workload, devices.kind, **place),
+        reference=cell_key(scenario, plainly(workload).model_copy(update={"models": 0}), devices.kind),
         workload=name,
         family=workload.model.kind,
         strategy=strategy.name,
@@ -249,6 +251,8 @@ def _cell(
         flops_per_token=flops,
         ideal_bubble=layout.bubble if layout else None,
         layout=describe_layout(layout, devices.nodes) if layout else "",
+        data_shards=layout.data_shards if layout else 1,
+        proofs=proofs_of(scenario, workload, devices.kind, place, possible, exact=exact) if layout else (),
         emulated=layout.emulated if layout else False,
         oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
         reason=str(refusal) if refusal else None,
@@ -256,14 +260,6 @@ def _cell(
     broken = isinstance(refusal, Broken)
     cell = Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout, broken=broken)
     return cell, refusal
-
-
-def plainly(workload: WorkloadSpec) -> WorkloadSpec:
-    """The workload without compilation, which must not change its losses: what those are compared with is eager.
-
-    What saves memory stays: one device may have no room for the reference without it.
-    """
-    return workload.model_copy(update={"compile": False})
 
 
 def _flops_per_token(workload: WorkloadSpec) -> float | None:
@@ -279,23 +275,6 @@ def _flops_per_token(workload: WorkloadSpec) -> float | None:
 def _grown(workload: WorkloadSpec, devices: int) -> WorkloadSpec:
     """Weak scaling: the batch of a model grows with the devices that work on that model."""
     return workload.model_copy(update={"global_batch": workload.global_batch * devices})
-
-
-def _key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **what: Any) -> str:
-    """The hash of all in the scenario that decides what is measured; how often, and how long one waits, do not."""
-    measure = scenario.measure.model_dump(mode="json", exclude={"rounds", "deadline_s"})
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "parity_steps": PARITY_STEPS,
-        "workload": workload.model_dump(mode="json"),
-        "device_kind": kind,
-        "cores_per_device": scenario.devices.cores_per_device,
-        "measure": measure,
-        **{
-            key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for key, value in what.items()
-        },
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def describe_layout(layout: Layout, nodes: int = 1) -> str:

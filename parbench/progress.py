@@ -107,7 +107,7 @@ class LiveProgress(Progress):
 
     def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
         """Shows what runs now."""
-        what = "reference losses" if purpose == "reference" else f"round {number + 1}"
+        what = {"reference": "reference losses", "proof": "proof"}.get(purpose, f"round {number + 1}")
         self.current = f"{what}: {plain(cell.id)}"
         self._draw()
 
@@ -142,6 +142,8 @@ def describe(cell: CellRecord, trial: Trial) -> str:
         return f"{name}: {trial.status}: {plain(trial.reason)}"
     if trial.purpose == "reference":
         return f"reference losses of {plain(cell.workload)} (global batch {cell.global_batch})"
+    if trial.purpose == "proof":
+        return f"proof of {name}"
     disturbed = f" (disturbed: {plain('; '.join(trial.warnings))})" if trial.warnings else ""
     return f"round {trial.round + 1}, {name}: {tokens_per_s(trial, cell):,.0f} tokens/s{disturbed}"
 

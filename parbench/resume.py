@@ -2,31 +2,28 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from parbench.environment import Environment, differences
 from parbench.errors import ResultsError
+from parbench.recorder import Taken
 from parbench.results.store import RUN_FILE, Run, read_run
-from parbench.results.trial import Purpose, RunRecord, Trial
-
-Launch: TypeAlias = tuple[Purpose, str, int]
-"""Its purpose, the key of what it measures, and its round."""
+from parbench.results.trial import RunRecord
+from parbench.tasks import Launch
 
 
 class Kept(NamedTuple):
-    """What a resumed run need not launch again, and sentences on what it cannot use."""
+    """What a resumed run has already, and sentences on what it cannot use."""
 
-    done: frozenset[Launch] = frozenset()
+    taken: Mapping[Launch, Taken] = {}
     said: tuple[str, ...] = ()
     created_at: str | None = None
 
 
-def kept_in(folder: Path, record: RunRecord, planned: Mapping[Launch, int], resume: bool) -> Kept:
-    """What `folder` has already of these launches, by the same code in the same environment, whatever came of them.
-
-    Each is planned with a number of models, which tells whether a reference has enough of them.
+def kept_in(folder: Path, record: RunRecord, resume: bool) -> Kept:
+    """What `folder` has already, by the same code in the same environment, whatever came of it.
 
     Raises `ResultsError` where a run is there that is not to be resumed, or cannot be with this data or launcher.
     """
@@ -49,25 +46,15 @@ def kept_in(folder: Path, record: RunRecord, planned: Mapping[Launch, int], resu
             f"the data of {', '.join(changed)} is not what {folder} was measured with; start a new run with --out"
         )
     now = Run(folder, record, run.trials, run.problems)
-    mine = {
-        (trial.purpose, trial.key, trial.round)
-        for trial in run.trials
-        if now.counts(trial) and _covers(trial, planned.get((trial.purpose, trial.key, trial.round), 0))
-    }
+    taken = {(trial.purpose, trial.key, trial.round): Taken.of(trial) for trial in run.trials if now.counts(trial)}
     foreign = sum(not now.counts(trial) for trial in run.trials)
     said = [*run.problems]
     if foreign:
         said.append(f"{foreign} trials are not used, but measured anew: {_what_changed(run.record, record)}")
-    if others := mine - planned.keys():
+    planned = {(cell.key, number) for cell in record.cells for number in range(record.rounds)}
+    if others := [launch for launch in taken if launch[0] == "measure" and launch[1:] not in planned]:
         said.append(f"{len(others)} trials are of what is not planned any more; they stay, unused")
-    return Kept(frozenset(mine & planned.keys()), tuple(said), run.record.created_at)
-
-
-def _covers(trial: Trial, models: int) -> bool:
-    """Whether a trial serves all cells: a reference may have trained fewer models than cells that came later do."""
-    if trial.purpose != "reference" or trial.status != "ok":
-        return True
-    return len({job.job for rank in trial.ranks for job in rank.jobs}) >= models
+    return Kept(taken, tuple(said), run.record.created_at)
 
 
 def _what_changed(before: RunRecord, now: RunRecord) -> str:

@@ -2,56 +2,25 @@
 
 import itertools
 import os
-import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
-from parbench.cells import Cell, Plan, plainly
-from parbench.cgroups import MemoryGroup, memory_group
-from parbench.devices import Devices
+from parbench.cells import Plan
 from parbench.environment import Environment
-from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.launch.base import Campaign, Follower, Launcher
 from parbench.progress import Progress
-from parbench.results.disturbance import warnings_of
+from parbench.proving import expected_proofs, prove, verify
+from parbench.recorder import Recorder
 from parbench.results.files import keeping
 from parbench.results.store import Run, Store, read_run
-from parbench.results.trial import Assignment, Purpose, RunRecord, Status, Trial
+from parbench.results.trial import RunRecord
 from parbench.resume import kept_in
 from parbench.sources import sources_digest
 from parbench.strategies.base import STRATEGIES
+from parbench.tasks import Origin, shuffled_rounds
 from parbench.workloads.corpus import Corpus, prepare
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One launch that a campaign has to make."""
-
-    purpose: Purpose
-    cell: Cell
-    key: str
-    round: int
-    models: int
-
-    @property
-    def name(self) -> str:
-        """The cell's id; a reference belongs to all cells of its workload."""
-        return self.cell.record.id if self.purpose == "measure" else f"{self.cell.record.workload}/reference"
-
-    @property
-    def folder_name(self) -> str:
-        """Where the trial's files lie in the run's folder; made of numbers and hashes only."""
-        return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"reference-{self.key}"
-
-
-class Origin(NamedTuple):
-    """What trials must share to be compared: the digests of the environment and of the code that measures."""
-
-    environment: str
-    code: str = ""
 
 
 def run_campaign(
@@ -62,22 +31,31 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
-    corpora, every = prepare_corpora(plan), schedule(plan)
+    corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
     with Store.locked(folder) as store, launcher.gathered(_campaign(plan, corpora)) as nodes:
         environment = launcher.environment(nodes)
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         record = record.model_copy(update={"launcher": launcher.name, "nodes": nodes})
-        kept = kept_in(folder, record, {(task.purpose, task.key, task.round): task.models for task in every}, resume)
+        kept = kept_in(folder, record, resume)
         store.begin(record.model_copy(update={"created_at": kept.created_at or record.created_at}))
-        tasks = [task for task in every if (task.purpose, task.key, task.round) not in kept.done]
-        with progress.campaign(len(tasks), already=len(kept.done), said=kept.said):
-            for task in tasks:
-                progress.starts(task.cell.record, task.purpose, task.round)
-                corpus = corpora[task.cell.record.workload]
-                trial = measure(plan, task, corpus, folder / "trials" / task.folder_name, launcher, origin)
-                store.append(trial)
-                progress.ends(task.cell.record, trial)
+        expected = {task.launch for task in (*expected_proofs(plan), *rounds)}
+        recorder = Recorder(
+            plan=plan,
+            store=store,
+            launcher=launcher,
+            origin=origin,
+            corpora=corpora,
+            progress=progress,
+            taken=dict(kept.taken),
+            expected=expected,
+        )
+        done = len(expected & kept.taken.keys())
+        with progress.campaign(len(expected) - done, already=done, said=kept.said):
+            prove(plan, recorder)
+            for task in rounds:
+                recorder.take(task)
+            verify(plan, recorder)
     return read_run(folder)
 
 
@@ -93,87 +71,6 @@ def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
         name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
         for name, spec in plan.scenario.workloads.items()
     }
-
-
-def schedule(plan: Plan) -> list[Task]:
-    """The references first, then round after round, each with all cells in an order of its own."""
-    order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
-    tasks = _references(plan)
-    for number in range(plan.scenario.measure.rounds):
-        cells = plan.runnable
-        order.shuffle(cells)
-        tasks += [
-            Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
-            for cell in cells
-        ]
-    return tasks
-
-
-def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
-    """Launches one task and makes a trial of what it left."""
-    assignment = assign(plan, task, corpus)
-    processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
-    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    prepare_folder(folder, assignment)
-    memory = memory_group()
-    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
-    ranks = read_ranks(folder, processes)
-    status, reason = _of_memory(verdict(outcome, ranks), memory, memory_group())
-    return Trial(
-        purpose=task.purpose,
-        cell=task.name,
-        key=task.key,
-        round=task.round,
-        environment=origin.environment,
-        code=origin.code,
-        started_at=started_at,
-        wall_s=outcome.wall_s,
-        status=status,
-        reason=reason,
-        log_tail="" if status == "ok" else log_tail(folder, processes),
-        warnings=warnings_of(ranks),
-        ranks=ranks,
-    )
-
-
-def _of_memory(found: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
-    """What was found of a trial; a rank that was killed while the kernel killed for want of memory lacked that."""
-    status, reason = found
-    if status != "killed" or now.kills == before.kills:
-        return found
-    peak = f" (the peak of its control group was {now.peak / 2**20:,.0f} MiB)" if now.peak else ""
-    return "out_of_memory", f"{reason}: out of memory{peak}"
-
-
-def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
-    """What the ranks of a task are told; a reference is the reference strategy on one device."""
-    cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
-    reference = task.purpose == "reference"
-    devices = Devices(kind=cell.devices.kind, count=1) if reference else cell.devices
-    on_cpu = cell.devices.kind == "cpu"
-    workload = plainly(cell.workload) if reference else cell.workload
-    options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
-    return Assignment(
-        purpose=task.purpose,
-        cell=task.name,
-        key=task.key,
-        round=task.round,
-        workload=workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
-        folder=str(plan.folder.resolve()),
-        strategy=_reference_strategy() if reference else cell.strategy.name,
-        options=options,
-        device_kind=devices.kind,
-        devices=devices.count,
-        nodes=devices.nodes,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
-        cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
-        corpus=corpus,
-        seed=measure_spec.seed,
-        warmup=measure_spec.warmup,
-        window_s=measure_spec.window_s,
-        validation_batches=measure_spec.validation_batches,
-        deadline_s=measure_spec.deadline_s,
-    )
 
 
 def code_of(plan: Plan) -> str:
@@ -212,20 +109,6 @@ def _is_new(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _references(plan: Plan) -> list[Task]:
-    """One for each workload and global batch, with as many models as any cell of it trains."""
-    tasks: dict[str, Task] = {}
-    for cell in plan.runnable:
-        key, known = cell.record.reference, tasks.get(cell.record.reference)
-        models = max(cell.record.models, known.models if known else 0)
-        tasks[key] = Task(purpose="reference", cell=cell, key=key, round=0, models=models)
-    return list(tasks.values())
-
-
-def _reference_strategy() -> str:
-    return next(name for name, strategy in STRATEGIES.classes().items() if strategy.reference)
 
 
 def _campaign(plan: Plan, corpora: dict[str, Corpus]) -> Campaign:

@@ -21,7 +21,7 @@ def job(number: int = 0, *, steps: int = 10, window_s: float = 2.0, **changes: A
             "losses": LOSSES,
             "steps": steps,
             "window_s": window_s,
-            "step_times_s": (window_s / steps,) * steps,
+            "step_times_s": (window_s / max(1, steps),) * steps,
             "validation_loss": 5.0,
             **changes,
         }

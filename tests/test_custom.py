@@ -9,8 +9,9 @@ import pytest
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
-from parbench.results.figures import PARITY_TOLERANCE, job_losses, parity_deviation
-from parbench.run import Origin, Task, measure
+from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
+from parbench.results.figures import job_losses
+from parbench.tasks import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
 BROUGHT = Path(__file__).parent / "scenarios" / "brought.py"

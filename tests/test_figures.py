@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from parbench.results import figures
+from parbench.results import deviations, figures
 from parbench.results.glossary import FIGURES
 from parbench.results.peaks import peak_flops
 from parbench.results.trial import DeviceMemory, MemoryRecord
@@ -121,7 +121,7 @@ def test_a_models_loss_is_the_mean_over_its_equal_shards():
 
 
 def test_deviation_is_the_largest_difference_of_any_step():
-    deviation = figures.parity_deviation(shards((1.0, 2.5, 3.0)), shards((1.25, 2.0, 3.0)))
+    deviation = deviations.parity_deviation(shards((1.0, 2.5, 3.0)), shards((1.25, 2.0, 3.0)))
     assert deviation == 0.5
 
 
@@ -129,20 +129,20 @@ def test_deviation_is_the_largest_of_any_model():
     def models(*losses: float):
         return trial(ranks=(rank(jobs=tuple(job(number, losses=(loss,)) for number, loss in enumerate(losses))),))
 
-    assert figures.parity_deviation(models(1.0, 2.0, 3.0), models(1.0, 2.75, 3.25)) == 0.75
+    assert deviations.parity_deviation(models(1.0, 2.0, 3.0), models(1.0, 2.75, 3.25)) == 0.75
 
 
 def test_shards_that_average_to_the_reference_do_not_deviate():
-    assert figures.parity_deviation(shards((1.0, 4.0), (3.0, 2.0)), shards((2.0, 3.0))) == 0.0
+    assert deviations.parity_deviation(shards((1.0, 4.0), (3.0, 2.0)), shards((2.0, 3.0))) == 0.0
 
 
 def test_ranks_without_losses_do_not_matter_where_another_rank_has_them():
-    assert figures.parity_deviation(shards((), LOSSES), shards(LOSSES)) == 0.0
+    assert deviations.parity_deviation(shards((), LOSSES), shards(LOSSES)) == 0.0
 
 
 def test_a_reference_of_more_models_than_were_trained_will_do():
     more = trial(ranks=(rank(jobs=(job(0), job(1))),))
-    assert figures.parity_deviation(shards(LOSSES), more) == 0.0
+    assert deviations.parity_deviation(shards(LOSSES), more) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,6 @@ def test_a_reference_of_more_models_than_were_trained_will_do():
         (shards(()), shards(LOSSES)),
         (shards(LOSSES), shards(())),
         (shards(LOSSES[:-1]), shards(LOSSES)),
-        (shards(LOSSES), shards(LOSSES[:-1])),
         (trial(ranks=(rank(jobs=(job(0), job(1))),)), shards(LOSSES)),
         (trial(ranks=(rank(jobs=(job(0), job(1, losses=()))),)), trial(ranks=(rank(jobs=(job(0), job(1))),))),
         (trial(ranks=(rank(jobs=(job(0), job(1, losses=()))),)), shards(LOSSES)),
@@ -161,7 +160,6 @@ def test_a_reference_of_more_models_than_were_trained_will_do():
         "none found",
         "none expected",
         "too few found",
-        "too few expected",
         "a model without a reference",
         "a model without losses",
         "a model without losses on either side",
@@ -169,7 +167,7 @@ def test_a_reference_of_more_models_than_were_trained_will_do():
     ],
 )
 def test_a_missing_loss_is_an_infinite_deviation(found, expected):
-    assert figures.parity_deviation(found, expected) == math.inf
+    assert deviations.parity_deviation(found, expected) == math.inf
 
 
 def test_every_figure_is_described_under_its_own_name():

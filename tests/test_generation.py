@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from parbench.results import figures
+from parbench.results import deviations, figures
 from parbench.results.trial import GenerationRecord
 from tests.conftest import CommandLine
 from tests.records import cell, job, rank, trial
@@ -73,16 +73,16 @@ def generated(*sequences, shard=0, first=0.1, tokens=(0.01, 0.02, 0.03)):
 def test_sequences_of_shards_are_put_together_and_those_of_one_shard_counted_once():
     reference = trial(ranks=(generated("a", "b", "c", "d"),))
     sharded = trial(ranks=(generated("a", "b"), generated("c", "d", shard=1)))
-    assert figures.differing_sequences(sharded, reference) == 0
+    assert deviations.differing_sequences(sharded, reference) == 0
     same_shard = trial(ranks=(generated("a", "b", "c", "d"), generated("a", "b", "c", "d")))
-    assert figures.differing_sequences(same_shard, reference) == 0
+    assert deviations.differing_sequences(same_shard, reference) == 0
 
 
 def test_a_sequence_that_differs_or_lacks_is_counted():
     reference = trial(ranks=(generated("a", "b", "c"),))
-    assert figures.differing_sequences(trial(ranks=(generated("a", "x", "c"),)), reference) == 1
-    assert figures.differing_sequences(trial(ranks=(generated("a"),)), reference) == 2
-    assert figures.differing_sequences(trial(ranks=(rank(jobs=(job(),)),)), reference) == 3
+    assert deviations.differing_sequences(trial(ranks=(generated("a", "x", "c"),)), reference) == 1
+    assert deviations.differing_sequences(trial(ranks=(generated("a"),)), reference) == 2
+    assert deviations.differing_sequences(trial(ranks=(rank(jobs=(job(),)),)), reference) == 3
 
 
 def test_the_slowest_shard_says_when_all_prompts_were_taken_in():

@@ -9,8 +9,8 @@ import torch
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
-from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
-from parbench.run import Origin, Task, measure
+from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
+from parbench.tasks import Origin, Task, measure
 from parbench.training.model import build_model
 from parbench.workloads.base import FAMILIES
 from parbench.workloads.corpus import prepare

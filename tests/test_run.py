@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,12 +16,15 @@ from parbench import sources
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine
 from parbench.errors import ResultsError, UsageError
+from parbench.launch.base import Outcome
 from parbench.progress import LiveProgress, PlainProgress
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
-from parbench.run import assign, new_folder, run_campaign, schedule
+from parbench.results.trial import Assignment, Failure, RankRecord
+from parbench.run import new_folder, run_campaign
+from parbench.tasks import assign, shuffled_rounds
 from parbench.workloads.corpus import prepare
-from tests.fake_launcher import FakeLauncher
+from tests.fake_launcher import WARMUP_STEPS, WINDOW_STEPS, FakeLauncher
 
 SCENARIO = """
 name: campaign
@@ -39,6 +43,7 @@ MACHINE = Machine(cores=((0,), (1,), (2, 3)))
 
 
 def planned(folder: Path, *overrides: str) -> Plan:
+    folder.mkdir(exist_ok=True)
     (folder / "campaign.yaml").write_text(SCENARIO)
     return read_plan(folder / "campaign.yaml", MACHINE, overrides)
 
@@ -48,33 +53,84 @@ def campaign(plan: Plan, folder: Path, launcher: FakeLauncher, *, resume: bool =
     return run_campaign(plan, folder, launcher, progress, command=["test"], resume=resume)
 
 
-def test_every_round_launches_every_measurement_once_after_the_references(tmp_path: Path) -> None:
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return cells_table(read_run(folder)).to_dict(orient="records")
+
+
+def launched_by(plan: Plan, folder: Path) -> list[Assignment]:
+    launcher = FakeLauncher()
+    campaign(plan, folder / "out", launcher)
+    return launcher.launched
+
+
+def test_every_round_launches_every_measurement_once_between_proofs_and_references(tmp_path: Path) -> None:
     plan = planned(tmp_path)
-    tasks = schedule(plan)
-    references = [task for task in tasks if task.purpose == "reference"]
-    assert tasks[: len(references)] == references
-    assert {task.key for task in references} == {cell.record.reference for cell in plan.runnable}
-    rounds = [[task.key for task in tasks if (task.purpose, task.round) == ("measure", n)] for n in range(3)]
+    launched = launched_by(plan, tmp_path)
+    timed = [index for index, each in enumerate(launched) if each.purpose == "measure"]
+    before, between, after = launched[: timed[0]], launched[timed[0] : timed[-1] + 1], launched[timed[-1] + 1 :]
+    proofs = {proof.key for cell in plan.runnable for proof in cell.record.proofs or ()}
+    assert {each.key for each in before if each.purpose == "proof"} == proofs
+    assert Counter(each.key for each in after) == Counter({cell.record.reference for cell in plan.runnable})
+    rounds = [[each.key for each in between if each.round == number] for number in range(3)]
     assert all(Counter(keys) == Counter(cell.record.key for cell in plan.runnable) for keys in rounds)
     assert len({tuple(keys) for keys in rounds}) > 1, "rounds are shuffled"
-    assert [task.key for task in schedule(plan)] == [task.key for task in tasks], "but the same for the same seed"
+    assert [task.key for task in shuffled_rounds(plan)] == [each.key for each in between], "the same for the same seed"
 
 
 def test_a_reference_trains_as_many_models_as_any_cell_that_it_serves(tmp_path: Path) -> None:
-    models = {task.key: task.models for task in schedule(planned(tmp_path)) if task.purpose == "reference"}
-    assert sorted(models.values()) == [1, 2], "a pool of two trains two; the weak batch of two devices, one"
+    launched = launched_by(planned(tmp_path), tmp_path)
+    models = {each.key: each.workload["models"] for each in launched if each.purpose == "reference"}
+    assert sorted(models.values()) == [1, 1, 2, 2], "a pool of two trains two; the weak batch of two devices, one"
+
+
+def test_a_reference_goes_as_far_as_the_longest_trial_and_is_validated_where_any_ended(tmp_path: Path) -> None:
+    last = launched_by(planned(tmp_path), tmp_path)[-1]
+    steps = WARMUP_STEPS + WINDOW_STEPS
+    assert (last.purpose, last.steps, last.validate_at) == ("reference", steps, (0, steps))
+
+
+def test_beyond_the_cap_every_cell_is_launched_once_more_and_validated_there(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "measure.verify_steps=8", "scaling=strong")
+    launched = launched_by(plan, tmp_path)
+    capped = [each for each in launched if each.purpose == "proof" and each.steps == 8]
+    assert {each.key for each in capped} == {cell.record.key for cell in plan.runnable}
+    assert {each.validate_at for each in capped} == {(8,)}
+    assert (launched[-1].steps, launched[-1].validate_at) == (8, (0, 8))
+    assert {row["verified_steps"] for row in rows_of(tmp_path / "out")} == {8}
+
+
+def test_a_proof_that_does_not_fit_in_fp32_is_taken_with_half_the_batch(tmp_path: Path) -> None:
+    class Small(FakeLauncher):
+        """Has no room for a whole batch in fp32."""
+
+        def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+            outcome = super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
+            workload = self.launched[-1].workload
+            if workload["precision"] == "bf16" or workload["global_batch"] <= 4:
+                return outcome
+            failure = Failure(error="no room", traceback="", out_of_memory=True, at=0.0)
+            record = RankRecord(rank=0, host="fake", pid=1, failure=failure)
+            (folder / "rank0.json").write_text(record.model_dump_json())
+            return Outcome(exit_codes=(1,), wall_s=1.0)
+
+    plan = planned(tmp_path, "workloads.lstm.precision=bf16", "scaling=strong", 'strategies=["single", "ddp"]')
+    launcher = Small()
+    campaign(plan, tmp_path / "out", launcher)
+    batches = [each.workload["global_batch"] for each in launcher.launched if each.purpose != "measure"]
+    assert batches == [8, 4, 4, 4, 4, 8], "ddp runs on one and two devices; the last one is of the timed steps"
+    assert {row["parity"] for row in rows_of(tmp_path / "out")} == {"reference", "ok"}
 
 
 def test_ranks_get_disjoint_cores_and_as_many_threads(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     spec = plan.scenario.workloads["lstm"]
     corpus = prepare(spec.data, seq_len=4, seed=0, folder=tmp_path)
-    task = next(task for task in schedule(plan) if task.cell.record.id == "lstm/ddp/2")
+    task = next(task for task in shuffled_rounds(plan) if task.cell.record.id == "lstm/ddp/2")
     assignment = assign(plan, task, corpus)
     assert assignment.cores == ((0,), (1,))
     assert assignment.threads == 1
     wide = planned(tmp_path, "devices.cores_per_device=3", "devices.counts=1")
-    assignment = assign(wide, schedule(wide)[-1], corpus)
+    assignment = assign(wide, shuffled_rounds(wide)[-1], corpus)
     assert assignment.cores == ((0, 1, 2, 3),)
     assert assignment.threads == 3, "hardware threads are no cores"
 
@@ -92,25 +148,27 @@ def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stops=st.lists(st.integers(0, 8), max_size=4))
+@given(stops=st.lists(st.integers(0, 30), max_size=4))
 def test_resuming_measures_everything_and_nothing_twice(
     stops: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("resume")
     plan, launched = planned(folder), []
+    wanted = launched_by(plan, folder / "whole")
     for stop in stops:
         launcher = FakeLauncher(interrupt_at=stop)
+        if len(launched) + stop >= len(wanted):
+            break
         with pytest.raises(KeyboardInterrupt):
             campaign(plan, folder / "out", launcher, resume=True)
         launched += launcher.launched
         assert len(read_run(folder / "out").trials) == len(launched)
-        if len(launched) + max(stops, default=0) >= len(schedule(plan)):
-            break
     last = FakeLauncher()
     campaign(plan, folder / "out", last, resume=True)
     launched += last.launched
-    wanted = [(task.purpose, task.key, task.round) for task in schedule(plan)]
-    assert Counter((a.purpose, a.key, a.round) for a in launched) == Counter(wanted)
+    assert Counter((a.purpose, a.key, a.round) for a in launched) == Counter(
+        (a.purpose, a.key, a.round) for a in wanted
+    )
 
 
 def test_a_changed_scenario_measures_what_changed_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -121,7 +179,7 @@ def test_a_changed_scenario_measures_what_changed_and_keeps_the_rest(tmp_path: P
     assert set(cells_table(run)["rounds"]) == {4}
     changed = FakeLauncher()
     campaign(planned(tmp_path, "workloads.lstm.seq_len=5"), tmp_path / "out", changed, resume=True)
-    assert len(changed.launched) == len(schedule(planned(tmp_path)))
+    assert len(changed.launched) == len(launched_by(planned(tmp_path), tmp_path / "whole"))
 
 
 def test_a_reference_with_too_few_models_for_new_cells_is_computed_anew(tmp_path: Path) -> None:
@@ -129,9 +187,21 @@ def test_a_reference_with_too_few_models_for_new_cells_is_computed_anew(tmp_path
     campaign(plan.only("*/single/*"), tmp_path / "out", FakeLauncher())
     launcher = FakeLauncher()
     campaign(plan, tmp_path / "out", launcher, resume=True)
-    models = {max(1, task.models) for task in schedule(plan) if task.purpose == "reference"}
+    models = [each.workload["models"] for each in launcher.launched if each.purpose == "reference"]
     assert max(models) > 1
-    assert any(each.purpose == "reference" for each in launcher.launched)
+    assert set(cells_table(read_run(tmp_path / "out"))["parity"]) == {"reference", "ok"}
+
+
+def test_an_interrupted_run_is_undecided_until_its_steps_are_verified(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    whole = launched_by(plan, tmp_path / "whole")
+    timed = [index for index, each in enumerate(whole) if each.purpose == "measure"]
+    with pytest.raises(KeyboardInterrupt):
+        campaign(plan, tmp_path / "out", FakeLauncher(interrupt_at=timed[-1] + 1))
+    assert {row["parity"] for row in rows_of(tmp_path / "out")} == {"undecided"}
+    assert all("--resume" in row["reason"] for row in rows_of(tmp_path / "out"))
+    campaign(plan, tmp_path / "out", FakeLauncher(), resume=True)
+    assert {row["parity"] for row in rows_of(tmp_path / "out")} == {"reference", "ok"}
 
 
 def test_the_folder_of_another_scenario_is_not_gone_on_with(tmp_path: Path) -> None:

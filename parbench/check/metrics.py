@@ -7,6 +7,7 @@ from typing import Literal
 
 from parbench.results import figures
 from parbench.results.glossary import FIGURES
+from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
 from parbench.results.trial import CellRecord, Trial
 from parbench.scenario import MetricName
@@ -132,7 +133,7 @@ def observe(run: Run) -> dict[str, Observed]:
     launches = _launches(run)
     found = {}
     for cell, row in zip(run.record.cells, table.to_dict(orient="records"), strict=True):
-        good = row["status"] == "ok" and row["parity"] in ("reference", "ok", "inexact")
+        good = row["status"] == "ok" and row["parity"] in COMPARABLE
         status: Literal["ok", "skipped", "failed"] = (
             "ok" if good else "skipped" if row["status"] == "skipped" and cell.reason else "failed"
         )

@@ -1,6 +1,7 @@
-"""What the parity gate saw: the first steps' losses of each strategy, over the reference's."""
+"""What the parity gate saw: the losses of each strategy's verified steps, over the reference's."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -11,8 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from parbench.report.canvas import INK, MUTED, Chart, drawing, legend, marker
 from parbench.report.view import CellView, Panel
 from parbench.results import figures
-from parbench.results.figures import PARITY_TOLERANCE
+from parbench.results.deviations import PARITY_TOLERANCE, step_deviations, tolerances
+from parbench.results.trial import PARITY_STEPS
 from parbench.results.units import shown
+
+_MOST_MARKERS = 10
 
 
 def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
@@ -26,25 +30,28 @@ def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
         figure = Figure(figsize=(5.6, 4.2))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
         _draw_losses(upper, cells, courses)
-        tolerance = PARITY_TOLERANCE.get(cells[0].record.precision)
+        tolerance = _tolerance(cells)
         _draw_deviations(lower, cells, away, tolerance)
         extra = [Line2D([], [], color=MUTED, linewidth=6, alpha=0.35, label="reference")]
         if tolerance:
             extra.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="tolerance"))
         legend(figure, cells, extra)
-    steps = max(len(found) for found in away.values())
+    told = _told_steps(max(len(each) for each in away.values()))
     yield Chart(
         id=f"{prefix}-losses",
         name="Losses over the reference",
         subject=panel.title,
-        caption="The first steps' losses of the first model, over the reference's in grey, and below the largest "
-        "distance of any model's loss from the reference's in any round. Under the dashed tolerance a strategy has "
-        "computed the same thing; points on the bottom line agree to the last digit.",
+        caption="The losses of the first model in all steps that are verified, over the reference's in grey, and below "
+        "the largest distance of any model's loss from the reference's in any round. Under the dashed tolerance, which "
+        "grows as rounding does, a strategy has computed the same thing; points on the bottom line agree to the last "
+        "digit.",
         alt="Largest deviation from the reference's losses: "
         + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
         + " nats per token.",
-        header=("strategy", "devices", *(f"step {number + 1}: loss (deviation)" for number in range(steps))),
-        rows=[[cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor])] for cell in cells],
+        header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in told)),
+        rows=[
+            [cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor], told)] for cell in cells
+        ],
         figure=figure,
     )
 
@@ -70,8 +77,25 @@ def _deviations(cell: CellView) -> list[float]:
     reference = cell.reference
     if reference is None:
         return []
-    rounds = [found for trial in cell.trials if (found := figures.step_deviations(trial, reference))]
-    return [max(step) for step in zip(*rounds, strict=False)]
+    rounds = [each for trial in cell.trials if (each := step_deviations(trial, reference))]
+    # Rounds are as long as the machine was fast.
+    return [max(step) for step in zip_longest(*rounds, fillvalue=0.0)]
+
+
+def _tolerance(cells: Sequence[CellView]) -> list[float]:
+    """That of the reference which goes furthest; nothing where the precision has none."""
+    each = [
+        tolerances(cell.reference, cell.record.precision)
+        for cell in cells
+        if cell.reference is not None and cell.record.precision in PARITY_TOLERANCE
+    ]
+    return max(each, key=len, default=[])
+
+
+def _told_steps(steps: int) -> list[int]:
+    """The steps that the numbers behind the chart have: all would be too many to read."""
+    round_numbers = {factor * 10**power for power in range(1, 6) for factor in (1, 2, 5)}
+    return sorted(step for step in {*range(1, PARITY_STEPS + 1), *round_numbers, steps} if step <= steps)
 
 
 def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, _Course]) -> None:
@@ -80,22 +104,22 @@ def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, _Course
         ax.plot(range(1, len(expected) + 1), expected, color=MUTED, linewidth=7, alpha=0.35)
     for x, cell in _dodged(cells):
         y = courses[cell.anchor].found
-        ax.plot([step + x for step in range(1, len(y) + 1)], y, **{**_style(cell), "linestyle": "none"})
+        ax.plot([step + x for step in range(1, len(y) + 1)], y, **{**_style(cell, len(y)), "linestyle": "none"})
     ax.set_ylabel("loss, nats")
 
 
 def _draw_deviations(
-    ax: Axes, cells: Sequence[CellView], away: dict[str, list[float]], tolerance: float | None
+    ax: Axes, cells: Sequence[CellView], away: dict[str, list[float]], tolerance: Sequence[float]
 ) -> None:
     nonzero = [value for cell in cells for value in away[cell.anchor] if value > 0]
-    floor = min([*nonzero, tolerance or 1e-5]) / 6
+    floor = min([*nonzero, *tolerance[:1]], default=1e-5) / 6
     for x, cell in _dodged(cells):
         y = [max(value, floor) for value in away[cell.anchor]]
-        ax.plot([step + x for step in range(1, len(y) + 1)], y, **_style(cell))
+        ax.plot([step + x for step in range(1, len(y) + 1)], y, **_style(cell, len(y)))
     if tolerance:
-        ax.axhline(tolerance, color=INK, linewidth=1, linestyle=(0, (6, 3)))
+        ax.plot(range(1, len(tolerance) + 1), tolerance, color=INK, linewidth=1, linestyle=(0, (6, 3)))
     ax.set_yscale("log")
-    ax.set_ylim(floor / 3, max([*nonzero, tolerance or 0]) * 3)
+    ax.set_ylim(floor / 3, max([*nonzero, *tolerance]) * 3)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
     ax.text(0.995, 0.045, "bottom: no difference at all", transform=ax.transAxes, ha="right", color=MUTED, fontsize=7.5)
     ax.set_ylabel("distance, nats")
@@ -110,8 +134,10 @@ def _dodged(cells: Sequence[CellView]) -> Iterator[tuple[float, CellView]]:
         yield (index - (len(cells) - 1) / 2) * spread, cell
 
 
-def _style(cell: CellView) -> dict[str, Any]:
+def _style(cell: CellView, steps: int) -> dict[str, Any]:
+    """A line with as many markers as can be told apart."""
     return {
+        "markevery": max(1, steps // _MOST_MARKERS),
         "color": cell.look.hex,
         "linestyle": cell.look.linestyle,
         "linewidth": 1.1,
@@ -120,5 +146,7 @@ def _style(cell: CellView) -> dict[str, Any]:
     }
 
 
-def _texts(course: Sequence[float], away: Sequence[float]) -> list[str]:
-    return [f"{loss:.6f} ({deviation:.1e})" for loss, deviation in zip(course, away, strict=False)]
+def _texts(course: Sequence[float], away: Sequence[float], told: Sequence[int]) -> list[str]:
+    """A cell that took fewer steps than others has nothing to tell of the later ones."""
+    reach = min(len(course), len(away))
+    return [f"{course[step - 1]:.6f} ({away[step - 1]:.1e})" if step <= reach else "–" for step in told]

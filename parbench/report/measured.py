@@ -201,6 +201,11 @@ _KINDS_OF_CELLS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
         "They are left out of every ranking.",
     ),
     (
+        lambda cell: cell.row["parity"] == "undecided",
+        "Could not be told from a mistake, or not yet",
+        "They are shown, and left out of every ranking; the table has each one's reason.",
+    ),
+    (
         lambda cell: cell.record.emulated,
         "Emulated, because what they name does nothing on this kind of device",
         "On CUDA the real thing is measured.",

@@ -27,7 +27,7 @@ _MOST_BARS = 8
 # What has a chart of its own; every other figure of the registry gets a plain one.
 _CHARTED = {
     "tokens_per_s", "speedup", "scaling_efficiency", "step_time_s", "peak_memory_bytes", "parity_deviation",
-    "differing_sequences",
+    "differing_sequences", "parity_power", "verified_steps",
 }  # fmt: skip
 
 Placed = Sequence[tuple[float, CellView]]

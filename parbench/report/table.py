@@ -9,7 +9,7 @@ from parbench.results.glossary import FIGURES
 
 Text = Callable[[CellView], str]
 
-PARITY = ("parity_deviation", "differing_sequences")
+PARITY = ("parity_deviation", "differing_sequences", "parity_power", "verified_steps")
 """What the parity gate saw: said beside its verdict, not in a column of its own."""
 
 
@@ -27,7 +27,7 @@ class Column:
 def parity_detail(cell: CellView) -> str:
     """What the gate saw, where it saw any difference."""
     seen = ((FIGURES[name], cell.value(name)) for name in PARITY)
-    return ", ".join(f"{figure.shown(value)} {figure.unit}" for figure, value in seen if value)
+    return ", ".join(f"{figure.title} {figure.shown(value)}" for figure, value in seen if value)
 
 
 @dataclass(frozen=True)

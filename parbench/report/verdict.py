@@ -23,11 +23,11 @@ _MAX_NAMES = 4
 
 def verdict(panel: Panel) -> list[Markup]:
     """Sentences on one workload, the most important first, as HTML in which every name is escaped."""
-    if not panel.comparable:
-        return [_nothing(panel)]
+    if not _ranked(panel):
+        return [_nothing(panel), *_undecided(panel)]
     alike = _alike(panel)
     sentences = [_leaders(panel, alike), *_followers(panel, alike), *_several_models(panel), *_inexact(panel)]
-    return [*sentences, *_least_memory(panel), *_cautions(panel)]
+    return [*sentences, *_least_memory(panel), *_undecided(panel), *_cautions(panel)]
 
 
 def overlap(a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -118,7 +118,7 @@ def _followers(panel: Panel, alike: Sequence[CellView]) -> Iterable[Markup]:
 
 def _several_models(panel: Panel) -> Iterable[Markup]:
     """Strategies that train more models at a time than the reference answer another question."""
-    several = [cell for cell in panel.comparable if _exact(cell) and cell.record.models != _models(panel)]
+    several = [cell for cell in _ranked(panel) if _exact(cell) and cell.record.models != _models(panel)]
     for cell in _best_of_each(panel, several):
         verb, _ = _VERBS.get(panel.phase, _OTHER_VERBS)
         yield Markup("{}, {} {} {} independent models at once: in sum {}{}.").format(
@@ -127,15 +127,23 @@ def _several_models(panel: Panel) -> Iterable[Markup]:
 
 
 def _inexact(panel: Panel) -> Iterable[Markup]:
-    for cell in _best_of_each(panel, [cell for cell in panel.comparable if not _exact(cell)]):
+    for cell in _best_of_each(panel, [cell for cell in _ranked(panel) if not _exact(cell)]):
         yield Markup("{}, {} reaches {}, but does not compute what the reference computes.").format(
             _where(cell), _named(cell, but="inexact"), _amount(panel, cell)
         )
 
 
+def _undecided(panel: Panel) -> Iterable[Markup]:
+    """Cells of which nobody knows whether they computed the right thing: they are shown, and win nothing."""
+    cells = [cell for cell in panel.comparable if not cell.decided]
+    if cells:
+        names = listed([_with_amount(panel, cell) for cell in _best_of_each(panel, cells)], 6)
+        yield Markup("Not ranked, because parity is undecided: {}; the table says why.").format(names)
+
+
 def _least_memory(panel: Panel) -> Iterable[Markup]:
     """Which layout needs least memory on its fullest rank; silent where one device needs as little."""
-    sizes = [(cell, cell.memory) for cell in panel.comparable if cell.memory]
+    sizes = [(cell, cell.memory) for cell in _ranked(panel) if cell.memory]
     if len(sizes) < 2:
         return
     least, size = min(sizes, key=lambda each: each[1].mean)
@@ -176,13 +184,20 @@ def _nothing(panel: Panel) -> Markup:
 
 def _outcome(cell: CellView) -> str:
     status = str(cell.row["status"]).replace("_", " ")
-    return "not comparable" if status == "ok" else status
+    if status != "ok":
+        return status
+    return "not comparable" if cell.decided else "undecided"
 
 
 def _alike(panel: Panel) -> list[CellView]:
     """What the verdict ranks: cells that compute what the reference computes, on as many models."""
-    exact = [cell for cell in panel.comparable if _exact(cell)]
-    return [cell for cell in exact if cell.record.models == _models(panel)] or exact or panel.comparable
+    exact = [cell for cell in _ranked(panel) if _exact(cell)]
+    return [cell for cell in exact if cell.record.models == _models(panel)] or exact or _ranked(panel)
+
+
+def _ranked(panel: Panel) -> list[CellView]:
+    """Cells that are known to compute what they should."""
+    return [cell for cell in panel.comparable if cell.decided]
 
 
 def _exact(cell: CellView) -> bool:
@@ -190,7 +205,7 @@ def _exact(cell: CellView) -> bool:
 
 
 def _models(panel: Panel) -> int:
-    return (panel.base or min(panel.comparable, key=lambda cell: cell.record.models)).record.models
+    return (panel.base or min(_ranked(panel), key=lambda cell: cell.record.models)).record.models
 
 
 def _best_of_each(panel: Panel, cells: Sequence[CellView]) -> list[CellView]:
@@ -261,6 +276,10 @@ def _memory_ratio(panel: Panel, cell: CellView) -> float | None:
 
 def _bounds(summary: Summary) -> tuple[float, float] | None:
     return None if summary.low is None or summary.high is None else (summary.low, summary.high)
+
+
+def _with_amount(panel: Panel, cell: CellView) -> Markup:
+    return Markup("{} with {}").format(_named(cell, but="undecided"), _amount(panel, cell))
 
 
 def _with_cause(panel: Panel, cell: CellView) -> Markup:

@@ -12,13 +12,12 @@ from parbench.results import figures
 from parbench.results.export import plain
 from parbench.results.glossary import FIGURES
 from parbench.results.identity import Look, looks
+from parbench.results.parity import COMPARABLE
 from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run
 from parbench.results.tables import cells_table, counted_trials
 from parbench.results.trial import CellRecord, Trial
 from parbench.results.units import known
-
-COMPARABLE = ("reference", "ok", "inexact")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class CellView:
         marks = {"emulated": self.record.emulated, "oversubscribed": self.record.oversubscribed}
         marks["emulated hosts"] = bool(self.row.get("emulated_hosts"))
         marks["inexact"] = self.row["parity"] == "inexact"
+        marks["undecided"] = self.row["parity"] == "undecided"
         return [note for note, holds in marks.items() if holds]
 
     @cached_property
@@ -68,7 +68,12 @@ class CellView:
     @property
     def comparable(self) -> bool:
         """Measured, without failure, and not known to compute something else than the reference by mistake."""
-        return self.row["status"] == "ok" and self.row["parity"] in COMPARABLE
+        return bool(self.row["status"] == "ok" and self.row["parity"] in COMPARABLE)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is known to compute what it should: nothing else may win."""
+        return bool(self.row["parity"] != "undecided")
 
     def value(self, figure: str) -> float | None:
         """A figure or another number of the row; None where it is unknown."""

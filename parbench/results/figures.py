@@ -2,18 +2,11 @@
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy
 
 from parbench.results.trial import CellRecord, JobRecord, MemoryRecord, RankRecord, Trial
-
-PARITY_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 2e-3, "bf16": 5e-3}
-"""How far a loss may lie from the reference, in nats per token; below fp32, rounding depends on shapes."""
-
-TOKENS_MUST_AGREE = ("fp32",)
-"""Precisions in which generated tokens must be the reference's; in others two logits may lie closer than rounding."""
 
 
 def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
@@ -136,7 +129,7 @@ def measured_s(trial: Trial) -> float:
 
 
 def job_losses(trial: Trial) -> dict[int, list[float]]:
-    """The first steps' losses of every model on its global batch, in nats per token: the mean over equal shards."""
+    """The losses of every model on its global batch, step by step, in nats per token: the mean over equal shards."""
     shards: dict[int, list[tuple[float, ...]]] = {}
     for job in _jobs(trial):
         if job.losses:
@@ -144,28 +137,33 @@ def job_losses(trial: Trial) -> dict[int, list[float]]:
     return {job: [statistics.fmean(step) for step in zip(*losses, strict=True)] for job, losses in shards.items()}
 
 
-def parity_deviation(trial: Trial, reference: Trial) -> float:
-    """The largest absolute difference between two trials' losses, in nats per token; infinite if one lacks a loss."""
-    found, expected = job_losses(trial), job_losses(reference)
-    pairs = [(found.get(job, []), expected.get(job, [])) for job in {job.job for job in _jobs(trial)}]
-    if not pairs or any(not losses or len(losses) != len(wanted) for losses, wanted in pairs):
-        return math.inf
-    return max(abs(a - b) for losses, wanted in pairs for a, b in zip(losses, wanted, strict=True))
+def job_validations(trial: Trial) -> dict[int, dict[int, float]]:
+    """Every model's validation losses by how many steps it had taken, in nats per token: the mean over shards."""
+    shards: dict[int, dict[int, list[float]]] = {}
+    for job in _jobs(trial):
+        timed = [(job.total_steps, job.validation_loss)] if job.validation_loss is not None else []
+        for steps, loss in {**dict(timed), **{each.steps: each.loss for each in job.validations}}.items():
+            shards.setdefault(job.job, {}).setdefault(steps, []).append(loss)
+    return {
+        job: {steps: statistics.fmean(losses) for steps, losses in by_steps.items()} for job, by_steps in shards.items()
+    }
 
 
-def differing_sequences(trial: Trial, reference: Trial) -> int:
-    """How many sequences were generated otherwise than by the reference; all of them where some are missing."""
-    wanted = _sequences(reference)
-    found = _sequences(trial)
-    differing = 0
-    for job in {job.job for job in _jobs(trial)}:
-        ours, theirs = found.get(job, []), wanted.get(job, [])
-        same = sum((Counter(ours) & Counter(theirs)).values())
-        differing += max(len(ours), len(theirs)) - same
-    return differing
+def job_shared_losses(trial: Trial) -> dict[int, list[float]]:
+    """The losses of the same batch in all ranks of every model, where they were asked for."""
+    losses: dict[int, list[float]] = {}
+    for job in _jobs(trial):
+        if job.shared_loss is not None:
+            losses.setdefault(job.job, []).append(job.shared_loss)
+    return losses
 
 
-def _sequences(trial: Trial) -> dict[int, list[str]]:
+def job_steps(trial: Trial) -> dict[int, int]:
+    """How many steps every model took in all."""
+    return {job.job: job.total_steps for job in _jobs(trial)}
+
+
+def job_sequences(trial: Trial) -> dict[int, list[str]]:
     """The digests of each model's sequences. Ranks of one shard have the same, so a shard's are counted once."""
     shards = {
         (job.job, rank.shard): job.generation.sequences
@@ -202,17 +200,6 @@ def slowest_steps(trial: Trial) -> list[float]:
 def memory_by_rank(trial: Trial) -> dict[int, dict[str, int]]:
     """Each rank's peak in bytes, cut into kinds that add up; of a rank with several CUDA devices, the fullest one."""
     return {rank.rank: kinds for rank in trial.ranks if (kinds := _memory_kinds(rank.memory))}
-
-
-def step_deviations(trial: Trial, reference: Trial) -> list[float]:
-    """The largest difference of any model's loss from the reference's at each of the first steps, in nats per token."""
-    found, expected = job_losses(trial), job_losses(reference)
-    pairs = [
-        [abs(a - b) for a, b in zip(losses, expected[number], strict=False)]
-        for number, losses in found.items()
-        if number in expected
-    ]
-    return [max(step) for step in zip(*pairs, strict=False)]
 
 
 def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:

@@ -5,7 +5,9 @@ from typing import Literal
 
 from parbench.results import units
 
-Unit = Literal["tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls"]
+Unit = Literal[
+    "tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls", "tolerances", "steps"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,15 +189,31 @@ FIGURES = {
             title="deviation",
             unit="nats",
             better="lower",
-            meaning="The largest difference between the first steps' losses and those of the reference on the same "
-            "global batch, over all models and rounds.",
+            meaning="The largest distance between the losses of the verified steps and the reference's on the same "
+            "global batch, over all models and rounds, in nats per token.",
         ),
         Figure(
             name="differing_sequences",
             title="differing",
             unit="sequences",
             better="lower",
-            meaning="How many of the first steps' generated sequences are not, token by token, the reference's.",
+            meaning="How many of the verified steps' generated sequences are not, token by token, the reference's.",
+        ),
+        Figure(
+            name="parity_power",
+            title="power",
+            unit="tolerances",
+            better="higher",
+            meaning="How far a mistake that is made on purpose (gradients that are not synchronised, half of a batch, "
+            "a strategy that stops to learn) leads away from the reference's losses, in tolerances: the least of "
+            "them. Below 10 parity is undecided.",
+        ),
+        Figure(
+            name="verified_steps",
+            title="verified",
+            unit="steps",
+            better=None,
+            meaning="How many of each trial's steps, warm-up first, were compared with the reference's.",
         ),
     )
 }

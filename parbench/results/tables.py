@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.results import figures
+from parbench.results.parity import COMPARABLE, Evidence, Parity, judge
 from parbench.results.peaks import peak_flops
 from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run
@@ -44,6 +45,8 @@ COLUMNS = (
     "validation_perplexity",
     "parity_deviation",
     "differing_sequences",
+    "parity_power",
+    "verified_steps",
     "compile_s",
     "mfu",
     "bubble",
@@ -76,9 +79,10 @@ def cells_table(run: Run) -> pd.DataFrame:
     scaling. A cell that failed in any round, or whose losses are not known to be the reference's, has no speedup.
     """
     trials = _by_key(run, "measure")
-    references = {key: found[-1] for key, found in _by_key(run, "reference").items() if found[-1].status == "ok"}
+    references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
+    cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
     judged = [
-        _Judged.of(cell, trials[cell.key], references.get(cell.reference), run.record.rounds)
+        _Judged.of(cell, trials[cell.key], Evidence.of(cell, references, proofs, cap), run.record.rounds)
         for cell in run.record.cells
     ]
     bases: dict[tuple[str, str], dict[int, float]] = {}
@@ -100,28 +104,25 @@ def cells_table(run: Run) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A cell, its good trials, and what the status and the parity gate say of them."""
+    """A cell, its good trials, and what their status and their parity say of them."""
 
     cell: CellRecord
     good: list[Trial]
     status: Status
-    parity: str | None
-    deviation: float
-    differing: float
+    parity: Parity
     reason: str | None
 
     @classmethod
-    def of(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial | None, rounds: int) -> "_Judged":
+    def of(cls, cell: CellRecord, trials: Sequence[Trial], evidence: Evidence, rounds: int) -> "_Judged":
         status, reason = _status(cell, trials, rounds)
         good = [trial for trial in trials if trial.status == "ok"]
-        gate = _Gate.of(cell, good, reference)
-        told = "; ".join(filter(None, (reason, gate.mismatch))) or None
-        return cls(cell, good, status, gate.word, gate.deviation, gate.differing, told)
+        parity = judge(cell, good, evidence)
+        return cls(cell, good, status, parity, "; ".join(filter(None, (reason, parity.reason))) or None)
 
     @property
     def comparable(self) -> bool:
-        """Whether no round of it failed, and it is known to compute what the reference computes."""
-        return self.status == "ok" and self.parity in ("reference", "ok", "inexact")
+        """Whether no round of it failed, and nothing shows that it computes something else than it should."""
+        return self.status == "ok" and self.parity.word in COMPARABLE
 
     @property
     def speeds(self) -> dict[int, float]:
@@ -136,7 +137,7 @@ def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -
     return {
         **cell.model_dump(include=set(COLUMNS) - {"reason"}),
         "status": judged.status,
-        "parity": judged.parity,
+        "parity": judged.parity.word,
         "reason": judged.reason,
         "rounds": len(good),
         "tokens_per_s": tokens.mean,
@@ -149,8 +150,10 @@ def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -
         "peak_memory_bytes": _median(map(figures.peak_memory_bytes, good)),
         "step_time_s": _median(map(figures.step_time_s, good)),
         "validation_perplexity": _median(map(figures.validation_perplexity, good)),
-        "parity_deviation": judged.deviation,
-        "differing_sequences": judged.differing,
+        "parity_deviation": judged.parity.deviation,
+        "differing_sequences": judged.parity.differing,
+        "parity_power": judged.parity.power,
+        "verified_steps": judged.parity.verified_steps,
         **_medians(cell, good, peak_flops),
         "steady": all(job.steady for trial in good for rank in trial.ranks for job in rank.jobs) if good else None,
     }
@@ -168,41 +171,6 @@ def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Sta
     if not trials:
         return "skipped", "not measured: the run was interrupted before it"
     return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """The parity gate's word, what it saw (nats per token, or sequences), and a sentence where it is shut."""
-
-    word: str | None
-    deviation: float = math.nan
-    differing: float = math.nan
-    mismatch: str | None = None
-
-    @classmethod
-    def of(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial | None) -> "_Gate":
-        if not trials:
-            return cls(None)
-        if reference is None:
-            return cls(None, mismatch="parity was not checked: the reference could not be computed")
-        if cell.phase == "generate":
-            return cls._of_tokens(cell, trials, reference)
-        deviation = max(figures.parity_deviation(trial, reference) for trial in trials)
-        if not cell.exact:
-            return cls("inexact", deviation)
-        if deviation > figures.PARITY_TOLERANCE[cell.precision]:
-            told = f"not comparable: losses differ from the reference by {deviation:.2g} nats per token"
-            return cls("failed", deviation, mismatch=told)
-        return cls("reference" if cell.is_reference else "ok", deviation)
-
-    @classmethod
-    def _of_tokens(cls, cell: CellRecord, trials: Sequence[Trial], reference: Trial) -> "_Gate":
-        differing = max(figures.differing_sequences(trial, reference) for trial in trials)
-        if differing and cell.exact and cell.precision in figures.TOKENS_MUST_AGREE:
-            told = f"not comparable: {differing} generated sequences differ from the reference's"
-            return cls("failed", differing=differing, mismatch=told)
-        exact = "reference" if cell.is_reference else "ok"
-        return cls("inexact" if differing else exact, differing=differing)
 
 
 def _medians(cell: CellRecord, trials: Sequence[Trial], peak_flops: float | None) -> dict[str, float]:
@@ -228,6 +196,11 @@ def _peak_flops(environment: Mapping[str, Any]) -> float | None:
     """What one accelerator can do at most; None where there is none, they differ, or it is not known."""
     names = {gpu.get("name") for gpu in environment.get("speed", {}).get("accelerators", ())}
     return peak_flops(str(names.pop())) if len(names) == 1 else None
+
+
+def newest_trials(run: Run, purpose: Purpose) -> dict[str, Trial]:
+    """Of the trials that are launched once, the newest by its key: one may have been launched again to go further."""
+    return {key: trials[-1] for key, trials in _by_key(run, purpose).items()}
 
 
 def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:

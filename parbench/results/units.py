@@ -51,6 +51,8 @@ _WRITERS: dict[str, Callable[[float], str]] = {
     "bytes": _bytes,
     "perplexity": lambda number: f"{number:,.2f}" if number < 1e6 else f"{number:.2e}",
     "nats": lambda number: f"{number:.2g}",
+    "tolerances": lambda number: f"{number:,.0f}" if number >= 10 else f"{number:.2g}",
+    "steps": lambda number: f"{number:,.0f}",
     "models/h": lambda number: f"{number:,.1f}",
     "sequences": lambda number: f"{number:,.0f}",
     "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),

@@ -64,6 +64,11 @@ class Layout:
         return self.processes * self.devices_per_process // self.processes_per_device
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """What decides which rank works on which part of which model."""
+        return self.processes, self.devices_per_process, self.data_shards, self.lanes, self.stacked
+
+    @property
     def ranks_per_lane(self) -> int:
         """How many consecutive ranks train one model together."""
         return self.processes // self.lanes

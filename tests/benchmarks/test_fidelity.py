@@ -15,8 +15,8 @@ from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
 from parbench.results.figures import tokens_per_s
 from parbench.results.statistics import Summary, summarise
-from parbench.run import Origin, Task, measure
 from parbench.scenario import describe_options
+from parbench.tasks import Origin, Task, measure
 from tests.benchmarks import duel
 from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, WIDTH
 

@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from parbench.cells import read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
-from parbench.run import Origin, Task, measure
+from parbench.tasks import Origin, Task, measure
 from parbench.workloads.corpus import prepare
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "memory.yaml"
