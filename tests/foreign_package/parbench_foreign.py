@@ -191,3 +191,60 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(0.1)
+
+
+Mistake = Literal["none", "missing", "late", "halved", "doubled", "scaled", "reused", "half", "skipped", "idle"]
+FACTORS = {"halved": 0.5, "doubled": 2.0, "scaled": 4.0}
+
+
+class MistakenOptions(Options):
+    """`mistake` is made in every step from number `start` on; `claims` says what the strategy takes itself for."""
+
+    mistake: Mistake = "none"
+    start: int = 0
+    claims: Literal["exact", "inexact"] = "exact"
+
+
+class Mistaken(Averaging):
+    """An honest mistake of somebody's data-parallel strategy."""
+
+    name = "mistaken"
+    options_type = MistakenOptions
+
+    @classmethod
+    def is_exact(cls, options):
+        return options.claims == "exact"
+
+    def setup(self, workload, job, context):
+        super().setup(workload, job, context)
+        self.steps, self.first_batch, self.earlier, self.latest = 0, None, None, None
+
+    def step(self, batch):
+        mistake = self.options.mistake if self.steps >= self.options.start else "none"
+        self.steps += 1
+        if mistake == "idle" and self.latest is not None:
+            return self.latest
+        if mistake == "reused":
+            batch = self.first_batch = self.first_batch or batch
+        self.latest = self.accumulate(batch.parts(2)[0] if mistake == "half" else batch)
+        self.exchange(mistake)
+        if mistake == "skipped" and self.steps % 2:
+            self.updates.optimizer.zero_grad()
+        else:
+            self.updates.apply()
+        return self.latest
+
+    def exchange(self, mistake):
+        from torch import distributed
+
+        parameters = list(self.model.parameters())
+        for parameter in parameters:
+            if mistake != "missing" and self.ranks > 1:
+                distributed.all_reduce(parameter.grad, group=self.group)
+                parameter.grad /= self.ranks
+            parameter.grad *= FACTORS.get(mistake, 1.0)
+        if mistake == "late":
+            own = [parameter.grad.clone() for parameter in parameters]
+            for parameter, earlier in zip(parameters, self.earlier or own, strict=True):
+                parameter.grad.copy_(earlier)
+            self.earlier = own
