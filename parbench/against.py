@@ -18,9 +18,10 @@ from parbench.cells import Plan
 from parbench.environment import Environment, differences
 from parbench.errors import UsageError
 from parbench.launch.arm import ArmLauncher
+from parbench.launch.open_files import require_open_files
 from parbench.progress import Progress
 from parbench.results.store import RUN_FILE, Run, Store, read_run
-from parbench.run import Origin, measure, prepare_corpora, run_record, schedule
+from parbench.run import Origin, measure, most_ranks, prepare_corpora, run_record, schedule
 from parbench.scenario import ModelSpec
 
 EXAMINE = (Path(__file__).parent / "examine.py").read_text(encoding="utf-8")
@@ -88,6 +89,7 @@ def run_arms(
     Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
     noise between rounds and never a difference between the arms.
     """
+    require_open_files(most_ranks(plan))
     corpora, tasks = prepare_corpora(plan), schedule(plan)
     seen = {arm.name: _seen_by(arm, plan) for arm in arms}
     cells = {name: {cell.record.id: cell for cell in each.plan.cells} for name, each in seen.items()}

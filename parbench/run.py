@@ -15,6 +15,7 @@ from parbench.cgroups import MemoryGroup, memory_group
 from parbench.devices import Devices
 from parbench.environment import Environment
 from parbench.launch.base import Campaign, Follower, Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.launch.open_files import require_open_files
 from parbench.progress import Progress
 from parbench.results.disturbance import warnings_of
 from parbench.results.files import keeping
@@ -62,6 +63,7 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
+    require_open_files(most_ranks(plan))
     corpora, every = prepare_corpora(plan), schedule(plan)
     with Store.locked(folder) as store, launcher.gathered(_campaign(plan, corpora)) as nodes:
         environment = launcher.environment(nodes)
@@ -83,6 +85,7 @@ def run_campaign(
 
 def follow_campaign(plan: Plan, follower: Follower) -> None:
     """Takes part in a campaign that another node leads, with this node's own copy of scenario and data."""
+    require_open_files(most_ranks(plan))
     follower.follow(_campaign(plan, prepare_corpora(plan)))
 
 
@@ -174,6 +177,11 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         validation_batches=measure_spec.validation_batches,
         deadline_s=measure_spec.deadline_s,
     )
+
+
+def most_ranks(plan: Plan) -> int:
+    """How many ranks the largest trial has."""
+    return max((cell.layout.processes for cell in plan.runnable if cell.layout), default=1)
 
 
 def code_of(plan: Plan) -> str:
