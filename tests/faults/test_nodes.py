@@ -120,10 +120,8 @@ class Strangers:
         """All that the node has said at the beginning of a connection of its own."""
         for recording in [bytes(each) for each in self._relay.recordings if each][-1:]:
             connection.sendall(recording)
-            connection.settimeout(1.0)
-            with suppress(TimeoutError):
-                while piece := connection.recv(4096):
-                    self.replies.add(piece)
+            while piece := connection.recv(4096):  # until it is shown the door
+                self.replies.add(piece)
 
 
 def test_row_41_strangers_at_the_rendezvous(parbench_with_plugins: CommandLine) -> None:
@@ -131,7 +129,7 @@ def test_row_41_strangers_at_the_rendezvous(parbench_with_plugins: CommandLine) 
     path = parbench.folder / "secret"
     path.write_text(secret)
     path.chmod(0o600)
-    (parbench.folder / "faults.yaml").write_text(scenario("single", "averaging").replace("rounds: 1", "rounds: 4"))
+    (parbench.folder / "faults.yaml").write_text(scenario("single", "averaging").replace("rounds: 1", "rounds: 2"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     relay = Relay(port)
@@ -146,7 +144,7 @@ def test_row_41_strangers_at_the_rendezvous(parbench_with_plugins: CommandLine) 
     trials = trials_of(parbench.folder / "out")
     assert Counter((trial["purpose"], trial["status"]) for trial in trials) == {
         ("reference", "ok"): 1,
-        ("measure", "ok"): 8,
+        ("measure", "ok"): 4,
     }
     assert {rank["node"] for trial in trials for rank in trial["ranks"]} == {0, 1}
     assert min(strangers.calls.values()) > 10, strangers.calls

@@ -12,7 +12,7 @@ import pytest
 
 from parbench.devices import Machine
 from parbench.errors import UsageError
-from parbench.launch import follower
+from parbench.launch import follower, leader
 from parbench.launch.base import LAUNCHERS, Campaign, Site
 from parbench.launch.choice import choose
 from parbench.launch.follower import NodeFollower
@@ -21,7 +21,7 @@ from parbench.launch.greeting import greet
 from parbench.launch.leader import Leader
 from parbench.launch.link import Link, LinkError, connect
 from parbench.launch.messages import Answer, Challenge, Greeting, Over, Proof, Welcome
-from parbench.launch.proof import Exchange, SecretError, new_number, prove
+from parbench.launch.proof import Exchange, new_number, prove
 from parbench.launch.reception import Reception
 from parbench.launch.torchrun import TorchrunLauncher
 from parbench.workloads.corpus import Corpus
@@ -132,15 +132,6 @@ def test_a_node_that_is_missing_is_named_when_time_is_up():
     assert gathering.end() == refusal
 
 
-def test_where_nodes_have_another_secret_node_0_says_so():
-    gathering = Gathering(timeout_s=3.0)
-    link = connect("127.0.0.1", gathering.port, PATIENCE_S)
-    with pytest.raises(SecretError):
-        prove(link, b"another", PATIENCE_S)
-    link.close()
-    assert ". Of those that called, 1 had another secret, the last of them at 127.0.0.1: give every" in gathering.end()
-
-
 @pytest.mark.parametrize("said", STRANGE)
 def test_strangers_who_knock_are_ignored(said):
     gathering = Gathering()
@@ -181,6 +172,22 @@ def welcome(listener: socket.socket) -> Link:
     link.send(Answer(mac=exchange.proof("leader")))
     link.seal(exchange.seal("leader"))
     return link
+
+
+def test_a_trial_waits_for_a_node_that_is_back_and_is_about_to_greet(monkeypatch):
+    monkeypatch.setattr(leader, "BETWEEN_TRIALS_S", PATIENCE_S)
+    gathering = Gathering()
+    first = gathering.call(greeting(1))
+    first.expect(Welcome, PATIENCE_S)
+    first.close()
+    again = connect("127.0.0.1", gathering.port, PATIENCE_S)
+    prove(again, SECRET, PATIENCE_S)
+    greets = threading.Timer(0.3, again.send, [greeting(1)])
+    greets.start()
+    assert gathering.leader.lost(2) is None
+    greets.join()
+    again.close()
+    assert gathering.end() == ""
 
 
 def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkeypatch):

@@ -4,9 +4,16 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from parbench.devices import Machine
+from parbench.errors import UsageError
+from parbench.launch.base import Campaign
+from parbench.launch.follower import NodeFollower
+from parbench.launch.forks import ForkServer
+from parbench.launch.leader import Leader
 from parbench.launch.link import Link, LinkError
 from parbench.launch.messages import Answer, Challenge, Greeting, Over, Proof
 from parbench.launch.proof import Exchange, SecretError, new_number, prove
@@ -47,6 +54,20 @@ def test_nodes_with_one_secret_talk_and_those_with_another_do_not():
         assert (reception.failures, reception.failure_host) == (1, "127.0.0.1")
         for each in (node, link, stranger):
             each.close()
+
+
+def test_where_secrets_differ_both_sides_say_so():
+    with receiving() as (reception, port):
+        follower = NodeFollower(ForkServer(), 1, "127.0.0.1", port, PATIENCE_S, SECRET + b"!")
+        campaign = Campaign(scenario={}, folder=Path(), corpora={}, machine=Machine(cores=((0,),)))
+        with pytest.raises(UsageError) as caught:
+            follower.follow(campaign)
+        place = f"127.0.0.1:{port}"
+        advice = "give all nodes the same --secret-file or PARBENCH_SECRET"
+        assert str(caught.value) == f"the rendezvous {place} has another secret than this node; {advice}"
+        hint = "Of those that called, 1 had another secret, the last of them at 127.0.0.1: give every node the same"
+        with pytest.raises(UsageError, match=hint):
+            Leader(reception, greeting(0)).gather(0.0)
 
 
 def test_a_node_0_that_does_not_have_the_secret_is_none():
@@ -99,18 +120,41 @@ def sealed() -> tuple[Seal, Seal]:
     return exchange.seal("leader"), exchange.seal("follower")
 
 
-def test_a_sealed_message_is_opened_by_the_other_side_alone_and_once_in_its_place():
+def change(message: bytes) -> bytes:
+    return bytes([message[0] ^ 1]) + message[1:]
+
+
+def shorten(message: bytes) -> bytes:
+    return message[1:]
+
+
+def test_a_sealed_message_is_opened_by_the_other_side():
     leader, follower = sealed()
-    first, second = leader.close(b"first"), leader.close(b"second")
-    assert b"first" in first  # it is not encrypted
-    assert follower.open(first) == b"first"
-    for wrong in (first, follower.close(b"mine"), second[:-1] + bytes([second[-1] ^ 1]), b"x" + second[1:], b"", b"x"):
-        leader, follower = sealed()
-        follower.open(leader.close(b"first"))
-        with pytest.raises(ValueError, match="not the seal of the next message"):
-            follower.open(wrong)
+    for content in (b"first", b"", b"third"):
+        message = leader.close(content)
+        assert message.startswith(content)  # it is not encrypted
+        assert follower.open(message) == content
+        assert leader.open(follower.close(content)) == content
+
+
+@pytest.mark.parametrize("spoil", [change, shorten, lambda message: message[:-1], lambda message: b""])
+def test_a_sealed_message_that_was_changed_is_not_opened(spoil):
     leader, follower = sealed()
-    leader.close(b"first")
+    with pytest.raises(ValueError, match="not the seal of the next message"):
+        follower.open(spoil(leader.close(b"first")))
+
+
+def test_a_sealed_message_is_opened_once_in_its_place_and_by_the_other_side_alone():
+    leader, follower = sealed()
+    with pytest.raises(ValueError, match="not the seal of the next message"):
+        follower.open(follower.close(b"turned around"))
+    leader, follower = sealed()
+    message = leader.close(b"repeated")
+    follower.open(message)
+    with pytest.raises(ValueError, match="not the seal of the next message"):
+        follower.open(message)
+    leader, follower = sealed()
+    leader.close(b"left out")
     with pytest.raises(ValueError, match="not the seal of the next message"):
         follower.open(leader.close(b"second"))
 
