@@ -18,11 +18,12 @@ from parbench.cells import Plan
 from parbench.environment import Environment, differences
 from parbench.errors import UsageError
 from parbench.launch.arm import ArmLauncher
+from parbench.launch.open_files import require_open_files
 from parbench.progress import Progress
 from parbench.proving import expected_proofs, prove, verify
 from parbench.recorder import Recorder
 from parbench.results.store import Run, Store, read_run
-from parbench.run import prepare_corpora, run_record
+from parbench.run import most_ranks, prepare_corpora, run_record
 from parbench.scenario import ModelSpec
 from parbench.tasks import Origin, shuffled_rounds
 
@@ -91,6 +92,7 @@ def run_arms(
     Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
     noise between rounds and never a difference between the arms.
     """
+    require_open_files(most_ranks(plan))
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
     seen = {arm.name: _seen_by(arm, plan) for arm in arms}
     cells = {name: {cell.record.id: cell for cell in each.plan.cells} for name, each in seen.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from parbench.cells import Plan
 from parbench.environment import Environment
 from parbench.launch.base import Campaign, Follower, Launcher
+from parbench.launch.open_files import require_open_files
 from parbench.progress import Progress
 from parbench.proving import expected_proofs, prove, verify
 from parbench.recorder import Recorder
@@ -31,6 +32,7 @@ def run_campaign(
     Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
     passes through; every trial that ended before it is kept, and `resume` goes on from there.
     """
+    require_open_files(most_ranks(plan))
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
     with Store.locked(folder) as store, launcher.gathered(_campaign(plan, corpora)) as nodes:
         environment = launcher.environment(nodes)
@@ -61,6 +63,7 @@ def run_campaign(
 
 def follow_campaign(plan: Plan, follower: Follower) -> None:
     """Takes part in a campaign that another node leads, with this node's own copy of scenario and data."""
+    require_open_files(most_ranks(plan))
     follower.follow(_campaign(plan, prepare_corpora(plan)))
 
 
@@ -71,6 +74,11 @@ def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
         name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
         for name, spec in plan.scenario.workloads.items()
     }
+
+
+def most_ranks(plan: Plan) -> int:
+    """How many ranks the largest trial has."""
+    return max((cell.layout.processes for cell in plan.runnable if cell.layout), default=1)
 
 
 def code_of(plan: Plan) -> str:

@@ -51,6 +51,12 @@ def _site(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--rendezvous-timeout", type=click.IntRange(1, 604_800), metavar="SECONDS", help="And for how long."
         ),
+        click.option(
+            "--secret-file",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="What all nodes have, and nobody else; or PARBENCH_SECRET.",
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -67,7 +67,12 @@ def test_only_steps_that_both_have_are_compared():
 
 @pytest.mark.parametrize(
     "lacking",
-    [timed(COURSE, losses=COURSE[:-1]), timed(COURSE, losses=()), trial(ranks=(rank(jobs=(job(1),)),)), trial(ranks=())],
+    [
+        timed(COURSE, losses=COURSE[:-1]),
+        timed(COURSE, losses=()),
+        trial(ranks=(rank(jobs=(job(1),)),)),
+        trial(ranks=()),
+    ],
     ids=["a loss", "all losses", "the model", "ranks"],
 )
 def test_what_lacks_a_loss_cannot_pass(lacking):

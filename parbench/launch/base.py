@@ -34,6 +34,7 @@ class Site:
     node_rank: int | None = None
     rendezvous: str | None = None
     rendezvous_timeout: float | None = None
+    secret_file: Path | None = None
 
     @property
     def given(self) -> list[str]:

@@ -18,6 +18,8 @@ import psutil
 
 from parbench.errors import LaunchError
 from parbench.launch import guard
+from parbench.launch.open_files import require_open_files
+from parbench.launch.secret import VARIABLE
 
 MARK = "PARBENCH_FAMILY"
 FAMILY = secrets.token_hex(8)
@@ -37,7 +39,9 @@ class ForkServer:
         self._guard: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Begins importing, without waiting for it."""
+        """Begins importing, without waiting for it. Raises `UsageError` where not even one rank could run."""
+        require_open_files(ranks=1)
+        os.environ.pop(VARIABLE, None)  # no rank, nor what it starts, is to see the secret of nodes
         resource_tracker.ensure_running()  # it has to outlive the family, to clear away after it
         # One thread in the server: forking a process with several is what deadlocks. GPUs are numbered as NVML does.
         variables = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -1,7 +1,6 @@
 """Node 0's side of a campaign on several nodes: it gathers the others, keeps their links, and has them take part."""
 
 import ipaddress
-import socket
 import time
 from typing import NoReturn
 
@@ -11,16 +10,19 @@ from parbench.errors import UsageError
 from parbench.launch.greeting import disagreement, noted, parse_greeting, version_mismatch
 from parbench.launch.link import Link, LinkError
 from parbench.launch.messages import Greeting, Over, Report, Welcome
+from parbench.launch.reception import Reception
 from parbench.results.trial import NodeRecord
 
-GREETING_S = 5.0
+BETWEEN_TRIALS_S = 5.0
+"""For how long a trial may wait for a node that is back, and is about to greet."""
+PAUSE_S = 0.1
 
 
 class Leader:
     """The nodes that follow, by rank. One that is lost may come back: it is admitted between two trials."""
 
-    def __init__(self, listener: socket.socket, ours: Greeting) -> None:
-        self._listener = listener
+    def __init__(self, reception: Reception, ours: Greeting) -> None:
+        self._reception = reception
         self._ours = ours
         self._sessions: dict[int, str] = {}
         self._losses: dict[int, str] = {}
@@ -34,7 +36,7 @@ class Leader:
         deadline = time.monotonic() + timeout_s
         while missing := [node for node in range(self._ours.nodes) if node not in self.records]:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._admit(left, min(left, GREETING_S)):
+            if left <= 0 or not self._admit(left):
                 here = ", ".join(f"{node} ({record.host})" for node, record in sorted(self.records.items()))
                 self.refuse(
                     f"node rank {', '.join(map(str, missing))} of {self._ours.nodes} did not come to the rendezvous "
@@ -76,13 +78,17 @@ class Leader:
 
     def lost(self, nodes: int) -> str | None:
         """Which of the first `nodes` nodes are lost, and why; those that have come back are admitted first."""
-        enough = time.monotonic() + GREETING_S
-        while self._admit(0, GREETING_S) and time.monotonic() < enough:
-            pass
-        for node in list(self.links):
-            self._notice(node)
-        gone = [node for node in range(1, nodes) if node not in self.links]
-        return "; ".join(self.told(node) for node in gone) or None
+        until = time.monotonic() + BETWEEN_TRIALS_S
+        while True:
+            is_busy = self._reception.is_busy
+            while self._admit(0.0):
+                pass
+            for node in list(self.links):
+                self._notice(node)
+            gone = [node for node in range(1, nodes) if node not in self.links]
+            if not (gone and is_busy and time.monotonic() < until):
+                return "; ".join(self.told(node) for node in gone) or None
+            self._admit(PAUSE_S)
 
     def told(self, node: int) -> str:
         """A sentence on a node that is lost."""
@@ -93,7 +99,7 @@ class Leader:
         self.tell(Over(reason=reason))
         for link in self.links.values():
             link.close()
-        self._listener.close()
+        self._reception.close()
 
     def _notice(self, node: int) -> None:
         """Loses a node that has ended since it was last heard of."""
@@ -101,23 +107,29 @@ class Leader:
             self.lose(node, "hung up")
 
     def _hint(self) -> str:
-        """What is wrong where no other host could come: often a host's own name leads nowhere else."""
-        if not ipaddress.ip_address(self.address).is_loopback:
-            return ""
-        return f". Node 0 waits at {self.address}, which only this host can reach: give another address of it"
+        """What may be wrong: secrets that differ, or a host's own name, which often leads nowhere else."""
+        hints = []
+        if self._reception.failures:
+            hints.append(
+                f". Of those that called, {self._reception.failures} had another secret, the last of them at "
+                f"{self._reception.failure_host}: give every node the same"
+            )
+        if ipaddress.ip_address(self.address).is_loopback:
+            hints.append(
+                f". Node 0 waits at {self.address}, which only this host can reach: give another address of it"
+            )
+        return "".join(hints)
 
-    def _admit(self, timeout_s: float, greeting_s: float) -> bool:
-        """Lets in whoever calls next and greets in time; False where nobody calls."""
-        self._listener.settimeout(timeout_s)
-        try:
-            connected, _ = self._listener.accept()
-        except (TimeoutError, BlockingIOError):
+    def _admit(self, timeout_s: float) -> bool:
+        """Lets in whoever has greeted next; False where nobody does."""
+        arrival = self._reception.next(timeout_s)
+        if arrival is None:
             return False
-        link = Link(connected)
+        link, greeting = arrival
         try:
-            theirs = self._examined(link, greeting_s)
+            theirs = self._examined(link, greeting)
         except LinkError:
-            # Something else than a node of parbench, or one that is gone already: the next one may be right.
+            # No node of this parbench, or one that is gone already: the next one may be right.
             link.close()
             return True
         if theirs is not None:
@@ -129,9 +141,8 @@ class Leader:
             self.records[theirs.node] = noted(self._ours, theirs)
         return True
 
-    def _examined(self, link: Link, greeting_s: float) -> Greeting | None:
+    def _examined(self, link: Link, raw: bytes) -> Greeting | None:
         """The greeting of a node that can take part; None of one that was told why it cannot."""
-        raw = link.receive(greeting_s)
         reason, theirs = version_mismatch(self._ours, raw), None
         if reason is None:
             theirs = parse_greeting(raw)

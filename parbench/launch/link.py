@@ -1,4 +1,7 @@
-"""A connection between two nodes: JSON messages. A peer that is gone or cut off is noticed; nothing is unpickled."""
+"""A connection between two nodes: JSON messages, sealed once both have proven themselves (`parbench.launch.proof`).
+
+A peer that is gone or cut off is noticed; nothing is unpickled.
+"""
 
 import math
 import select
@@ -9,7 +12,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from parbench.launch.messages import End, Greeting, Order, Over, Report, Welcome
+from parbench.launch.messages import Answer, Challenge, End, Greeting, Order, Over, Proof, Report, Welcome
+from parbench.launch.seal import Seal
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,7 +27,9 @@ PIECE_BYTES = 2**16
 SENDING_S = 60.0
 
 _MESSAGE: TypeAdapter[BaseModel] = TypeAdapter(
-    Annotated[Greeting | Welcome | Order | End | Report | Over, Field(discriminator="kind")]
+    Annotated[
+        Challenge | Proof | Answer | Greeting | Welcome | Order | End | Report | Over, Field(discriminator="kind")
+    ]
 )
 
 
@@ -33,6 +39,10 @@ class LinkError(Exception):
     def __init__(self, told: str, *, hung_up: bool = False) -> None:
         super().__init__(told)
         self.hung_up = hung_up
+
+
+class LateError(LinkError):
+    """The peer is there, and has not said all of it in time."""
 
 
 class Link:
@@ -47,6 +57,8 @@ class Link:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address: str = connected.getsockname()[0]
         self._socket = connected
+        self._beginning = bytearray()
+        self._seal: Seal | None = None
 
     def fileno(self) -> int:
         """For waiting on several links at once."""
@@ -59,43 +71,57 @@ class Link:
         ends.register(self._socket, select.POLLRDHUP)
         return bool(ends.poll(0))
 
+    def seal(self, seal: Seal) -> None:
+        """Seals what is said from now on, either way."""
+        self._seal = seal
+
     def send(self, message: BaseModel) -> None:
         """Raises `LinkError` where the peer is gone, or does not listen."""
         content = message.model_dump_json().encode()
+        content = self._seal.close(content) if self._seal else content
         try:
             self._socket.settimeout(SENDING_S)
             self._socket.sendall(LENGTH.pack(len(content)) + content)
         except OSError as error:
             raise LinkError(_told(error)) from None
 
-    def receive(self, timeout_s: float | None = None) -> bytes:
+    def receive(self, timeout_s: float | None = None, limit: int = MAX_MESSAGE_BYTES) -> bytes:
         """The next message as it came, whole before the time is up. Raises `LinkError` where none comes.
 
-        Without a limit one may wait for its beginning, but not for the rest.
+        Without a time one may wait for its beginning, but not for the rest. What has come of one that is late is kept.
         """
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        beginning = self._read(1, deadline, math.inf)
-        (length,) = LENGTH.unpack(beginning + self._read(LENGTH.size - 1, deadline, SILENCE_S))
-        if length > MAX_MESSAGE_BYTES:
-            raise LinkError("sent what is no message of parbench")
-        return self._read(length, deadline, SILENCE_S)
+        while missing := self._missing(limit):
+            silence_s = SILENCE_S if self._beginning else math.inf
+            self._beginning += self._read(missing, min(silence_s, deadline - time.monotonic()))
+        content, self._beginning = bytes(self._beginning[LENGTH.size :]), bytearray()
+        try:
+            return self._seal.open(content) if self._seal else content
+        except ValueError:
+            raise LinkError("sent what does not bear its seal") from None
 
-    def _read(self, size: int, deadline: float, silence_s: float) -> bytes:
-        """So many bytes, before `deadline` and with no longer silence between them."""
-        content = bytearray()
-        while len(content) < size:
-            patience_s = min(silence_s, deadline - time.monotonic())
-            try:
-                self._socket.settimeout(None if patience_s == math.inf else max(0.0, patience_s))
-                piece = self._socket.recv(min(size - len(content), PIECE_BYTES))
-            except (TimeoutError, BlockingIOError):
-                raise LinkError("said nothing, or not all of it, in time") from None
-            except OSError as error:
-                raise LinkError(_told(error)) from None
-            if not piece:
-                raise LinkError("hung up", hung_up=True)
-            content += piece
-        return bytes(content)
+    def _missing(self, limit: int) -> int:
+        """How many bytes are missing of a message, as far as it has said how long it is."""
+        if len(self._beginning) < LENGTH.size:
+            return LENGTH.size - len(self._beginning)
+        (length,) = LENGTH.unpack_from(self._beginning)
+        if length > limit:
+            self._beginning.clear()
+            raise LinkError("sent what is no message of parbench")
+        return LENGTH.size + int(length) - len(self._beginning)
+
+    def _read(self, size: int, patience_s: float) -> bytes:
+        """At most so many bytes, and at least one."""
+        try:
+            self._socket.settimeout(None if patience_s == math.inf else max(0.0, patience_s))
+            piece = self._socket.recv(min(size, PIECE_BYTES))
+        except (TimeoutError, BlockingIOError):
+            raise LateError("said nothing, or not all of it, in time") from None
+        except OSError as error:
+            raise LinkError(_told(error)) from None
+        if not piece:
+            raise LinkError("hung up", hung_up=True)
+        return piece
 
     def expect(self, kind: type[M], timeout_s: float | None = None) -> M:
         """The next message, which must be of one kind."""

@@ -1,12 +1,36 @@
 """What nodes say to each other. All of it is JSON, and checked against these types before it is believed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from parbench.environment import Environment
 from parbench.results.trial import Assignment, NodeRecord, RankRecord
 from parbench.scenario import Spec
+
+HexDigits = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Challenge(Spec):
+    """The first that node 0 says to a caller: a number that was never there before."""
+
+    kind: Literal["challenge"] = "challenge"
+    number: HexDigits
+
+
+class Proof(Spec):
+    """The caller's answer: a number of its own, and what shows that it has the secret."""
+
+    kind: Literal["proof"] = "proof"
+    number: HexDigits
+    mac: HexDigits
+
+
+class Answer(Spec):
+    """What shows that node 0 has the secret as well; nothing to who has another one."""
+
+    kind: Literal["answer"] = "answer"
+    mac: HexDigits | None
 
 
 class Introduction(BaseModel):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parbench.errors import LaunchError, UsageError
+from parbench.launch.secret import VARIABLE
 
 PATIENCE_S = 30.0
 SLOWEST_COPY = 1e6
@@ -63,8 +64,8 @@ def step_command(nodes: Sequence[str], tasks: int, task: Sequence[str]) -> list[
 
 
 def step_environment() -> dict[str, str]:
-    """This process's environment, less what would change the shape of a step."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(STEP_DEFAULTS)}
+    """This process's environment, less what would change the shape of a step, and the secret of nodes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith((*STEP_DEFAULTS, VARIABLE))}
 
 
 def asked(name: str, *arguments: str) -> str:

@@ -24,6 +24,8 @@ from parbench.launch.local import HOST
 from parbench.launch.messages import Order
 from parbench.launch.node import network_variables
 from parbench.launch.parts import Parts
+from parbench.launch.reception import Reception
+from parbench.launch.secret import read_secret, require_loopback
 from parbench.results.trial import Assignment, NodeRecord
 
 RENDEZVOUS_TIMEOUT_S = 120.0
@@ -35,14 +37,17 @@ class TorchrunLauncher(Launcher):
 
     name = "torchrun"
 
-    def __init__(self, nodes: int, node: int, where: tuple[str, int] | None, timeout_s: float) -> None:
+    def __init__(
+        self, nodes: int, node: int, where: tuple[str, int] | None, timeout_s: float, secret: bytes | None
+    ) -> None:
         self._nodes = nodes
         self._where = where
         self._timeout_s = timeout_s
+        self._secret = secret
         self._forks = ForkServer(PRELOAD)
         self._leader: Leader | None = None
         if where is not None and node > 0:
-            self.follower = NodeFollower(self._forks, node, *where, timeout_s)
+            self.follower = NodeFollower(self._forks, node, *where, timeout_s, secret or b"")
 
     @classmethod
     def detected(cls) -> str | None:
@@ -64,14 +69,17 @@ class TorchrunLauncher(Launcher):
             )
         if node >= nodes:
             raise UsageError(f"--node-rank {node}: with --nodes {nodes}, ranks are 0 to {nodes - 1}")
-        return cls(nodes, node, _parsed(site.rendezvous) if site.rendezvous and nodes > 1 else None, timeout_s)
+        where = _parsed(site.rendezvous) if site.rendezvous and nodes > 1 else None
+        return cls(nodes, node, where, timeout_s, read_secret(site.secret_file))
 
     def machine(self) -> Machine:
         """As many nodes like this one."""
         return replace(detect(), nodes=self._nodes, granted=self._nodes > 1)
 
     def start(self) -> None:
-        """Begins importing torch."""
+        """Begins importing torch. Raises `UsageError` where strangers could come to the rendezvous."""
+        if self._where and self._secret is None:
+            require_loopback(self._where[0])
         self._forks.start()
 
     @contextmanager
@@ -81,7 +89,8 @@ class TorchrunLauncher(Launcher):
             yield ()
             return
         listener = _listener(*self._where)
-        leader = Leader(listener, greet(campaign, 0, listener.getsockname()[0]))
+        ours = greet(campaign, 0, listener.getsockname()[0])
+        leader = Leader(Reception(listener, self._secret or b""), ours)
         why: str | None = "it ended before its time"
         try:
             leader.gather(self._timeout_s)
@@ -145,6 +154,7 @@ def _completed(site: Site) -> Site:
         node_rank=int(rank) if site.node_rank is None and rank.isdecimal() else site.node_rank,
         rendezvous=site.rendezvous or where,
         rendezvous_timeout=site.rendezvous_timeout,
+        secret_file=site.secret_file,
     )
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from parbench.cells import read_plan
 from parbench.devices import allowed_cpus, detect
 from parbench.launch.base import Outcome
+from parbench.launch.open_files import FOR_A_PROCESS, FOR_A_RANK
 from parbench.progress import PlainProgress
 from parbench.results.store import read_run
 from parbench.results.tables import cells_table
@@ -159,3 +160,28 @@ def test_row_31_many_real_trials_leave_nothing_behind(tmp_path: Path) -> None:
     files, threads = map(int, re.findall(r"[+-]\d+", ended.stdout.splitlines()[1]))
     assert files <= 0  # the run's own are closed by then
     assert threads == 0
+
+
+def test_row_39_too_few_descriptors(parbench_with_plugins: CommandLine) -> None:
+    parbench = parbench_with_plugins
+    (parbench.folder / "faults.yaml").write_text(scenario("averaging"))
+    needed = FOR_A_PROCESS + 2 * FOR_A_RANK
+    for allowed in (16, needed - 1):
+        ended = within(allowed, parbench, "run", "faults.yaml", "--out", "out")
+        assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+        told = ended.stderr.splitlines()[-1]
+        assert told.startswith(f"this shell allows {allowed} open files, and ")
+        assert "raise it with: ulimit -n " in told
+        assert trials_of(parbench.folder / "out") == []
+    assert f"and {needed} are needed for trials of 2 ranks; raise it with: ulimit -n {needed}" in told
+    ended = within(needed, parbench, "run", "faults.yaml", "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert {trial["status"] for trial in trials_of(parbench.folder / "out")} == {"ok"}
+
+
+def within(files: int, parbench: CommandLine, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """parbench in a shell that allows so many open files."""
+    limited = ["bash", "-c", 'ulimit -n "$1" && shift && exec "$@"', "bash", str(files), *parbench.command(*arguments)]
+    return subprocess.run(
+        limited, cwd=parbench.folder, env=parbench.environment, capture_output=True, text=True, check=False
+    )

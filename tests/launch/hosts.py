@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from parbench.launch.secret import VARIABLE
 from tests.debian import require
 
 PORT = 29400
+SECRET = secrets.token_hex(32)
 PARBENCH = (sys.executable, "-m", "parbench")
 # A name of its own for the host, on its own CPUs, and then whatever is to run there.
 ENTER = 'hostname "$1"; shift; exec taskset --cpu-list "$@"'
@@ -27,7 +29,7 @@ class Host:
         self.namespace, self.name, self.address = namespace, f"host{number}", f"10.77.0.{number + 1}"
         self.address6 = f"fd77::{number + 1}"
         self.folder, self.cpu = folder, cpu
-        self.environment = {**os.environ, "PARBENCH_CACHE": str(folder / "cache")}
+        self.environment = {**os.environ, "PARBENCH_CACHE": str(folder / "cache"), VARIABLE: SECRET}
         folder.mkdir()
 
     def start(self, *command: object, cpus: str | None = None) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from parbench.devices import Machine
 from parbench.errors import UsageError
-from parbench.launch import follower
+from parbench.launch import follower, leader
 from parbench.launch.base import LAUNCHERS, Campaign, Site
 from parbench.launch.choice import choose
 from parbench.launch.follower import NodeFollower
@@ -20,7 +20,9 @@ from parbench.launch.forks import ForkServer
 from parbench.launch.greeting import greet
 from parbench.launch.leader import Leader
 from parbench.launch.link import Link, LinkError, connect
-from parbench.launch.messages import Greeting, Over, Welcome
+from parbench.launch.messages import Answer, Challenge, Greeting, Over, Proof, Welcome
+from parbench.launch.proof import Exchange, new_number, prove
+from parbench.launch.reception import Reception
 from parbench.launch.torchrun import TorchrunLauncher
 from parbench.workloads.corpus import Corpus
 
@@ -31,6 +33,8 @@ STRANGE = [
     b'{"node": 1e999, "parbench": "1"}',
     b"\xff" * 9,
 ]
+SECRET = b"the secret of these nodes, and of no others"
+PATIENCE_S = 600.0
 CORPUS = Corpus(path="a", sha256="0" * 64, tokens=9, vocab_size=9, dtype="uint8")
 SCENARIO = {"name": "gathering", "devices": {"cores_per_device": 1}}
 
@@ -47,7 +51,7 @@ class Gathering:
     def __init__(self, nodes: int = 2, timeout_s: float = 30.0) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
-        self.leader = Leader(listener, greeting(0, nodes))
+        self.leader = Leader(Reception(listener, SECRET), greeting(0, nodes))
         self.refusal = ""
         self._links: list[Link] = []
         self._thread = threading.Thread(target=self._gather, args=(timeout_s,))
@@ -60,8 +64,9 @@ class Gathering:
             self.refusal = str(error)
 
     def call(self, said: Greeting):
-        link = connect("127.0.0.1", self.port, 5.0)
+        link = connect("127.0.0.1", self.port, PATIENCE_S)
         self._links.append(link)
+        prove(link, SECRET, PATIENCE_S)
         link.send(said)
         return link
 
@@ -157,6 +162,34 @@ def test_a_node_that_was_killed_and_started_again_is_no_stranger():
     assert gathering.end() == ""
 
 
+def welcome(listener: socket.socket) -> Link:
+    """Node 0's side of the proof, by hand."""
+    link = Link(listener.accept()[0])
+    link.send(Challenge(number=(number := new_number())))
+    proof = link.expect(Proof, PATIENCE_S)
+    exchange = Exchange(SECRET, number, proof.number)
+    assert exchange.proves(proof.mac, "follower")
+    link.send(Answer(mac=exchange.proof("leader")))
+    link.seal(exchange.seal("leader"))
+    return link
+
+
+def test_a_trial_waits_for_a_node_that_is_back_and_is_about_to_greet(monkeypatch):
+    monkeypatch.setattr(leader, "BETWEEN_TRIALS_S", PATIENCE_S)
+    gathering = Gathering()
+    first = gathering.call(greeting(1))
+    first.expect(Welcome, PATIENCE_S)
+    first.close()
+    again = connect("127.0.0.1", gathering.port, PATIENCE_S)
+    prove(again, SECRET, PATIENCE_S)
+    greets = threading.Timer(0.3, again.send, [greeting(1)])
+    greets.start()
+    assert gathering.leader.lost(2) is None
+    greets.join()
+    again.close()
+    assert gathering.end() == ""
+
+
 def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkeypatch):
     class Forks(ForkServer):
         def ready(self) -> None:
@@ -165,11 +198,11 @@ def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkey
     monkeypatch.setattr(follower, "MARGIN_S", 0.5)
     campaign = Campaign(scenario=SCENARIO, folder=Path(), corpora={"lstm": CORPUS}, machine=Machine(cores=((0,),)))
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
-        node = NodeFollower(Forks(), 1, "127.0.0.1", listener.getsockname()[1], 2.0)
+        node = NodeFollower(Forks(), 1, "127.0.0.1", listener.getsockname()[1], 2.0, SECRET)
         ended = threads.submit(node.follow, campaign)
-        listener.accept()[0].close()  # is it there at all?
+        welcome(listener).close()  # is it there at all?
         for patience_s in (0.0, 4.0):
-            link = Link(listener.accept()[0])
+            link = welcome(listener)
             assert link.expect(Greeting, 5.0).node == 1
             time.sleep(patience_s)
             link.send(Welcome())

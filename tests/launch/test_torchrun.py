@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from parbench.launch.secret import VARIABLE
 from parbench.results.store import Run, read_run
 from tests.conftest import CommandLine
-from tests.launch.hosts import Host, hosts, together
+from tests.launch.hosts import SECRET, Host, hosts, together
 
 SCENARIO = """\
 workloads:
@@ -207,6 +208,7 @@ def test_four_hosts_of_which_a_cell_needs_two(four):
 
 def test_a_rendezvous_that_cannot_be_reached_is_bad_usage(parbench: CommandLine, tmp_path: Path):
     (tmp_path / "nodes.yaml").write_text(SCENARIO)
+    parbench.environment[VARIABLE] = SECRET
     where = ("--launcher", "torchrun", "--nodes", 2, "--rendezvous", "127.0.0.1:9", "--rendezvous-timeout", 1)
     there = parbench("run", "nodes.yaml", *where, "--node-rank", 1)
     assert there.returncode == 2
