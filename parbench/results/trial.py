@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from parbench.base_types import Record
 from parbench.devices import DeviceKind
-from parbench.scenario import Phase, Scaling, Spec
+from parbench.scenario import Phase, Scaling
 from parbench.workloads.corpus import Corpus
 
 SCHEMA_VERSION = 1
@@ -17,7 +18,7 @@ Purpose = Literal["measure", "reference"]
 PARITY_STEPS = 5
 
 
-class Assignment(Spec):
+class Assignment(Record):
     """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
 
     `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. `folder` is
@@ -46,7 +47,7 @@ class Assignment(Spec):
     deadline_s: float
 
 
-class GenerationRecord(Spec):
+class GenerationRecord(Record):
     """What a rank generated, and when. Empty where the rank does not have the tokens.
 
     `sequences` are the digests of the new tokens of each sequence of the first steps; of each step of the window,
@@ -58,7 +59,7 @@ class GenerationRecord(Spec):
     token_s: tuple[float, ...] = ()
 
 
-class JobRecord(Spec):
+class JobRecord(Record):
     """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
 
     `losses` are those of the first steps, `validation_loss` the mean over the validation batches after the window;
@@ -86,7 +87,7 @@ class JobRecord(Spec):
     generation: GenerationRecord | None = None
 
 
-class DeviceMemory(Spec):
+class DeviceMemory(Record):
     """Memory of one CUDA device, in bytes: torch's peaks, and the whole device's use, which other processes add to.
 
     `utilization` is the mean share of the window's samples during which a kernel ran, from 0 to 1.
@@ -98,7 +99,7 @@ class DeviceMemory(Spec):
     utilization: float | None = None
 
 
-class MemoryRecord(Spec):
+class MemoryRecord(Record):
     """Peak memory of a rank, in bytes.
 
     `resident_growth` is the peak of resident memory less what was resident before the model was built; `devices` has
@@ -109,7 +110,7 @@ class MemoryRecord(Spec):
     devices: tuple[DeviceMemory, ...] = ()
 
 
-class GpuSurroundings(Spec):
+class GpuSurroundings(Record):
     """A GPU when a window ended: how many processes computed on it, and what held its clock down."""
 
     uuid: str
@@ -117,7 +118,7 @@ class GpuSurroundings(Spec):
     held_down: tuple[str, ...] = ()
 
 
-class SurroundingsRecord(Spec):
+class SurroundingsRecord(Record):
     """What happened around a rank during its windows.
 
     Of its cores: `busy_s` CPU seconds that anybody used, `stolen_s` that a hypervisor gave away, and how often heat
@@ -132,7 +133,7 @@ class SurroundingsRecord(Spec):
     gpus: tuple[GpuSurroundings, ...] = ()
 
 
-class TrafficRecord(Spec):
+class TrafficRecord(Record):
     """What a rank does with process groups in a step: how many calls (collectives, sends and receives), and the bytes
     of the tensors that it hands to all but the receives. What that makes on the wire is the backend's affair.
     """
@@ -141,7 +142,7 @@ class TrafficRecord(Spec):
     given_bytes: float
 
 
-class Failure(Spec):
+class Failure(Record):
     """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
 
     error: str
@@ -150,7 +151,7 @@ class Failure(Spec):
     at: float
 
 
-class RankRecord(Spec):
+class RankRecord(Record):
     """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended.
 
     `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
@@ -178,7 +179,7 @@ class RankRecord(Spec):
     failure: Failure | None = None
 
 
-class Trial(Spec):
+class Trial(Record):
     """One launch of one cell: a line of `trials.jsonl`.
 
     `key` is the hash of all that decides what was measured, `environment` the digest of where, `code` that of the code
@@ -201,7 +202,7 @@ class Trial(Spec):
     ranks: tuple[RankRecord, ...] = ()
 
 
-class CellRecord(Spec):
+class CellRecord(Record):
     """A cell as the run planned it: one row of the comparison, whether or not it can be measured here.
 
     `key` finds its trials, `reference` the trial whose losses it must reproduce; `reason` says why it is skipped.
@@ -234,7 +235,7 @@ class CellRecord(Spec):
     reason: str | None = None
 
 
-class NodeRecord(Spec):
+class NodeRecord(Record):
     """A node of a run, and how it is joined to the others.
 
     `interface` has the node's `address`; `interface_mbit` is its speed as the kernel tells it, `shaped_mbit` the rate
@@ -267,7 +268,7 @@ class NodeRecord(Spec):
         return f"{self.interface or 'unknown interface'}{rated}{shaped}"
 
 
-class RunRecord(Spec):
+class RunRecord(Record):
     """What a run set out to do and where: the content of its folder's `run.json`.
 
     `environment_digest` and `code` are what trials must carry to count: a resumed run may hold others.
