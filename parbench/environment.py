@@ -16,9 +16,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from parbench import __version__
+from parbench.base_types import Record
 from parbench.devices import allowed_cores, allowed_cpus, cpu_quota, nvml_gpu_uuids, torch_build, visible_gpus
 
 T = TypeVar("T")
@@ -46,11 +45,8 @@ SPEED_VARIABLES = (
 )  # fmt: skip
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Accelerator(_Record):
+# Records hold it as plain data, with lists for tuples: so it is less strict than they are.
+class Accelerator(Record, strict=False):
     """Equal GPUs: how many there are, and the memory of each in GiB."""
 
     name: str | None
@@ -61,7 +57,7 @@ class Accelerator(_Record):
         return f"{self.count} × {self.name} ({self.memory_gib} GiB)"
 
 
-class Speed(_Record):
+class Speed(Record, strict=False):
     """What changes how fast a cell runs. Two environments that agree here may be compared.
 
     `physical_cores` are those this process may use, `cpu_quota` is in cores. `gpu_links` says for each pair of
@@ -93,7 +89,7 @@ LATER_FIELDS = ("network", "nccl")
 """What older records do not have."""
 
 
-class Context(_Record):
+class Context(Record, strict=False):
     """Where and when an environment was captured; not part of its digest.
 
     `load_average` is over 1, 5 and 15 minutes, `captured_at` is UTC in ISO 8601.
@@ -106,7 +102,7 @@ class Context(_Record):
     captured_at: str
 
 
-class Environment(_Record):
+class Environment(Record, strict=False):
     """The machine and software that a measurement was taken in."""
 
     speed: Speed

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from parbench.against import Arms, arms_against, run_arms
+from parbench.against import run_arms
+from parbench.arms import Arms, arms_against
 from parbench.cells import Plan
 from parbench.check.baselines import Baseline
 from parbench.check.compare import against_arm, against_baseline, confirmed

@@ -35,7 +35,7 @@ def verify(plan: Plan, recorder: Recorder) -> None:
         if not validated:
             continue
         for cell in cells:
-            if max(lengths[cell.record.key], default=0) > cap and cell.workload.phase == "train":
+            if max(lengths[cell.record.key], default=0) > cap and cell.workload.phase == "train" and _can_prove(cell):
                 recorder.take(_capped(cell, cap))
         recorder.take(_reference(cells, validated))
 
@@ -94,6 +94,11 @@ def _proof(cell: Cell, proof: ProofRecord) -> Task:
         steps=course.steps,
         quiet_steps=course.quiet_steps,
     )
+
+
+def _can_prove(cell: Cell) -> bool:
+    """Whether what measures the cell knows proofs: an older parbench, as the other arm of a comparison, does not."""
+    return cell.record.proofs is not None
 
 
 def _capped(cell: Cell, cap: int) -> Task:

@@ -4,7 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+
+from parbench.base_types import Spec as Spec
 
 Scaling = Literal["strong", "weak"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -24,12 +26,6 @@ MetricName = Literal[
     "collectives",
     "communicated_bytes",
 ]
-
-
-class Spec(BaseModel):
-    """Frozen and strict: unknown keys, NaN and values of another type are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSpec(Spec):
@@ -262,7 +258,7 @@ class CheckSpec(Spec):
         "communicated_bytes",
     )
     margin: Annotated[float, Field(ge=0, le=10)] = 0.02
-    margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}
+    margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}  # noqa: RUF012 - pydantic copies it
     margin_few_sessions: Annotated[float, Field(ge=0, le=10)] = 0.05
     min_effect: Annotated[PositiveFloat, Field(le=10)] = 0.2
     alpha: Annotated[PositiveFloat, Field(lt=0.5)] = 0.05

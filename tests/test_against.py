@@ -1,12 +1,24 @@
 """A commit against the working tree, where what differs is a model of the user's own."""
 
+import contextlib
+import io
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from parbench import against
+from parbench.arms import Arms, arms_against
+from parbench.cells import read_plan
+from parbench.devices import detect
+from parbench.environment import capture
+from parbench.launch.remote.protocol import Greeting
+from parbench.progress import progress_on
 from tests.conftest import CommandLine
+from tests.fake_launcher import FakeLauncher
 
 SCENARIO = """
 name: brought
@@ -95,3 +107,25 @@ def test_a_model_that_the_commit_does_not_have_is_a_sentence(tmp_path: Path) -> 
     assert ended.returncode == 2
     assert "cannot build workload mine: " in ended.stderr
     assert "new.py cannot be read" in ended.stderr
+
+
+def test_an_arm_is_not_asked_for_a_purpose_that_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purposes = {"candidate": ("reference", "measure"), "base": ("measure",)}
+
+    @contextlib.contextmanager
+    def servers(arms: Arms) -> Iterator[tuple[dict[str, FakeLauncher], dict[str, Greeting]]]:
+        yield (
+            {arm.name: FakeLauncher() for arm in arms},
+            {arm.name: Greeting(environment=capture(), modules=(), purposes=purposes[arm.name]) for arm in arms},
+        )
+
+    monkeypatch.setattr(against, "servers", servers)
+    scenario = tmp_path / "tiny.yaml"
+    scenario.write_text(scenario_of("").replace('{kind: custom, build: ""}', "{kind: lstm}"))
+    with arms_against("itself") as arms:
+        progress = progress_on(Console(file=io.StringIO()))
+        runs = against.run_arms(read_plan(scenario, detect()), arms, tmp_path / "run", progress, command=[])[:2]
+    found = dict(zip(("candidate", "base"), ({trial.purpose for trial in run.trials} for run in runs), strict=True))
+    assert found == {name: set(each) for name, each in purposes.items()}

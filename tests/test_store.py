@@ -182,7 +182,7 @@ def test_a_run_of_a_newer_version_is_refused_even_if_its_fields_are_unknown(tmp_
         (lambda text: "[]", "damaged"),
         (lambda text: text.replace('"rounds": 3', '"rounds": "three"'), r"damaged: rounds: "),
         (lambda text: text.replace('"rounds": 3', '"rounds": 0'), r"damaged: rounds: "),
-        (lambda text: text.replace('"rounds": 3', '"rounds": 3, "rnds": 3'), r"damaged: rnds: "),
+        (lambda text: text.replace('"rounds": 3', '"rnds": 3'), r"damaged: rounds: Field required"),
         (lambda text: text.replace('"devices": 2', '"devices": null'), r"damaged: cells\.1\.devices: "),
         (lambda text: "[" * 100_000, "damaged"),
         (lambda text: text.replace('"scenario": {', '"scenario": {"deep": ' + "[" * 100_000), "damaged"),
@@ -195,7 +195,7 @@ def test_a_run_of_a_newer_version_is_refused_even_if_its_fields_are_unknown(tmp_
         "a list",
         "a word",
         "out of range",
-        "unknown field",
+        "missing field",
         "deep inside",
         "nested",
         "nested inside",
@@ -408,8 +408,8 @@ def test_without_runs_the_latest_is_a_sentence_that_says_how_to_start_one(tmp_pa
 
 @pytest.mark.parametrize(
     "changes",
-    [{"window_s": float("nan")}, {"losses": (float("inf"),)}, {"steps": 1.5}, {"parameters": "1"}, {"extra": 1}],
-    ids=["NaN", "infinite", "half a step", "text", "unknown"],
+    [{"window_s": float("nan")}, {"losses": (float("inf"),)}, {"steps": 1.5}, {"parameters": "1"}],
+    ids=["NaN", "infinite", "half a step", "text"],
 )
 def test_a_record_takes_no_other_values(changes):
     with pytest.raises(ValidationError):

@@ -10,25 +10,29 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from parbench.base_types import Record
 from parbench.check.metrics import METRICS, observe
 from parbench.environment import differ
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
 from parbench.results.store import Run
-from parbench.scenario import MetricName, Spec
+from parbench.scenario import MetricName
 
 SCHEMA_VERSION = 1
 MAX_SESSIONS = 30
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-class CellValues(Spec):
-    """A cell in one session: the hash of what was measured, and each metric's value in every round."""
+class CellValues(Record):
+    """A cell in one session: the hash of what was measured, and each metric's value in every round.
+
+    Of another parbench there may be metrics that this one does not have.
+    """
 
     key: str
-    metrics: dict[MetricName, tuple[float, ...]]
+    metrics: dict[str, tuple[float, ...]]
 
 
-class Session(Spec):
+class Session(Record):
     """One run: where it comes from and what it measured."""
 
     run: str
@@ -40,7 +44,7 @@ class Session(Spec):
     cells: dict[str, CellValues]
 
 
-class Baseline(Spec):
+class Baseline(Record):
     """Sessions of one environment, the oldest first; `digest` is the hash of all the rest of the file."""
 
     schema_version: int = SCHEMA_VERSION
@@ -48,12 +52,6 @@ class Baseline(Spec):
     environment: dict[str, Any]
     sessions: tuple[Session, ...]
     digest: str = ""
-
-    @property
-    def expected_digest(self) -> str:
-        """What `digest` is as long as nobody edits the file."""
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def keys(self) -> dict[str, str]:
@@ -128,7 +126,7 @@ def save(run: Run, name: str, folder: Path) -> Baseline:
     if known.holds(run):
         raise UsageError(f"run {session.run} is in baseline '{name}' already; measure again to add a session")
     baseline = known.model_copy(update={"sessions": (*known.sessions, session)[-MAX_SESSIONS:]})
-    baseline = baseline.model_copy(update={"digest": baseline.expected_digest})
+    baseline = baseline.model_copy(update={"digest": digest_of(baseline.model_dump(mode="json"))})
     _write(path, _readable(baseline.model_dump(mode="json")))
     return baseline
 
@@ -145,7 +143,8 @@ def load(name: str, folder: Path) -> Baseline:
     if not text.strip():
         raise BaselineError(f"{path} is empty; get it back from git, or save the baseline again")
     try:
-        version = json.loads(text)["schema_version"]
+        content = json.loads(text)
+        version = content["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BaselineError(f"{path} is cut off or no baseline; get it back from git, or save it again") from None
     if version != SCHEMA_VERSION:
@@ -156,7 +155,7 @@ def load(name: str, folder: Path) -> Baseline:
         detail = error.errors(include_url=False)[0]
         place = ".".join(map(str, detail["loc"]))
         raise BaselineError(f"{path} is damaged at {place}: {detail['msg']}; get it back from git") from None
-    if baseline.digest != baseline.expected_digest:
+    if baseline.digest != digest_of(content):
         raise BaselineError(f"{path} was edited after it was saved: its digest is not that of its content")
     if not baseline.sessions:
         raise BaselineError(f"{path} holds no session; save a run first")
@@ -193,6 +192,12 @@ def describe(baseline: Baseline) -> Iterator[str]:
             steps = cell.metrics.get("step_time_min_s", ())
             shown = ", ".join(f"{1000 * value:.4g}" for value in steps)
             yield f"  {name}: fastest steps {shown} ms"
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """The hash of a baseline as it stands in its file, also of what another parbench wrote that this one leaves out."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _session(run: Run) -> Session:

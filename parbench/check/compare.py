@@ -31,8 +31,10 @@ ELSEWHERE = "measured in another environment"
 
 
 def spec_of(run: Run) -> CheckSpec:
-    """The `check` section of the run's scenario."""
-    return CheckSpec.model_validate_json(json.dumps(run.record.scenario.get("check") or {}))
+    """The `check` section of the run's scenario, as far as it is known: another parbench may have read that."""
+    section = run.record.scenario.get("check") or {}
+    known = {name: value for name, value in section.items() if name in CheckSpec.model_fields}
+    return CheckSpec.model_validate_json(json.dumps(known))
 
 
 def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable: bool = False) -> Report:

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from parbench.base_types import Spec
 from parbench.environment import Environment
 from parbench.results.trial import Assignment, NodeRecord, RankRecord
-from parbench.scenario import Spec
 
 HexDigits = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from parbench.base_types import Spec
 from parbench.results.trial import NodeRecord
-from parbench.scenario import Spec
 
 # srun passes lines on in pieces of 1,024 bytes, between which those of other tasks may come.
 PART_BYTES = 600

@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from parbench.base_types import Record
 from parbench.devices import DeviceKind
-from parbench.scenario import Phase, Precision, Scaling, Spec
+from parbench.scenario import Phase, Precision, Scaling
 from parbench.workloads.corpus import Corpus
 
 SCHEMA_VERSION = 1
@@ -19,7 +20,7 @@ PARITY_STEPS = 5
 """How many steps a proof takes, and at least how many come before a window."""
 
 
-class Twin(Spec):
+class Twin(Record):
     """A variation of the reference whose losses say what the comparison with it can tell.
 
     `split` computes the same in `parts` parts, each rounded on its own: how far rounding alone leads away. The others
@@ -31,14 +32,14 @@ class Twin(Spec):
     parts: int = 2
 
 
-class TwinRecord(Spec):
+class TwinRecord(Record):
     """The losses of a twin on the global batch, step by step (nats per token)."""
 
     twin: Twin
     losses: tuple[float, ...]
 
 
-class Assignment(Spec):
+class Assignment(Record):
     """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
 
     `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. `folder` is
@@ -76,14 +77,14 @@ class Assignment(Spec):
     matmul: Precision | None = None
 
 
-class ValidationRecord(Spec):
+class ValidationRecord(Record):
     """The mean validation loss (nats per token) after so many steps."""
 
     steps: int
     loss: float
 
 
-class GenerationRecord(Spec):
+class GenerationRecord(Record):
     """What a rank generated, and when. Empty where the rank does not have the tokens.
 
     `sequences` are the digests of the new tokens of each sequence of the steps that are verified; of each step of the
@@ -96,7 +97,7 @@ class GenerationRecord(Spec):
     token_s: tuple[float, ...] = ()
 
 
-class JobRecord(Spec):
+class JobRecord(Record):
     """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
 
     `losses` are those of the steps that are verified, warm-up first; `validation_loss` is the mean over the validation
@@ -132,7 +133,7 @@ class JobRecord(Spec):
         return self.warmup_steps + self.steps
 
 
-class DeviceMemory(Spec):
+class DeviceMemory(Record):
     """Memory of one CUDA device, in bytes: torch's peaks, and the whole device's use, which other processes add to.
 
     `utilization` is the mean share of the window's samples during which a kernel ran, from 0 to 1.
@@ -144,7 +145,7 @@ class DeviceMemory(Spec):
     utilization: float | None = None
 
 
-class MemoryRecord(Spec):
+class MemoryRecord(Record):
     """Peak memory of a rank, in bytes.
 
     `resident_growth` is the peak of resident memory less what was resident before the model was built; `devices` has
@@ -155,7 +156,7 @@ class MemoryRecord(Spec):
     devices: tuple[DeviceMemory, ...] = ()
 
 
-class GpuSurroundings(Spec):
+class GpuSurroundings(Record):
     """A GPU when a window ended: how many processes computed on it, and what held its clock down."""
 
     uuid: str
@@ -163,7 +164,7 @@ class GpuSurroundings(Spec):
     held_down: tuple[str, ...] = ()
 
 
-class SurroundingsRecord(Spec):
+class SurroundingsRecord(Record):
     """What happened around a rank during its windows.
 
     Of its cores: `busy_s` CPU seconds that anybody used, `stolen_s` that a hypervisor gave away, and how often heat
@@ -178,7 +179,7 @@ class SurroundingsRecord(Spec):
     gpus: tuple[GpuSurroundings, ...] = ()
 
 
-class TrafficRecord(Spec):
+class TrafficRecord(Record):
     """What a rank does with process groups in a step: how many calls (collectives, sends and receives), and the bytes
     of the tensors that it hands to all but the receives. What that makes on the wire is the backend's affair.
     """
@@ -187,7 +188,7 @@ class TrafficRecord(Spec):
     given_bytes: float
 
 
-class Failure(Spec):
+class Failure(Record):
     """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
 
     error: str
@@ -196,7 +197,7 @@ class Failure(Spec):
     at: float
 
 
-class RankRecord(Spec):
+class RankRecord(Record):
     """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended.
 
     `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
@@ -227,7 +228,7 @@ class RankRecord(Spec):
     failure: Failure | None = None
 
 
-class Trial(Spec):
+class Trial(Record):
     """One launch of one cell: a line of `trials.jsonl`.
 
     `key` is the hash of all that decides what was measured, `environment` the digest of where, `code` that of the code
@@ -250,7 +251,7 @@ class Trial(Spec):
     ranks: tuple[RankRecord, ...] = ()
 
 
-class ProofRecord(Spec):
+class ProofRecord(Record):
     """A cell's proof on a global batch of so many sequences: the keys of its trial and of the reference's."""
 
     global_batch: int
@@ -258,7 +259,7 @@ class ProofRecord(Spec):
     reference: str
 
 
-class CellRecord(Spec):
+class CellRecord(Record):
     """A cell as the run planned it: one row of the comparison, whether or not it can be measured here.
 
     `key` finds its trials, `reference` the trial whose losses they must reproduce. `proofs` are the ways to prove it,
@@ -296,7 +297,7 @@ class CellRecord(Spec):
     reason: str | None = None
 
 
-class NodeRecord(Spec):
+class NodeRecord(Record):
     """A node of a run, and how it is joined to the others.
 
     `interface` has the node's `address`; `interface_mbit` is its speed as the kernel tells it, `shaped_mbit` the rate
@@ -329,7 +330,7 @@ class NodeRecord(Spec):
         return f"{self.interface or 'unknown interface'}{rated}{shaped}"
 
 
-class RunRecord(Spec):
+class RunRecord(Record):
     """What a run set out to do and where: the content of its folder's `run.json`.
 
     `environment_digest` and `code` are what trials must carry to count: a resumed run may hold others.

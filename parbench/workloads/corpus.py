@@ -14,15 +14,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from parbench.base_types import Record
 from parbench.errors import ResultsError, UsageError
-from parbench.scenario import BytePairs, DataSpec, Spec, StandardLibraryText, SyntheticTokens, TextFile
+from parbench.scenario import BytePairs, DataSpec, StandardLibraryText, SyntheticTokens, TextFile
 from parbench.workloads import bpe
 
 # Tests hold odd encodings and megabytes of generated tables; what people installed is no part of the library.
 _LEFT_OUT = {"__pycache__", "idlelib", "lib2to3", "site-packages", "dist-packages", "test", "tests"}
 
 
-class Corpus(Spec):
+class Corpus(Record):
     """A token file: `tokens` little-endian numbers of type `dtype`, each below `vocab_size`."""
 
     path: str

@@ -1,0 +1,1 @@
+"""Launches by another parbench, which has its own interpreter, packages and version."""
