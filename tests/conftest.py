@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from parbench.launch.local import LocalLauncher
 
 TESTS = Path(__file__).parent
 OFFSPRING = f"3600.{os.getpid()}"
 """How long what misbehaving ranks start sleeps: tests that run beside these do not take it for theirs."""
+
+# The same examples in every run, and no verdict on how long one took: that is the machine's affair.
+settings.register_profile("parbench", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("parbench")
 
 # The suite may run as a background job of a shell, or under nohup: what tests start would ignore these signals as well.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
