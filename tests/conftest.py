@@ -57,6 +57,11 @@ def foreign_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def python_path(*folders: Path) -> str:
+    """These folders, and then what Python looks in here: the parbench of these tests may be found by that."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class CommandLine:
     """parbench from outside, as a process."""
 
@@ -64,7 +69,7 @@ class CommandLine:
         self.folder = folder
         self.environment = {**os.environ, "OFFSPRING": OFFSPRING}
         if packages is not None:
-            self.environment["PYTHONPATH"] = str(packages)
+            self.environment["PYTHONPATH"] = python_path(packages)
 
     def command(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "parbench", *map(str, arguments)]
