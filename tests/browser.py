@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.debian import require
+from tests.waiting import PATIENCE_S
 
 FLAGS = [
     "--headless",
@@ -67,7 +68,7 @@ class Browser:
         os.close(self._commands)
         os.close(self._answers)
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE_S)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Sends a command and waits for its answer; what happens in between is added to `events`."""
@@ -77,7 +78,7 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while True:
-            found = self._read(60)
+            found = self._read(PATIENCE_S)
             if found.get("id") == self._number:
                 if "error" in found:
                     raise RuntimeError(f"{method}: {found['error']}")
@@ -88,7 +89,7 @@ class Browser:
         """Opens a page, forgetting what the one before did, and waits until it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=url)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read(deadline - time.monotonic()))
 

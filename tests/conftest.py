@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from parbench.launch.local import LocalLauncher
 
 TESTS = Path(__file__).parent
 OFFSPRING = f"3600.{os.getpid()}"
 """How long what misbehaving ranks start sleeps: tests that run beside these do not take it for theirs."""
+
+# The same examples in every run, and no verdict on how long one took: that is the machine's affair.
+settings.register_profile("parbench", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("parbench")
 
 # The suite may run as a background job of a shell, or under nohup: what tests start would ignore these signals as well.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -52,6 +57,11 @@ def foreign_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def python_path(*folders: Path) -> str:
+    """These folders, and then what Python looks in here: the parbench of these tests may be found by that."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class CommandLine:
     """parbench from outside, as a process."""
 
@@ -59,7 +69,7 @@ class CommandLine:
         self.folder = folder
         self.environment = {**os.environ, "OFFSPRING": OFFSPRING}
         if packages is not None:
-            self.environment["PYTHONPATH"] = str(packages)
+            self.environment["PYTHONPATH"] = python_path(packages)
 
     def command(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "parbench", *map(str, arguments)]

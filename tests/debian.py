@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from tests.waiting import PATIENCE_S
+
 
 def require(programs: Sequence[str], packages: Sequence[str]) -> None:
     """Installs `packages` unless all `programs` are there. Raises `LookupError`, with the reason, if they cannot be."""
@@ -15,13 +17,16 @@ def require(programs: Sequence[str], packages: Sequence[str]) -> None:
         raise LookupError(f"{hint}, and only root can install it: apt-get install {' '.join(packages)}")
     # A new machine knows no package before the update. Runlevel 1: Debian would start the daemons that it installs.
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        ended = subprocess.run(
-            ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=200", *words],
-            env={**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
+        try:
+            ended = subprocess.run(
+                ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={PATIENCE_S / 2:.0f}", *words],
+                env={**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise LookupError(f"{hint}, and apt-get was not through with it in {late.timeout:g} s") from None
     if not all(map(shutil.which, programs)):
         raise LookupError(f"{hint}, and apt-get could not do it: {ended.stderr.strip().splitlines()[-1:]}")

@@ -30,8 +30,8 @@ workloads:
     global_batch: 8
 strategies: [STRATEGY]
 devices: {kind: cpu, counts: [DEVICES], oversubscribe: true}
-measure: {rounds: 3, warmup: 5, window_s: 0.02, validation_batches: 1}
-check: {margin: 1.0, margin_few_sessions: 1.0, min_effect: 5.0}
+measure: {rounds: 3, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600}
+check: {gate: [step_time_min_s, parameters], margin: 3.0, margin_few_sessions: 3.0, min_effect: 10.0}
 """
 MODEL = """
 import time
@@ -72,8 +72,11 @@ def scenario_of(build: str, strategy: str = "single", devices: int = 1) -> str:
 
 
 def repository(folder: Path, text: str) -> Path:
-    """A repository whose only commit has a fast model and a scenario of it."""
-    write(folder, pause=0)
+    """A repository whose only commit has a fast model and a scenario of it.
+
+    What it waits for is more than what a noisy machine adds.
+    """
+    write(folder, pause=0.005)
     scenario = folder / "bench" / "brought.yaml"
     scenario.write_text(text)
     (folder / "src" / "brought" / "__init__.py").write_text("")
@@ -90,7 +93,7 @@ def test_a_model_that_has_become_slower_since_the_commit_regresses(
     build: str, strategy: str, devices: int, tmp_path: Path
 ) -> None:
     scenario = repository(tmp_path, scenario_of(build, strategy, devices))
-    write(tmp_path, pause=0.02, blocks=3)
+    write(tmp_path, pause=0.05, blocks=3)
     parbench = CommandLine(tmp_path, packages=tmp_path / "src")
     ended = parbench("check", scenario, "--against", "git:HEAD", "--format", "json")
     assert ended.returncode == 1, ended.stdout + ended.stderr

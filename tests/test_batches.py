@@ -10,7 +10,9 @@ from parbench.training.batches import Batches
 from parbench.workloads.corpus import Corpus
 
 # Hypothesis does not renew function-scoped fixtures; the token file of a size is the same in every example.
-SHARED_FOLDER = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED_FOLDER = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def counted(folder: Path, tokens: int) -> Corpus:

@@ -25,7 +25,7 @@ workloads:
     global_batch: 8
 strategies: [single, task_pool]
 devices: {kind: cpu, counts: [1]}
-measure: {rounds: 2, warmup: 5, window_s: 0.001}
+measure: {rounds: 2, warmup: 5, window_s: 0.001, deadline_s: 600}
 """
 WITHOUT_TORCH = """
 import sys

@@ -14,7 +14,7 @@ workloads:
     seq_len: 8
     global_batch: 8
 strategies: STRATEGIES
-measure: {rounds: 1, window_s: 0.1, deadline_s: 250}
+measure: {rounds: 1, window_s: 0.1, deadline_s: 600}
 """
 
 

@@ -1,4 +1,8 @@
-"""The gate from outside: real launches of a scenario so small that its times mean nothing, with margins to match."""
+"""The gate from outside: real launches of a scenario so small that its times would mean nothing.
+
+So its model waits in every step, and slow is thirty times as slow: between that and what the noisiest machine does to
+a wait lies the margin. `tokens_per_s`, which sees every hiccup, and memory, of which there is little, do not gate.
+"""
 
 import ast
 import json
@@ -10,22 +14,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, python_path
 
 SCENARIO = """
 name: tiny
 workloads:
   lstm:
-    model: {kind: lstm, layers: 2, d_model: 8}
+    model: {kind: paced_lstm, layers: 2, d_model: 8}
     data: {source: synthetic, vocab_size: 16, tokens: 1000}
     seq_len: 4
     global_batch: 8
 strategies: [single, sluggish]
 devices: {kind: cpu, counts: [1]}
-measure: {rounds: 5, warmup: 5, window_s: 0.02}
-check: {margin: 1.0, margin_few_sessions: 1.0, min_effect: 5.0}
+measure: {rounds: 5, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600}
+check:
+  gate: [step_time_min_s, relative_step_time, parameters]
+  margin: 3.0
+  margin_few_sessions: 3.0
+  min_effect: 10.0
 """
 STEADY = ("--set", "strategies=[single]")
+SLOW = "30"
+"""So much more time a step takes."""
 
 
 @pytest.fixture
@@ -63,7 +73,7 @@ def test_an_unchanged_rerun_is_fine_in_every_format(gate: CommandLine) -> None:
 
 
 def test_a_slowed_plug_in_regresses_and_is_confirmed(gate: CommandLine) -> None:
-    gate.environment["SLUGGISH_EXTRA"] = "15"
+    gate.environment["SLUGGISH_EXTRA"] = SLOW
     ended = gate("check", "tiny.yaml", "--baseline", "cpu-2core", "--confirm")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     worse = [line for line in ended.stdout.splitlines() if "regressed" in line and "lstm" in line]
@@ -169,12 +179,15 @@ def test_a_commit_is_compared_with_the_working_tree(tmp_path: Path) -> None:
     metadata = tmp_path / "src" / "parbench_foreign-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: parbench-foreign\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[parbench.strategies]\nsluggish = parbench_foreign:Sluggish\n")
+    (metadata / "entry_points.txt").write_text(
+        "[parbench.strategies]\nsluggish = parbench_foreign:Sluggish\n"
+        "[parbench.workloads]\npaced_lstm = parbench_foreign:PacedLSTM\n"
+    )
     author = ["-c", "user.name=x", "-c", "user.email=x@x"]
     for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "fast"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "src" / "parbench_foreign.py").write_text(
-        source.replace('"SLUGGISH_EXTRA", "0"', '"SLUGGISH_EXTRA", "15"')
+        source.replace('"SLUGGISH_EXTRA", "0"', f'"SLUGGISH_EXTRA", "{SLOW}"')
     )
     parbench = CommandLine(tmp_path, packages=tmp_path / "src")
     ended = parbench("check", "tiny.yaml", "--against", "git:HEAD", "--rounds", "4", "--format", "json")
@@ -210,7 +223,7 @@ def pytest_in(folder: Path, packages: Path, *arguments: str, **environment: str)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-ra", *arguments],
         cwd=folder,
-        env={**users, "PYTHONPATH": str(packages), **environment},
+        env={**users, "PYTHONPATH": python_path(packages), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -230,7 +243,7 @@ def test_pytest_collects_cells_with_their_records_and_gates(gate: CommandLine, f
         assert record["stats"]["data"] == pytest.approx(record["extra_info"]["step_time_s"])
     disabled = pytest_in(gate.folder, foreign_package, *arguments[:2], "--benchmark-disable")
     assert "2 passed" in disabled.stdout, "and no warning of a fixture that was not used"
-    slowed = pytest_in(gate.folder, foreign_package, *arguments[:4], SLUGGISH_EXTRA="15")
+    slowed = pytest_in(gate.folder, foreign_package, *arguments[:4], SLUGGISH_EXTRA=SLOW)
     assert slowed.returncode == 1
     assert "FAILED tiny.yaml::gate:lstm/sluggish/1" in slowed.stdout
     assert "FAILED tiny.yaml::gate:lstm/single/1" not in slowed.stdout

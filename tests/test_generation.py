@@ -27,7 +27,7 @@ workloads:
     phase: score
 strategies: [single, ddp, local_sgd]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.1, validation_batches: 2, deadline_s: 60}
+measure: {rounds: 1, warmup: 5, window_s: 0.1, validation_batches: 2, deadline_s: 600}
 """
 
 

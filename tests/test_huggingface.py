@@ -28,7 +28,7 @@ workloads:
     global_batch: 16
 strategies: [single, ddp, fsdp, model_parallel, tensor_parallel]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.001, validation_batches: 1, deadline_s: 200}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, validation_batches: 1, deadline_s: 600}
 """
 ARCHITECTURES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2},
@@ -154,7 +154,6 @@ def test_checkpointing_and_compiling_together_are_refused(scenario):
 
 
 @needs_the_library
-@pytest.mark.timeout(600)
 def test_losses_match_the_reference(scenario, launcher, tmp_path):
     made = plan(scenario)
     reasons = {cell.record.strategy: cell.record.reason for cell in made.cells if cell.record.reason}

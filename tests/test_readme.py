@@ -23,7 +23,7 @@ workloads:
     global_batch: 8
 strategies: [single, averaging]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.05, validation_batches: 1, deadline_s: 60}
+measure: {rounds: 1, warmup: 5, window_s: 0.05, validation_batches: 1, deadline_s: 600}
 """
 
 

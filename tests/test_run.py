@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -147,7 +147,7 @@ def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_
     assert len([a for a in launcher.launched if a.strategy == "single" and a.purpose == "measure"]) == 3
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(stops=st.lists(st.integers(0, 30), max_size=4))
 def test_resuming_measures_everything_and_nothing_twice(
     stops: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -16,6 +16,7 @@ from parbench.results import store
 from parbench.results.store import RUN_FILE, TRIALS_FILE, Store, find_run, latest_of, list_runs, read_run
 from parbench.results.trial import SCHEMA_VERSION, JobRecord
 from tests.records import cell, job, reference, run_record, trial
+from tests.waiting import PATIENCE_S, wait_for
 
 RECORD = run_record([cell(), cell("ddp", 2)], rounds=3)
 
@@ -85,7 +86,7 @@ def test_beginning_again_replaces_the_plan_and_keeps_the_trials(tmp_path):
 def hold(folder, ready, leave):
     with Store.locked(folder):
         ready.set()
-        leave.wait(60)
+        leave.wait(PATIENCE_S)
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
@@ -94,7 +95,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
     holder = spawn.Process(target=hold, args=(tmp_path, ready, leave))
     holder.start()
     try:
-        assert ready.wait(60)
+        wait_for(ready.is_set, "the lock", ended=lambda: holder.exitcode is not None and holder)
         with pytest.raises(ResultsError, match=rf"in use by process {holder.pid} on "), Store.locked(tmp_path):
             pass
     finally:

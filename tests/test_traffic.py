@@ -25,7 +25,7 @@ strategies:
   - task_pool
   - fsdp
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 2, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 60}
+measure: {rounds: 2, warmup: 5, window_s: 0.001, validation_batches: 1, deadline_s: 600}
 """
 
 

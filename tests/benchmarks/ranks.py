@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE_S
+
 FORK_SERVER = get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["parbench.measure.preload", "tests.benchmarks.duel"])
 
@@ -35,7 +37,7 @@ def _as_rank(rank: int, count: int, store: Path, pin: bool, function: Callable[.
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=timedelta(seconds=PATIENCE_S)
     )
     result = function(rank, *arguments)
     distributed.destroy_process_group()

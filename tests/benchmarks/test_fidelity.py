@@ -35,7 +35,6 @@ def in_rounds(benchmark: BenchmarkFixture, one_round: Callable[[int], float], wh
     return summary
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pair", duel.pairs(), ids=lambda pair: pair.name)
 def test_steps_in_turn(pair: duel.Pair, benchmark: BenchmarkFixture) -> None:
     corpus = duel.token_file()
@@ -43,7 +42,6 @@ def test_steps_in_turn(pair: duel.Pair, benchmark: BenchmarkFixture) -> None:
     assert summary.mean >= FLOOR, "slower than the other"
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pair", TRAINED, ids=lambda pair: pair.name)
 def test_reported_over_bare_throughput(
     pair: duel.Pair, launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from parbench.cells import read_plan
@@ -14,7 +13,6 @@ from parbench.workloads.corpus import prepare
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "memory.yaml"
 
 
-@pytest.mark.timeout(1800)
 def test_resident_growth(launcher: LocalLauncher, tmp_path: Path, benchmark: BenchmarkFixture) -> None:
     plan = read_plan(SCENARIO, Machine(cores=allowed_cores()))
     growth: dict[str, list[float]] = {}

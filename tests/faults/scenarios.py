@@ -1,17 +1,16 @@
 """The scenario that faults happen in, and how its processes are looked for."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from tests.conftest import OFFSPRING
 
-T = TypeVar("T")
-
+GOES_WRONG = "now it goes wrong"
+"""What ranks of `misbehaving` say when they begin to hang."""
 SCENARIO = """
 name: faults
 workloads:
@@ -22,7 +21,7 @@ workloads:
     global_batch: 8
 strategies: STRATEGIES
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 50}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 600}
 """
 
 
@@ -35,12 +34,14 @@ def trials_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition: Callable[[], T], what: str) -> T:
-    for _ in range(1200):
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"never came: {what}")
+def under_deadline(run: Callable[[float], Path], deadline_s: float) -> Path:
+    """The folder that `run` keeps its trials in; it runs again with ten times as long if one met its deadline early.
+
+    What happens at a deadline is to be tested, and not whether a slow machine comes to where ranks hang before it.
+    """
+    folder = run(deadline_s)
+    early = [each for each in trials_of(folder) if each["status"] == "timed_out" and GOES_WRONG not in each["log_tail"]]
+    return run(10 * deadline_s) if early else folder
 
 
 def offspring() -> list[psutil.Process]:

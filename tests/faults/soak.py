@@ -25,6 +25,7 @@ from parbench.launch.base import Outcome
 from parbench.launch.local import LocalLauncher
 from parbench.progress import PlainProgress
 from parbench.run import run_campaign
+from tests.waiting import PAUSE_S
 
 SCENARIO = """
 name: soak
@@ -36,13 +37,16 @@ workloads:
     global_batch: 8
 strategies: [single, ddp]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
-measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 60}
+measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 600}
 """
 
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written
 PLACES = [Path(tempfile.gettempdir())]
 """Where programs leave things."""
+
+LEAVING_S = 60.0
+"""How long what has ended may take to be gone."""
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000  # unshare(2), mount(2)
 
@@ -93,10 +97,9 @@ def things() -> Counter[str]:
 
 def left_over(before: Counter[str]) -> dict[str, int]:
     """What is new and stays: what has ended may take a moment to be gone."""
-    for _ in range(50):
-        if not (new := things() - before):
-            break
-        time.sleep(0.1)
+    until = time.monotonic() + LEAVING_S
+    while (new := things() - before) and time.monotonic() < until:
+        time.sleep(PAUSE_S)
     return dict(new)
 
 

@@ -17,7 +17,7 @@ from parbench.check.baselines import save
 from parbench.errors import ResultsError
 from parbench.results.seal import seal, unseal
 from parbench.results.store import Store, read_run
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, python_path
 from tests.faults.scenarios import scenario, trials_of
 from tests.records import cell, reference, run_record, trial
 
@@ -107,7 +107,7 @@ def test_row_17_resume_after_a_change(faults: CommandLine, foreign_package: Path
     own = faults.folder / "site"
     own.mkdir()
     (own / "parbench_foreign.py").write_bytes((foreign_package / "parbench_foreign.py").read_bytes())
-    faults.environment["PYTHONPATH"] = os.pathsep.join([str(own), str(foreign_package)])
+    faults.environment["PYTHONPATH"] = python_path(own, foreign_package)
     run = ("run", "faults.yaml", "--out", "out", "--resume")
     assert faults(*run).returncode == 0
     assert len(trials_of(faults.folder / "out")) == 3

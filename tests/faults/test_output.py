@@ -11,9 +11,8 @@ import pytest
 
 from parbench.results.store import read_run
 from tests.conftest import CommandLine
-from tests.faults.scenarios import alive, scenario, trials_of, wait_for
-
-ON_TERMINAL_S = 60
+from tests.faults.scenarios import alive, scenario, trials_of
+from tests.waiting import PATIENCE_S, ending, wait_for
 
 
 @pytest.fixture
@@ -36,20 +35,24 @@ def on_terminal(parbench: CommandLine, *arguments: object) -> tuple[subprocess.P
 
 
 def test_row_10_a_lost_terminal(parbench: CommandLine) -> None:
-    stuck = scenario("single", {"misbehaving": {"how": "hang"}}).replace("deadline_s: 50", "deadline_s: 600")
+    stuck = scenario("single", {"misbehaving": {"how": "hang"}}).replace("deadline_s: 600", "deadline_s: 3600")
     (parbench.folder / "faults.yaml").write_text(stuck)
     out = parbench.folder / "out"
     process, terminal = on_terminal(parbench, "run", "faults.yaml", "--out", "out")
     try:
-        wait_for(lambda: list(out.glob("trials/r000-*/rank1.json")), "the trial that does not end")
+        wait_for(
+            lambda: list(out.glob("trials/r000-*/rank1.json")),
+            "the trial that does not end",
+            ended=lambda: ending(process),
+        )
         kept = trials_of(out)
         family = psutil.Process(process.pid).children(recursive=True)
         os.close(terminal)
-        assert process.wait(ON_TERMINAL_S) == 129
+        assert process.wait(PATIENCE_S) == 129
     finally:
         process.kill()
         process.wait()
-    _, left = psutil.wait_procs(family, timeout=20)
+    _, left = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert left == []
     assert not any(alive(child.pid, time.time()) for child in family)
     assert trials_of(out) == kept != []
@@ -68,7 +71,7 @@ def test_a_campaign_goes_on_when_nobody_reads_what_it_prints(parbench: CommandLi
     os.close(theirs)
     assert os.read(mine, 1)
     os.close(mine)
-    assert process.wait(ON_TERMINAL_S) == 0
+    assert process.wait(PATIENCE_S) == 0
     for name in ("faults", "second"):
         assert [trial.status for trial in read_run(parbench.folder / "out" / name).trials] == ["ok"] * 4
 

@@ -188,7 +188,7 @@ def test_row_25_what_cannot_be_laid_out(parbench: CommandLine, arguments: list[s
     assert "Traceback" not in ended.stderr
 
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.sampled_from(["single", "ddp", "auto", "x"]),
     lambda inner: (

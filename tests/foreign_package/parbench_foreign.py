@@ -1,6 +1,7 @@
 """What a user's own package may bring: a strategy, a model family, and a strategy with every way to go wrong."""
 
 import ctypes
+import faulthandler
 import os
 import resource
 import signal
@@ -13,8 +14,11 @@ from typing import Literal
 from parbench.scenario import Options
 from parbench.strategies.base import Layout, Strategy
 from parbench.workloads.base import Family
+from parbench.workloads.lstm import LSTM
 
 OFFSPRING = os.environ.get("OFFSPRING", "3600")
+GOES_WRONG = "now it goes wrong"
+"""What is in a rank's log once it hangs: a deadline that was met before says nothing of what was to be tried."""
 
 
 class Averaging(Strategy[Options]):
@@ -87,6 +91,18 @@ class BagOfTokens(Family):
         return nn.Linear(8, vocab_size)
 
 
+class PacedLSTM(LSTM):
+    """Waits in every forward pass, so long that what the machine does besides hardly changes how long a step takes."""
+
+    kind: Literal["paced_lstm"] = "paced_lstm"
+    pause_s: float = 0.005
+
+    def embed(self, vocab_size, seq_len):
+        embedding = super().embed(vocab_size, seq_len)
+        embedding.register_forward_pre_hook(lambda *_: time.sleep(self.pause_s))
+        return embedding
+
+
 Fault = Literal[
     "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "fill", "hang", "stubborn",
     "offspring", "hold", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift", "close",
@@ -110,7 +126,7 @@ class Misbehaving(Averaging):
     @classmethod
     def layout(cls, options, workload, devices):
         if options.how == "before_group" and os.environ.get("RANK") == str(devices.count - 1):
-            time.sleep(3600)
+            hang()
         if options.how == "layout":
             raise RuntimeError("the layout fails")
         if options.how == "layout_exit":
@@ -150,6 +166,11 @@ class Misbehaving(Averaging):
         super().close()
 
 
+def hang():
+    print(GOES_WRONG, flush=True)
+    time.sleep(3600)
+
+
 def misbehave(how, model):  # noqa: C901 - a table of faults
     import torch
 
@@ -173,17 +194,19 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
             kept = [torch.ones(each, device=device) for _ in range(most)]
             raise AssertionError(f"{len(kept)} tensors did not fill the memory")
         case "hang":
-            time.sleep(3600)
+            hang()
         case "stubborn":
             for number in (signal.SIGTERM, signal.SIGABRT, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
-            time.sleep(3600)
+            hang()
         case "offspring":
-            loader = torch.utils.data.DataLoader(range(10), num_workers=2, persistent_workers=True)
+            # Without stacks of theirs, which would leave no room for the rank's in what is kept of its log.
+            quiet = {"worker_init_fn": lambda _: faulthandler.disable()}
+            loader = torch.utils.data.DataLoader(range(10), num_workers=2, persistent_workers=True, **quiet)
             next(iter(loader))
             subprocess.Popen(["sleep", OFFSPRING])
             subprocess.Popen(["sleep", OFFSPRING], start_new_session=True)
-            time.sleep(3600)
+            hang()
         case "hold":
             subprocess.Popen(["sleep", OFFSPRING])
             ctypes.PyDLL(None).sleep(3600)  # no other thread of this process runs any more

@@ -6,21 +6,23 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import psutil
 
 from tests.debian import require
+from tests.waiting import PATIENCE_S, wait_for
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "scancel"]
 NODES = ["n1", "n2"]
 CPUS_PER_NODE = 2
+ENDING_S = 60.0
+"""How long jobs and daemons have to end in order, before they are killed."""
 
-# Nothing below SLURM's own minute-grained waits is left at its default: tests would wait for them.
+# Nothing below SLURM's own minute-grained waits is left at its default: tests would wait for them. What SLURM gives up
+# waiting for is there, only late, where the machine is slow.
 CONFIGURATION = """
 ClusterName=parbench-test
 SlurmctldHost={host}(127.0.0.1)
@@ -48,7 +50,11 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=20
+KillWait=300
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=600
+UnkillableStepTimeout=600
 CompleteWait=0
 EpilogMsgTime=0
 InactiveLimit=0
@@ -88,15 +94,15 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         """Ends all jobs, then the daemons, the controller before those that it would wait for; then what they left."""
-        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
-            self.run("scancel", "--user=root", "--signal=KILL", "--full")
-            self.run("scancel", "--user=root")
-            wait_for(lambda: not self.processes(), "the end of all steps", seconds=10)
+        with contextlib.suppress(subprocess.SubprocessError, AssertionError):
+            self.run("scancel", "--user=root", "--signal=KILL", "--full", timeout=ENDING_S)
+            self.run("scancel", "--user=root", timeout=ENDING_S)
+            wait_for(lambda: not self.processes(), "the end of all steps", patience_s=ENDING_S)
         left = self.processes()
         for daemon in [*self._daemons[1:], *self._daemons[:1]]:
             daemon.send_signal(signal.SIGTERM)
             try:
-                daemon.wait(10)
+                daemon.wait(ENDING_S)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -108,7 +114,7 @@ class Cluster:
         """A command in an allocation of its own."""
         return ["salloc", "--quiet", *options.split(), *map(str, command)]
 
-    def run(self, *command: str, timeout: float = 60) -> str:
+    def run(self, *command: str, timeout: float = PATIENCE_S) -> str:
         """What a command prints."""
         return subprocess.run(
             command, env=self.environment, check=True, capture_output=True, text=True, timeout=timeout
@@ -123,8 +129,9 @@ class Cluster:
         return self.run("squeue", "--noheader", "--format=%i").split()
 
     def state(self, job: str) -> str:
-        """A job's state; COMPLETING for as long as anything of it is still being taken down."""
-        return self.run("squeue", "--noheader", "--format=%T", "--jobs", job).strip()
+        """A job's state: COMPLETING for as long as anything of it is still being taken down, and then nothing."""
+        states = dict(line.split() for line in self.run("squeue", "--noheader", "--format=%i %T").splitlines())
+        return states.get(job, "")
 
     def processes(self) -> list[psutil.Process]:
         """What runs on the nodes: the daemons' step managers, and all that came from tasks, however far it went off."""
@@ -144,12 +151,12 @@ class Cluster:
         key.chmod(0o400)
         files = [f"--{name}-file={self.folder / f'munge.{name}'}" for name in ("key", "log", "pid", "seed")]
         self._daemon("munged", "--foreground", "--force", f"--socket={sock}", *files)
-        wait_for(sock.exists, "munged's socket")
+        wait_for(sock.exists, "munged's socket", ended=self._ended)
         self._daemon("slurmctld", "-D")
         apart = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(self.hidden)]
         for node, wrapped in zip(NODES, ([], apart), strict=True):
             self._daemon(*wrapped, "slurmd", "-D", "-N", node)
-        wait_for(self._idle, "idle nodes")
+        wait_for(self._idle, "idle nodes", ended=self._ended)
 
     def _configure(self) -> None:
         ports = _free_ports(1 + len(NODES))
@@ -177,22 +184,16 @@ class Cluster:
         self._daemons.append(daemon)
 
     def _idle(self) -> bool:
-        if ended := [daemon for daemon in self._daemons if daemon.poll() is not None]:
-            logs = [path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.[lo][ou][gt]")]
-            raise LookupError(f"{ended[0].args} ended with {ended[0].returncode}: {' '.join(logs)}")
         try:
             return self.states() == ["idle"] * len(NODES)
         except subprocess.CalledProcessError:
             return False
 
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Until `condition` holds. Raises `TimeoutError`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"never came: {what}")
-        time.sleep(0.05)
+    def _ended(self) -> None:
+        """Raises `LookupError` once a daemon has ended, with what all of them have logged."""
+        if ended := [daemon for daemon in self._daemons if daemon.poll() is not None]:
+            logs = [path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.[lo][ou][gt]")]
+            raise LookupError(f"{ended[0].args} ended with {ended[0].returncode}: {' '.join(logs)}")
 
 
 def _children(pid: int) -> list[psutil.Process]:

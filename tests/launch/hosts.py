@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parbench.launch.secret import VARIABLE
 from tests.debian import require
+from tests.waiting import PATIENCE_S
 
 PORT = 29400
 SECRET = secrets.token_hex(32)
@@ -87,6 +88,7 @@ def together(
 ) -> list[subprocess.Popen[str]]:
     """Starts the same `parbench` command on all of them; they meet at an address of the first, which is node 0."""
     where = ["--launcher", "torchrun", "--nodes", len(found), "--rendezvous", f"{address or found[0].address}:{PORT}"]
+    where += ["--rendezvous-timeout", f"{PATIENCE_S:.0f}"]
     return [
         host.start(*PARBENCH, "run", *arguments, *where, "--node-rank", rank, cpus=cpus)
         for rank, host in enumerate(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from parbench.launch.link import Link, LinkError, connect
 from parbench.launch.messages import Over
 from parbench.launch.slurm_messages import MESSAGE
 from tests.launch.test_gathering import greeting
+from tests.waiting import PATIENCE_S, wait_for
 
 OURS = greeting(0)
 KINDS = st.sampled_from(["greeting", "welcome", "order", "end", "report", "over", "ready", "part", "ended"])
@@ -31,14 +32,13 @@ ALMOST = st.builds(lambda field, value: {**OURS.model_dump(mode="json"), field: 
 def linked() -> Iterator[tuple[Link, socket.socket]]:
     """A link, and the other end of it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        link = connect("127.0.0.1", server.getsockname()[1], 5.0)
+        link = connect("127.0.0.1", server.getsockname()[1], PATIENCE_S)
         peer, _ = server.accept()
     with peer:
         yield link, peer
     link.close()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(said=st.binary() | (OBJECTS | ALMOST).map(lambda message: json.dumps(message).encode()))
 def test_whatever_is_sent_is_a_message_or_a_sentence(said):
     with suppress(LinkError):
@@ -48,7 +48,7 @@ def test_whatever_is_sent_is_a_message_or_a_sentence(said):
         MESSAGE.validate_json(said)
     with linked() as (link, peer), suppress(LinkError):
         peer.sendall(len(said).to_bytes(4) + said)
-        link.message(5.0)
+        link.message(PATIENCE_S)
 
 
 @pytest.mark.parametrize("limit", [0.2, None])
@@ -73,19 +73,19 @@ def test_a_peer_that_has_gone_is_noticed_before_its_last_words_are_read():
         peer.sendall(b"\0\0\0\x10" + b'{"kind": "over"}')
         assert not link.hung_up
         peer.close()
-        assert link.hung_up
-        assert link.expect(Over, 5.0).reason is None
+        wait_for(lambda: link.hung_up, "the end of the peer")
+        assert link.expect(Over, PATIENCE_S).reason is None
 
 
 def test_a_message_that_is_none_is_an_error_and_is_never_run():
     with linked() as (link, peer):
         peer.sendall(b"\0\0\0\6cos\nx.")
         with pytest.raises(LinkError, match="sent what is no message"):
-            link.message(5.0)
+            link.message(PATIENCE_S)
         peer.sendall(b"\xff\xff\xff\xff")
         with pytest.raises(LinkError, match="sent what is no message"):
-            link.message(5.0)
+            link.message(PATIENCE_S)
         peer.close()
         with pytest.raises(LinkError, match="hung up") as caught:
-            link.message(5.0)
+            link.message(PATIENCE_S)
         assert caught.value.hung_up

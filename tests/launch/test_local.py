@@ -16,10 +16,10 @@ def test_a_rank_that_cannot_be_forked_fails_its_trial_and_the_next_one_runs(tmp_
         server = psutil.Process(launcher._forks.pid)
         _, most = server.rlimit(psutil.RLIMIT_NOFILE)
         server.rlimit(psutil.RLIMIT_NOFILE, (server.num_fds(), most))
-        outcome = launcher.launch(tmp_path, processes=2, deadline_s=60)
+        outcome = launcher.launch(tmp_path, processes=2, deadline_s=600)
         assert outcome.exit_codes == (None, None)
         assert str(outcome.reason).startswith("rank 0 could not be started: it could not be forked")
-        again = launcher.launch(tmp_path, processes=1, deadline_s=60)  # of a folder without a cell
+        again = launcher.launch(tmp_path, processes=1, deadline_s=600)  # of a folder without a cell
         assert (again.reason, again.exit_codes) == (None, (1,))
     finally:
         launcher.close()
@@ -37,6 +37,6 @@ def test_an_interruption_while_ranks_are_cleared_away_is_only_that(
     launcher._forks.ready()
     monkeypatch.setattr(launcher._forks, "sweep", interrupted)
     with pytest.raises(Interrupted):
-        launcher.launch(tmp_path, processes=1, deadline_s=60)
+        launcher.launch(tmp_path, processes=1, deadline_s=600)
     launcher.close()
     assert launcher._running == []

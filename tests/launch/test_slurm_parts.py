@@ -20,6 +20,7 @@ from parbench.launch.slurm_batch import sbatch_words, write_script
 from parbench.launch.slurm_messages import MESSAGE, Ended, Meeting, NodeReport, Part, content_of, parts
 from parbench.launch.slurm_task import tasks_per_node, torchrun_variables
 from parbench.results.trial import NodeRecord
+from tests.waiting import PATIENCE_S
 
 HOSTILE = ["a b", "$(touch owned)", "'; exit 7; '", '"', "new\nline #SBATCH --wrap=x", "`id`", "\\", "*", "é", "--x=%j"]
 
@@ -114,8 +115,8 @@ sleep $SECONDS_MORE
 @pytest.mark.parametrize(
     ("sent", "more_s", "patience_s", "sentence"),
     [
-        (9, 0, 60.0, None),
-        (3, 0, 60.0, "cannot be copied to node n2"),
+        (9, 0, PATIENCE_S, None),
+        (3, 0, PATIENCE_S, "cannot be copied to node n2"),
         (9, 60, 3.0, r"could not be copied to node n2 within 3 s"),
     ],
 )
