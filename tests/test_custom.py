@@ -182,7 +182,8 @@ def test_models_are_in_training_whenever_they_take_steps(scenario, launcher, tmp
 
 @pytest.mark.parametrize("function", ["seamed", "recurrent", "frozen"])
 def test_losses_match_the_reference(scenario, function, launcher, tmp_path):
-    made = plan(scenario, function, "strategies=[single, data_parallel, ddp, fsdp, model_parallel]")
+    ddp = "ddp: {shard_optimizer: [false, true]}"
+    made = plan(scenario, function, f"strategies=[single, data_parallel, {{{ddp}}}, fsdp, model_parallel]")
     spec = made.scenario.workloads["mine"]
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)
 

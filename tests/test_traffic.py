@@ -19,6 +19,7 @@ strategies:
   - data_parallel
   - ddp
   - ddp: {communication_hook: fp16}
+  - ddp: {shard_optimizer: true}
   - model_parallel: {schedule: gpipe, micro_batches: 4}
   - local_sgd: {period: 4}
   - local_sgd: {period: 100, warmup_steps: 9}
@@ -66,6 +67,11 @@ def test_gradients_are_handed_over_once_in_a_step(found) -> None:
     assert given == 4 * parameters()
     assert calls >= 1
     assert found["ddp(communication_hook=fp16)"][0][1] == 2 * parameters()
+
+
+def test_updated_parameters_are_handed_over_in_one_piece_a_rank(found) -> None:
+    calls, given = found["ddp"][0]
+    assert found["ddp(shard_optimizer=True)"][0] == (calls + 2, given + 4 * parameters())
 
 
 def test_stages_hand_over_every_micro_batch_in_both_directions(found) -> None:

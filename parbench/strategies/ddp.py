@@ -75,7 +75,12 @@ class DDP(Strategy[DDPOptions]):
 
             optimizer_class, arguments = workload.optimizer_class(job)
             sharded = ZeroRedundancyOptimizer(
-                self.model.parameters(), optimizer_class, process_group=context.group, **arguments
+                self.model.parameters(),
+                optimizer_class,
+                process_group=context.group,
+                # A rank's share is broadcast in one piece instead of parameter by parameter.
+                parameters_as_bucket_view=True,
+                **arguments,
             )
             self.updates = workload.updates_with(sharded)
 

@@ -24,6 +24,17 @@ SCHEDULES: dict[str, type[Any]] = {
 }
 
 
+class PipelineStage(pipelining.PipelineStage):
+    """A stage that greets other ranks only.
+
+    Before its first step, torch 2.11 lets neighbouring stages send each other a number, also where both lie in one
+    rank, as in V-shaped schedules; gloo has no connection to itself.
+    """
+
+    def _get_init_p2p_neighbors_ops(self) -> list[distributed.P2POp]:
+        return [op for op in super()._get_init_p2p_neighbors_ops() if op.group_peer != self.group_rank]
+
+
 class Pipeline:
     """The stages of one rank, by their numbers in the whole pipeline, under one schedule.
 
@@ -51,7 +62,7 @@ class Pipeline:
         self.clock = ComputeClock(device)
         self._scaled = scaled
         made = [
-            self.clock.attached(pipelining.PipelineStage(module, index, stages, device, group=group))
+            self.clock.attached(PipelineStage(module, index, stages, device, group=group))
             for index, module in modules.items()
         ]
         takes_several = issubclass(SCHEDULES[schedule], schedules.PipelineScheduleMulti)

@@ -5,15 +5,26 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
+from parbench.training.shares import Shares
+
 
 class Updates:
     """An optimizer's steps, with dynamic loss scaling where asked for (Micikevicius et al. 2018).
 
-    With `group`, whose ranks hold different parts of one model, an overflow in one rank skips the step in all.
+    `shares` are what it steps where parameters are split over ranks. With `group`, whose ranks hold different parts of
+    one model, an overflow in one rank skips the step in all.
     """
 
-    def __init__(self, optimizer: Optimizer, *, scaled_on: torch.device | None, group: ProcessGroup | None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        shares: Shares | None = None,
+        scaled_on: torch.device | None,
+        group: ProcessGroup | None,
+    ) -> None:
         self.optimizer = optimizer
+        self._shares = shares
         self._scaler = torch.amp.GradScaler(scaled_on.type) if scaled_on else None
         if self._scaler is not None:
             # The scale comes to be at its first use, and only the rank with the loss uses it.
@@ -26,6 +37,8 @@ class Updates:
 
     def apply(self) -> None:
         """One step of the optimizer on the gradients there are; then there are none."""
+        if self._shares is not None:
+            self._shares.take_gradients()
         if self._scaler is None:
             self.optimizer.step()
         else:
@@ -37,5 +50,5 @@ class Updates:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _share_overflow(self, scaler: torch.amp.GradScaler, group: ProcessGroup) -> None:
-        for found in scaler._found_inf_per_device(self.optimizer).values():
-            distributed.all_reduce(found, distributed.ReduceOp.MAX, group=group)
+        for overflow in scaler._found_inf_per_device(self.optimizer).values():
+            distributed.all_reduce(overflow, distributed.ReduceOp.MAX, group=group)

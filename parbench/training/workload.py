@@ -1,6 +1,5 @@
 """A workload as a rank runs it: models, batches, optimizers and the loss, each by the number of the model (the job)."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from parbench.scenario import Precision, WorkloadSpec
 from parbench.training.batches import Batches
 from parbench.training.model import LanguageModel, OnPart, WholeModel, build_model
+from parbench.training.shares import Shares
 from parbench.training.updates import Updates
 from parbench.workloads.base import Family
 from parbench.workloads.corpus import Corpus
@@ -98,20 +98,20 @@ class Workload:
 
         `changes` are arguments of the optimizer beyond what the workload says.
         """
-        return self.updates_with(self.optimizer(parameters, job, **changes), group=group)
-
-    def updates_with(self, optimizer: Optimizer, *, group: ProcessGroup | None = None) -> Updates:
-        """As `updates`, with an optimizer that a strategy has made itself."""
-        return Updates(optimizer, scaled_on=self.device if self.spec.precision == "fp16" else None, group=group)
-
-    def optimizer(self, parameters: Iterable[nn.Parameter], job: int, **changes: Any) -> Optimizer:
-        """The optimizer of model number `job`, in its fused form."""
         optimizer, arguments = self.optimizer_class(job)
+        shares = Shares(parameters)
         given = {name: value for name, value in changes.items() if value is not None}
-        return optimizer(_fusible_groups(parameters), **arguments, **given)
+        return self.updates_with(optimizer(shares.parameters, **arguments, **given), shares=shares, group=group)
+
+    def updates_with(
+        self, optimizer: Optimizer, *, shares: Shares | None = None, group: ProcessGroup | None = None
+    ) -> Updates:
+        """As `updates`, with an optimizer that a strategy has made itself, of `shares` if parameters are split."""
+        scaled_on = self.device if self.spec.precision == "fp16" else None
+        return Updates(optimizer, shares=shares, scaled_on=scaled_on, group=group)
 
     def optimizer_class(self, job: int) -> tuple[type[Optimizer], dict[str, Any]]:
-        """The class of that optimizer and its arguments besides the parameters."""
+        """The class of that optimizer, in its fused form, and its arguments besides the parameters."""
         spec = self.spec.optimizer
         arguments = {"lr": spec.lr_of(job), "weight_decay": spec.weight_decay, "fused": True}
         match spec.name:
@@ -121,16 +121,6 @@ class Workload:
                 return Adam, arguments
             case "adamw":
                 return AdamW, arguments
-
-
-def _fusible_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """A fused step takes tensors of one sort at a time: whole ones, or those split over the same devices."""
-
-    def sort(parameter: nn.Parameter) -> str:
-        return repr(parameter.device_mesh) if isinstance(parameter, DTensor) else ""
-
-    ordered = sorted(parameters, key=sort)
-    return [{"params": list(group)} for _, group in itertools.groupby(ordered, key=sort)]
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from tests.benchmarks.bare import (
     single,
     task_pool,
     tensor_parallel,
+    zero1,
 )
 from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, PROMPT, WIDTH, Setting, Step
 
@@ -71,6 +72,7 @@ def pairs() -> list[Pair]:
         ("single", Ours("single", 1), single.build, both),
         ("data_parallel", Ours("data_parallel"), data_parallel.build, both),
         ("ddp", Ours("ddp"), ddp.build, both),
+        ("zero1", Ours("ddp", options={"shard_optimizer": True}), zero1.build, both),
         ("fsdp", Ours("fsdp"), fsdp.build, both),
         ("tensor_parallel", Ours("tensor_parallel"), tensor_parallel.build, transformer),
         ("naive", _pipeline("naive"), pipeline.naive, both),

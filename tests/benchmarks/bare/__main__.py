@@ -17,6 +17,7 @@ from tests.benchmarks.bare import (
     single,
     task_pool,
     tensor_parallel,
+    zero1,
 )
 from tests.benchmarks.bare.models import GLOBAL_BATCH, LENGTH, Setting
 
@@ -24,6 +25,7 @@ SCRIPTS = {
     "single": single.build,
     "data_parallel": data_parallel.build,
     "ddp": ddp.build,
+    "zero1": zero1.build,
     "fsdp": fsdp.build,
     "tensor_parallel": tensor_parallel.build,
     "naive": pipeline.naive,

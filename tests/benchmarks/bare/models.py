@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 LAYERS, WIDTH, HEADS, VOCABULARY = 4, 128, 4, 256
 LENGTH, GLOBAL_BATCH, PROMPT = 64, 32, 32
@@ -137,9 +137,9 @@ def adam(parameters) -> Adam:
     return Adam(parameters, lr=1e-3, fused=True)
 
 
-def train(model: nn.Module, setting: Setting, *, whole: bool = False) -> Step:
-    """The plain training step of a model that may be wrapped."""
-    optimizer = adam(model.parameters())
+def train(model: nn.Module, setting: Setting, optimizer: Optimizer | None = None, *, whole: bool = False) -> Step:
+    """The plain training step of a model that may be wrapped, with Adam unless another optimizer is given."""
+    optimizer = optimizer or adam(model.parameters())
 
     def step(index):
         tokens = setting.batch(index, whole=whole)
