@@ -210,13 +210,8 @@ def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkey
         ended = threads.submit(node.follow, campaign)
         welcome(listener).close()  # is it there at all?
         for patience_s in (0.0, 4.0):
-<<<<<<< HEAD
             link = welcome(listener)
-            assert link.expect(Greeting, 5.0).node == 1
-=======
-            link = Link(listener.accept()[0])
             assert link.expect(Greeting, PATIENCE_S).node == 1
->>>>>>> wip-slow
             time.sleep(patience_s)
             link.send(Welcome())
             if patience_s:

@@ -11,15 +11,10 @@ import pytest
 
 from parbench.launch.secret import VARIABLE
 from parbench.results.store import Run, read_run
-<<<<<<< HEAD
-from tests.conftest import CommandLine
-from tests.launch.hosts import SECRET, Host, hosts, together
-=======
 from tests.conftest import CommandLine, python_path
 from tests.faults.scenarios import trials_of, under_deadline
-from tests.launch.hosts import Host, hosts, together
+from tests.launch.hosts import SECRET, Host, hosts, together
 from tests.waiting import PATIENCE_S, ending, wait_for
->>>>>>> wip-slow
 
 SCENARIO = """\
 workloads:
