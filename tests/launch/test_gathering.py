@@ -36,7 +36,6 @@ STRANGE = [
     b"\xff" * 9,
 ]
 SECRET = b"the secret of these nodes, and of no others"
-PATIENCE_S = 600.0
 CORPUS = Corpus(path="a", sha256="0" * 64, tokens=9, vocab_size=9, dtype="uint8")
 SCENARIO = {"name": "gathering", "devices": {"cores_per_device": 1}}
 
