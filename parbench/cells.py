@@ -4,14 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from parbench.devices import DeviceKind, Devices, Machine
 from parbench.document import DataPath, read_document
-from parbench.errors import ScenarioError, Unsupported, UsageError
-from parbench.exclude import FIELDS, is_excluded
+from parbench.errors import ScenarioError, Unsupported
+from parbench.exclude import FIELDS, is_chosen, is_excluded, require_matches
 from parbench.loader import Catalogue, Draft, draft_scenario
 from parbench.refusals import Broken, asking, laid_out, require_imported, require_possible, require_room
 from parbench.results.trial import PARITY_STEPS, SCHEMA_VERSION, CellRecord
@@ -52,13 +51,13 @@ class Plan:
         """The cells that are skipped because code failed."""
         return [cell for cell in self.cells if cell.broken]
 
-    def only(self, glob: str) -> "Plan":
-        """The part of the plan whose cells' ids match `glob`, as in a shell. Raises `UsageError` where none does."""
-        chosen = tuple(cell for cell in self.cells if fnmatchcase(cell.record.id, glob))
-        if not chosen:
-            known = ", ".join(cell.record.id for cell in self.cells)
-            raise UsageError(f"--only {glob}: no cell's id matches; the cells are {known}")
-        return replace(self, cells=chosen)
+    def only(self, *globs: str) -> "Plan":
+        """The part of the plan whose cells' ids some glob matches, as in a shell; without globs, all of it.
+
+        Raises `UsageError` for a glob that matches none.
+        """
+        require_matches(globs, [cell.record.id for cell in self.cells])
+        return replace(self, cells=tuple(cell for cell in self.cells if is_chosen(cell.record.id, globs)))
 
 
 def read_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
