@@ -13,6 +13,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from parbench.errors import Mistake, ScenarioError
+from parbench.reading import read_whole
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -73,11 +74,7 @@ class Document:
 def read_document(path: Path) -> Document:
     """The YAML mapping in a file. Raises `ScenarioError` with every mistake that can be told from its text alone."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ScenarioError([Mistake(str(path), None, "", f"has more than {MAX_BYTES:,} bytes")])
-        text = content.decode("utf-8")
+        text = read_whole(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise ScenarioError([Mistake(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
