@@ -93,6 +93,7 @@ def catalogue() -> Catalogue:
 def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]:
     kind, counts = _devices(scenario, machine, draft)
     for name, workload in scenario.workloads.items():
+        refusals: list[tuple[StrategySpec, list[Unsupported | None]]] = []
         for scaling in scenario.scaling:
             for strategy in scenario.strategies:
                 cells = [
@@ -109,8 +110,9 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
                     )
                 ]
                 kept = [(cell, refusal) for cell, refusal in cells if not is_excluded(_fields(cell), scenario.exclude)]
-                _note_mistakes([refusal for _, refusal in kept], name, strategy, draft)
+                refusals.append((strategy, [refusal for _, refusal in kept]))
                 yield from (cell for cell, _ in kept)
+        _note_mistakes(refusals, name, draft)
 
 
 def _fields(cell: Cell) -> dict[str, Any]:
@@ -310,13 +312,22 @@ def describe_layout(layout: Layout, nodes: int = 1) -> str:
     return ", ".join(words + [layout.note] * bool(layout.note))
 
 
-def _note_mistakes(refusals: Sequence[Unsupported | None], name: str, strategy: StrategySpec, draft: Draft) -> None:
-    """A field that stands in the way at counts the user wrote, or at every count, is a mistake and not a skip."""
+def _note_mistakes(
+    refusals: Sequence[tuple[StrategySpec, Sequence[Unsupported | None]]], name: str, draft: Draft
+) -> None:
+    """A field that stands in the way at counts the user wrote, or at every count, is a mistake and not a skip.
+
+    A field of the workload, which all strategies share, is none where any of its cells can be measured with it.
+    """
     scenario = draft.scenario
     explicit = scenario is not None and scenario.devices.counts != "auto"
-    for refusal in refusals:
-        if refusal and refusal.field and (explicit or all(each and each.field for each in refusals)):
-            draft.mistake(_field_path(refusal.field, name, strategy, draft), f"{strategy.label}: {refusal}")
+    measured = any(refusal is None for _, each in refusals for refusal in each)
+    for strategy, mine in refusals:
+        for refusal in mine:
+            if not refusal or not refusal.field or not (explicit or all(each and each.field for each in mine)):
+                continue
+            if not measured or refusal.field.startswith("options."):
+                draft.mistake(_field_path(refusal.field, name, strategy, draft), f"{strategy.label}: {refusal}")
 
 
 def _field_path(field: str, name: str, strategy: StrategySpec, draft: Draft) -> DataPath:

@@ -31,12 +31,20 @@ _PLAIN_TAGS = _KEY_TAGS | {f"{_TAG_PREFIX}{name}" for name in ("map", "seq", "in
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`) and where each part of it was written."""
+    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`) and where each part of it was written.
+
+    `made` are the parents that nobody wrote: an override needed them.
+    """
 
     data: dict[str, Any]
     source: str
     lines: Mapping[DataPath, int] = field(default_factory=dict)
     overridden: Mapping[DataPath, str] = field(default_factory=dict)
+    made: frozenset[DataPath] = frozenset()
+
+    def holds(self, path: DataPath) -> bool:
+        """Whether something was written at `path`."""
+        return path in self.lines or path in self.overridden
 
     def mistake(self, path: DataPath, message: str) -> Mistake:
         """A mistake at `path`, with the line of the nearest enclosing key that was written down."""
@@ -68,7 +76,8 @@ class Document:
         lines = {known: line for known, line in self.lines.items() if known[: len(path)] != path}
         parts = {(*path, *part[1:]): source for part in value.lines if part}
         parents = {path[:end]: source for end in range(1, len(path)) if path[:end] not in lines}
-        return Document(data, self.source, lines, {**parents, **self.overridden, **parts})
+        made = self.made.union(parents.keys() - self.overridden.keys())
+        return Document(data, self.source, lines, {**parents, **self.overridden, **parts}, made)
 
 
 def read_document(path: Path) -> Document:
