@@ -3,15 +3,14 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from parbench.cell_key import cell_key, plainly
 from parbench.devices import DeviceKind, Devices, Machine
 from parbench.document import DataPath, read_document
-from parbench.errors import ScenarioError, Unsupported, UsageError
-from parbench.exclude import FIELDS, is_excluded
+from parbench.errors import ScenarioError, Unsupported
+from parbench.exclude import FIELDS, is_chosen, is_excluded, require_matches
 from parbench.loader import Catalogue, Draft, draft_scenario
 from parbench.proof import proofs_of
 from parbench.refusals import Broken, asking, laid_out, require_imported, require_possible, require_room
@@ -53,13 +52,13 @@ class Plan:
         """The cells that are skipped because code failed."""
         return [cell for cell in self.cells if cell.broken]
 
-    def only(self, glob: str) -> "Plan":
-        """The part of the plan whose cells' ids match `glob`, as in a shell. Raises `UsageError` where none does."""
-        chosen = tuple(cell for cell in self.cells if fnmatchcase(cell.record.id, glob))
-        if not chosen:
-            known = ", ".join(cell.record.id for cell in self.cells)
-            raise UsageError(f"--only {glob}: no cell's id matches; the cells are {known}")
-        return replace(self, cells=chosen)
+    def only(self, *globs: str) -> "Plan":
+        """The part of the plan whose cells' ids some glob matches, as in a shell; without globs, all of it.
+
+        Raises `UsageError` for a glob that matches none.
+        """
+        require_matches(globs, [cell.record.id for cell in self.cells])
+        return replace(self, cells=tuple(cell for cell in self.cells if is_chosen(cell.record.id, globs)))
 
 
 def read_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -95,6 +94,7 @@ def catalogue() -> Catalogue:
 def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]:
     kind, counts = _devices(scenario, machine, draft)
     for name, workload in scenario.workloads.items():
+        refusals: list[tuple[StrategySpec, list[Unsupported | None]]] = []
         for scaling in scenario.scaling:
             for strategy in scenario.strategies:
                 cells = [
@@ -111,8 +111,9 @@ def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]
                     )
                 ]
                 kept = [(cell, refusal) for cell, refusal in cells if not is_excluded(_fields(cell), scenario.exclude)]
-                _note_mistakes([refusal for _, refusal in kept], name, strategy, draft)
+                refusals.append((strategy, [refusal for _, refusal in kept]))
                 yield from (cell for cell, _ in kept)
+        _note_mistakes(refusals, name, draft)
 
 
 def _fields(cell: Cell) -> dict[str, Any]:
@@ -290,13 +291,22 @@ def describe_layout(layout: Layout, nodes: int = 1) -> str:
     return ", ".join(words + [layout.note] * bool(layout.note))
 
 
-def _note_mistakes(refusals: Sequence[Unsupported | None], name: str, strategy: StrategySpec, draft: Draft) -> None:
-    """A field that stands in the way at counts the user wrote, or at every count, is a mistake and not a skip."""
+def _note_mistakes(
+    refusals: Sequence[tuple[StrategySpec, Sequence[Unsupported | None]]], name: str, draft: Draft
+) -> None:
+    """A field that stands in the way at counts the user wrote, or at every count, is a mistake and not a skip.
+
+    A field of the workload, which all strategies share, is none where any of its cells can be measured with it.
+    """
     scenario = draft.scenario
     explicit = scenario is not None and scenario.devices.counts != "auto"
-    for refusal in refusals:
-        if refusal and refusal.field and (explicit or all(each and each.field for each in refusals)):
-            draft.mistake(_field_path(refusal.field, name, strategy, draft), f"{strategy.label}: {refusal}")
+    measured = any(refusal is None for _, each in refusals for refusal in each)
+    for strategy, mine in refusals:
+        for refusal in mine:
+            if not refusal or not refusal.field or not (explicit or all(each and each.field for each in mine)):
+                continue
+            if not measured or refusal.field.startswith("options."):
+                draft.mistake(_field_path(refusal.field, name, strategy, draft), f"{strategy.label}: {refusal}")
 
 
 def _field_path(field: str, name: str, strategy: StrategySpec, draft: Draft) -> DataPath:

@@ -76,7 +76,9 @@ def show(name: str, results: Path) -> None:
     "--against", metavar="git:REF|python:PATH", help="Measure SCENARIO here and there in turns, and compare the two."
 )
 @click.option("--aa", is_flag=True, help="Measure SCENARIO against itself, and keep the noise floor.")
-@click.option("--only", default="*", metavar="GLOB", help="Check only the cells whose id matches.")
+@click.option(
+    "--only", multiple=True, metavar="GLOB", help="Check only the cells whose id matches; of several, any of them."
+)
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a field of SCENARIO.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of SCENARIO, instead of its own.")
 @click.option("--portable", is_flag=True, help="Let ratios decide where the environment is not the baseline's.")
@@ -95,7 +97,7 @@ def check(
     name: str | None,
     against: str | None,
     aa: bool,
-    only: str,
+    only: tuple[str, ...],
     overrides: tuple[str, ...],
     rounds: int | None,
     portable: bool,
@@ -135,7 +137,7 @@ def check(
 
 
 def _against_baseline(
-    what: str, plan: "Plan | None", name: str, only: str, results: Path, *, portable: bool, confirm: bool
+    what: str, plan: "Plan | None", name: str, only: Sequence[str], results: Path, *, portable: bool, confirm: bool
 ) -> "Report":
     from parbench.check.baselines import load
     from parbench.check.compare import against_baseline
@@ -146,9 +148,11 @@ def _against_baseline(
 
         bench = Bench(results, console(stderr=True))
         return check_scenario(plan, stored, bench, only=only, portable=portable, confirm=confirm)
+    from parbench.exclude import require_matches
     from parbench.results.store import find_run, read_run
 
     run = read_run(find_run(what, results))
+    require_matches(only, list(dict.fromkeys([*(cell.id for cell in run.record.cells), *stored.keys])))
     _tell_problems(run)
     return against_baseline(run, stored, only=only, portable=portable)
 
@@ -159,13 +163,13 @@ def _tell_problems(run: "Run") -> None:
         say(problem)
 
 
-def _plan(path: Path, overrides: Sequence[str], rounds: int | None, only: str) -> "Plan":
+def _plan(path: Path, overrides: Sequence[str], rounds: int | None, only: Sequence[str]) -> "Plan":
     from parbench.cells import read_plan
     from parbench.devices import detect
     from parbench.gate import with_references
 
     plan = read_plan(path, detect(), [*overrides, *([f"measure.rounds={rounds}"] if rounds else [])])
-    return plan if only == "*" else with_references(plan, {cell.record.id for cell in plan.only(only).cells})
+    return with_references(plan, {cell.record.id for cell in plan.only(*only).cells}) if only else plan
 
 
 def _print(report: "Report", form: str, *, strict: bool) -> None:

@@ -13,6 +13,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from parbench.errors import Mistake, ScenarioError
+from parbench.reading import read_whole
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -30,12 +31,20 @@ _PLAIN_TAGS = _KEY_TAGS | {f"{_TAG_PREFIX}{name}" for name in ("map", "seq", "in
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`) and where each part of it was written."""
+    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`) and where each part of it was written.
+
+    `made` are the parents that nobody wrote: an override needed them.
+    """
 
     data: dict[str, Any]
     source: str
     lines: Mapping[DataPath, int] = field(default_factory=dict)
     overridden: Mapping[DataPath, str] = field(default_factory=dict)
+    made: frozenset[DataPath] = frozenset()
+
+    def holds(self, path: DataPath) -> bool:
+        """Whether something was written at `path`."""
+        return path in self.lines or path in self.overridden
 
     def mistake(self, path: DataPath, message: str) -> Mistake:
         """A mistake at `path`, with the line of the nearest enclosing key that was written down."""
@@ -67,17 +76,14 @@ class Document:
         lines = {known: line for known, line in self.lines.items() if known[: len(path)] != path}
         parts = {(*path, *part[1:]): source for part in value.lines if part}
         parents = {path[:end]: source for end in range(1, len(path)) if path[:end] not in lines}
-        return Document(data, self.source, lines, {**parents, **self.overridden, **parts})
+        made = self.made.union(parents.keys() - self.overridden.keys())
+        return Document(data, self.source, lines, {**parents, **self.overridden, **parts}, made)
 
 
 def read_document(path: Path) -> Document:
     """The YAML mapping in a file. Raises `ScenarioError` with every mistake that can be told from its text alone."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ScenarioError([Mistake(str(path), None, "", f"has more than {MAX_BYTES:,} bytes")])
-        text = content.decode("utf-8")
+        text = read_whole(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise ScenarioError([Mistake(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:

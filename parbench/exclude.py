@@ -1,8 +1,10 @@
-"""Rules that leave cells out of a matrix."""
+"""What leaves cells out of a matrix: a scenario's rules, and the globs of `--only`."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+
+from parbench.errors import UsageError
 
 FIELDS = {
     "workload": str,
@@ -32,6 +34,18 @@ def is_excluded(values: Mapping[str, Any], rules: Sequence[Rule]) -> bool:
         all(any(_matches(values[field], wanted) for wanted in choices) for field, choices in rule.items())
         for rule in rules
     )
+
+
+def is_chosen(cell_id: str, globs: Sequence[str]) -> bool:
+    """Whether `--only` means this cell: one of its globs matches, or there are none."""
+    return not globs or any(fnmatchcase(cell_id, glob) for glob in globs)
+
+
+def require_matches(globs: Sequence[str], cell_ids: Sequence[str]) -> None:
+    """Raises `UsageError` for a glob of `--only` that matches no cell."""
+    for glob in globs:
+        if not any(fnmatchcase(cell_id, glob) for cell_id in cell_ids):
+            raise UsageError(f"--only {glob}: no cell's id matches; the cells are {', '.join(cell_ids)}")
 
 
 def _matches(value: Any, wanted: Any) -> bool:

@@ -40,8 +40,8 @@ class Bench:
         finally:
             launcher.close()
 
-    def run_arms(self, plan: Plan, arms: Arms, title: str, only: str) -> tuple[Report, Path]:
-        """Both arms in turns, compared in the cells whose id matches `only`."""
+    def run_arms(self, plan: Plan, arms: Arms, title: str, only: Sequence[str]) -> tuple[Report, Path]:
+        """Both arms in turns, compared in the cells that the globs `only` choose."""
         folder = self._folder(plan)
         candidate, base, changed = run_arms(plan, arms, folder, progress_on(self.console), command=_command())
         report = against_arm(candidate, base, title, only=only)
@@ -54,7 +54,13 @@ class Bench:
 
 
 def check_scenario(
-    plan: Plan, baseline: Baseline, bench: Bench, *, only: str = "*", portable: bool = False, confirm: bool = False
+    plan: Plan,
+    baseline: Baseline,
+    bench: Bench,
+    *,
+    only: Sequence[str] = (),
+    portable: bool = False,
+    confirm: bool = False,
 ) -> Report:
     """Measures the scenario now and compares it with a baseline."""
     report = against_baseline(bench.run(plan), baseline, only=only, portable=portable)
@@ -64,7 +70,7 @@ def check_scenario(
     return confirmed(report, against_baseline(bench.run(suspects), baseline, only=only, portable=portable))
 
 
-def check_against(plan: Plan, what: str, bench: Bench, *, only: str = "*", confirm: bool = False) -> Report:
+def check_against(plan: Plan, what: str, bench: Bench, *, only: Sequence[str] = (), confirm: bool = False) -> Report:
     """Measures the scenario's cells here and as `what` has them, in turns. Against itself, the noise floor is kept."""
     with arms_against(what) as arms:
         title = f"{plan.scenario.name} against {what}"

@@ -98,7 +98,18 @@ class _Reader:
             measure=self._section(MeasureSpec, "measure"),
             check=self._section(CheckSpec, "check"),
         )
+        self._require_time(self.draft.scenario.measure)
         return self.draft
+
+    def _require_time(self, measure: MeasureSpec) -> None:
+        """A window that alone takes as long as a trial may last: every cell would time out."""
+        if measure.window_s >= measure.deadline_s:
+            written = [path for key in ("window_s", "deadline_s") if self.document.holds(path := ("measure", key))]
+            self.draft.mistake(
+                written[0] if written else ("measure",),
+                f"window_s {measure.window_s:g} leaves no time for the warm-up before it: it must be less than "
+                f"deadline_s {measure.deadline_s:g}, in which a whole trial has to end",
+            )
 
     def _text(self, key: str, default: str) -> str:
         value = self.document.data.get(key, default)
@@ -157,6 +168,10 @@ class _Reader:
             return {}
         found: dict[str, WorkloadSpec] = {}
         for key, data in entries.items():
+            if ("workloads", key) in self.document.made:
+                written = [each for each in entries if ("workloads", each) not in self.document.made]
+                self.draft.mistake(("workloads", key), f"there is no workload {shown(key)}{nearest(key, written)}")
+                continue
             for name, workload in self._workload_variants(str(key), data):
                 if name in found:
                     self.draft.mistake(("workloads", key), f"the variant {name} stands here twice; keep one")
@@ -272,7 +287,7 @@ class _Reader:
         """The path in the file: pydantic's locations also name the branches of unions, which nobody wrote."""
         for step in detail["loc"]:
             longer = (*path, step)
-            if longer in self.document.lines or longer in self.document.overridden:
+            if self.document.holds(longer):
                 path = longer
         if detail["type"] in ("missing", "extra_forbidden") and path[-1] != detail["loc"][-1]:
             path = (*path, detail["loc"][-1])

@@ -66,7 +66,12 @@ def _site(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(cls=BatchCommand)
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO…")
 @_set
-@click.option("--only", metavar="GLOB", help="Measure only the cells whose id matches, such as 'lstm/ddp/*'.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Measure only the cells whose id matches, such as 'lstm/ddp/*'; of several, any of them.",
+)
 @click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a new one below --results if left out.")
 @results_option
@@ -77,7 +82,7 @@ def _site(command: Callable[..., None]) -> Callable[..., None]:
 def run(
     scenarios: tuple[Path, ...],
     overrides: tuple[str, ...],
-    only: str | None,
+    only: tuple[str, ...],
     rounds: int | None,
     out: Path | None,
     results: Path,
@@ -142,7 +147,7 @@ def run(
 @_site
 def plan(scenario: Path, overrides: tuple[str, ...], launcher: str | None, **site: Any) -> None:
     """Show the cells of SCENARIO, their layout, and what is skipped and why. Starts nothing."""
-    _print_plan(_read_plan(scenario, overrides, None, _launcher(launcher, site).machine()))
+    _print_plan(_read_plan(scenario, overrides, (), _launcher(launcher, site).machine()))
 
 
 def _launcher(name: str | None, site: Mapping[str, Any]) -> "Launcher":
@@ -192,11 +197,10 @@ def _follow(plans: "Sequence[Plan]", launch: "Launcher", messages: "Console") ->
         launch.close()
 
 
-def _read_plan(path: Path, overrides: tuple[str, ...], only: str | None, machine: "Machine") -> "Plan":
+def _read_plan(path: Path, overrides: tuple[str, ...], only: tuple[str, ...], machine: "Machine") -> "Plan":
     from parbench.cells import read_plan
 
-    found = read_plan(path, machine, overrides)
-    return found if only is None else found.only(only)
+    return read_plan(path, machine, overrides).only(*only)
 
 
 def _run_folder(out: Path | None, results: Path, name: str, resume: bool, *, several: bool) -> Path:
@@ -222,10 +226,10 @@ def _require_folders_apart(names: Sequence[str], out: Path | None, resume: bool)
             )
 
 
-def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: str | None) -> list[str]:
+def _resume_words(path: Path, folder: Path, overrides: tuple[str, ...], only: tuple[str, ...]) -> list[str]:
     """What to tell parbench to go on with the very same cells."""
     sets = [word for override in overrides for word in ("--set", override)]
-    chosen = ["--only", only] if only is not None else []
+    chosen = [word for glob in only for word in ("--only", glob)]
     return ["run", str(path), "--resume", "--out", str(folder), *sets, *chosen]
 
 

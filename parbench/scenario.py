@@ -77,7 +77,10 @@ class StandardLibraryText(Spec):
 
 
 class TextFile(Spec):
-    """Any file, or all files below a folder that match `files`; as bytes or in a vocabulary trained on them."""
+    """Any file, or all files below a folder that match `files`; as bytes or in a vocabulary trained on them.
+
+    At most 1,000,000,000 bytes together, of regular files.
+    """
 
     source: Literal["text"] = "text"
     path: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]

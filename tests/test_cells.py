@@ -198,23 +198,41 @@ def test_a_count_of_auto_that_cannot_be_laid_out_is_skipped_with_its_reason(plan
     }
 
 
-def test_a_batch_that_does_not_divide_over_counts_that_were_written_is_a_mistake(plan, tmp_path):
+def test_a_batch_that_some_cells_cannot_divide_costs_those_their_cells_alone(plan):
+    made = plan("workloads.lstm.global_batch=30", "devices.counts=[2, 4]")
+    assert {cell.record.id: cell.record.reason for cell in made.cells if cell.layout is None} == {
+        "lstm/data_parallel/4": "a global batch of 30 does not divide into 4 equal replica batches",
+        "lstm/ddp/4": "a global batch of 30 does not divide into 4 equal data shards",
+        "lstm/model_parallel/2": "a global batch of 30 does not divide into 4 equal micro-batches",
+        "lstm/model_parallel/4": "a global batch of 30 does not divide into 4 equal micro-batches",
+    }
+    assert not made.broken
+
+
+@pytest.mark.parametrize("counts", ["[2, 4]", "auto"])
+def test_a_batch_that_no_cell_can_divide_is_a_mistake(tmp_path, counts):
     path = tmp_path / "cells.yaml"
-    path.write_text(GOOD.replace("32", "30") + "devices: {counts: [2, 4]}\n")
+    strategies = "[{model_parallel: {micro_batches: 4}}, {model_parallel: {micro_batches: 8}}]"
+    text = GOOD.replace("32", "30").partition("strategies:")[0]
+    path.write_text(f"{text}strategies: {strategies}\ndevices: {{counts: {counts}}}\n")
     with pytest.raises(ScenarioError) as caught:
         read_plan(path, machine())
     assert {(mistake.line, mistake.path) for mistake in caught.value.mistakes} == {(4, "workloads.lstm.global_batch")}
     assert [mistake.message for mistake in caught.value.mistakes] == [
-        "data_parallel: a global batch of 30 does not divide into 4 equal replica batches",
-        "ddp: a global batch of 30 does not divide into 4 equal data shards",
-        "model_parallel: a global batch of 30 does not divide into 4 equal micro-batches",
+        "model_parallel(micro_batches=4): a global batch of 30 does not divide into 4 equal micro-batches",
+        "model_parallel(micro_batches=8): a global batch of 30 does not divide into 8 equal micro-batches",
     ]
 
 
-def test_a_batch_that_divides_nowhere_is_a_mistake_even_for_counts_of_auto(mistakes):
-    (mistake,) = mistakes("workloads.lstm.global_batch=30")
-    assert (mistake.source, mistake.path) == ("--set workloads.lstm.global_batch", "workloads.lstm.global_batch")
-    assert mistake.message.startswith("model_parallel: a global batch of 30 does not divide into 4")
+def test_a_batch_is_a_mistake_of_its_own_workload_alone(tmp_path):
+    path = tmp_path / "cells.yaml"
+    path.write_text(
+        "workloads:\n  even: {model: {kind: lstm}}\n  odd: {model: {kind: lstm}, global_batch: 3}\n"
+        "strategies: [ddp]\ndevices: {counts: [2]}\n"
+    )
+    with pytest.raises(ScenarioError) as caught:
+        read_plan(path, machine())
+    assert [(mistake.line, mistake.path) for mistake in caught.value.mistakes] == [(3, "workloads.odd.global_batch")]
 
 
 def test_an_option_that_stands_in_the_way_is_a_mistake_at_its_line(tmp_path):
@@ -321,7 +339,7 @@ def test_a_key_changes_with_all_that_decides_what_is_measured(plan, override):
     "override",
     [
         "measure.rounds=99",
-        "measure.deadline_s=1",
+        "measure.deadline_s=60",
         "name=other",
         "description=other",
         "workloads.lstm.models=1",

@@ -57,7 +57,7 @@ def _stalled(rank: RankRecord) -> RankRecord:
 
 
 def test_cells_that_were_not_asked_about_are_witnesses(tmp_path: Path) -> None:
-    report = check(run("second", single=SLOWER, ddp=SLOWER), tmp_path, only="*/ddp/*")
+    report = check(run("second", single=SLOWER, ddp=SLOWER), tmp_path, only=["*/ddp/*"])
     assert verdicts(report) == {DDP.id: "inconclusive"}
     assert report.exit_code(strict=False) == 0
 

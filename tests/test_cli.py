@@ -133,8 +133,11 @@ def test_an_output_that_is_not_utf_8_is_written_down_as_it_can_be(parbench: Comm
 
 def test_only_chooses_cells(parbench: CommandLine, tiny: Path) -> None:
     assert "1 cells to measure" in parbench("run", tiny, "--dry-run", "--only", "lstm/single/*").stdout
-    none = parbench("run", tiny, "--dry-run", "--only", "gru/*")
+    several = ("run", tiny, "--dry-run", "--only", "lstm/single/*", "--only", "lstm/task_pool/*")
+    assert "2 cells to measure" in parbench(*several).stdout
+    none = parbench(*several, "--only", "gru/*")
     assert none.returncode == 2
+    assert "--only gru/*: no cell's id matches" in none.stderr
     assert "the cells are lstm/single/1, lstm/task_pool/1" in none.stderr
 
 

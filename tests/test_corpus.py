@@ -11,7 +11,7 @@ import pytest
 
 from parbench.errors import ResultsError, UsageError
 from parbench.scenario import BytePairs, StandardLibraryText, SyntheticTokens, TextFile
-from parbench.workloads import bpe
+from parbench.workloads import bpe, corpus
 from parbench.workloads.corpus import cache_folder, prepare, standard_library_files
 
 TEXT = b"caf\xc3\xa9 \x00\xff " * 10
@@ -108,6 +108,25 @@ def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
     (tmp_path / "dangling.txt").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"data\.path: .*dangling\.txt cannot be read: No such file"):
         prepared(TextFile(path="."), tmp_path)
+
+
+def test_a_folder_is_read_up_to_a_limit_for_all_of_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_TEXT_BYTES", 100)
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x" * 50)
+    assert content(TextFile(path="."), tmp_path) == b"x" * 100
+    (tmp_path / "c.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"data\.files: what matches \*\*/\*\.txt .* has 101 bytes, and at most 100"):
+        prepared(TextFile(path="."), tmp_path)
+
+
+def test_byte_pairs_of_the_largest_text_still_fit_the_cache(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers", reason="byte pairs need the extra tokenizers")
+    monkeypatch.setattr(corpus, "MAX_TEXT_BYTES", len(PROSE))
+    data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=256)})
+    first = prepared(data, tmp_path)
+    monkeypatch.setattr(bpe, "encoded", lambda *_: pytest.fail("encoded a second time"))
+    assert prepared(data, tmp_path) == first
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_model_without_seams_has_those_that_take_it_whole_and_the_others_say_w
     [
         ("absent.py:build", "absent.py cannot be read: No such file or directory"),
         ("models:build", "models cannot be imported: ModuleNotFoundError: No module named 'models'"),
-        ("./models:build", "models cannot be read: Is a directory"),
+        ("./models:build", "models cannot be read: it is not a regular file but a folder"),
         ("~no-such-user-here/m.py:build", "~no-such-user-here/m.py cannot be read: Could not determine home directory"),
         ("no_such_package.models:build", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
         ("models/broken.py:build", "models/broken.py cannot be imported: SyntaxError: "),

@@ -236,10 +236,13 @@ def write_nothing(path: Path) -> None:
     ("write", "words"),
     [
         (write_nothing, "cannot be read: No such file or directory"),
-        (Path.mkdir, "cannot be read: Is a directory"),
+        (Path.mkdir, "cannot be read: it is not a regular file but a folder"),
         (lambda path: path.write_bytes(b"name: \xff\xfe"), "is not UTF-8 text"),
-        (lambda path: path.write_bytes(b"#" * (module.MAX_BYTES + 1)), "has more than 1,000,000 bytes"),
-        (lambda path: path.symlink_to("/dev/zero"), "has more than 1,000,000 bytes"),
+        (
+            lambda path: path.write_bytes(b"#" * (module.MAX_BYTES + 1)),
+            "cannot be read: it has 1,000,001 bytes, and at most 1,000,000 are read",
+        ),
+        (lambda path: path.symlink_to("/dev/zero"), "cannot be read: it is not a regular file but a device"),
     ],
     ids=["missing", "folder", "latin-1", "large", "endless"],
 )

@@ -103,6 +103,8 @@ def test_a_doctored_fingerprint_is_told_field_by_field(gate: CommandLine) -> Non
         ("check --baseline absent", 4, "there is no baseline 'absent'"),
         ("check --baseline ../../etc/passwd", 2, "no name for a baseline"),
         ("check first --baseline cpu-2core", 2, "measure again"),
+        ("check first --baseline cpu-2core --only lstm/single/* --only gru/*", 2, "--only gru/*: no cell's id matches"),
+        ("check tiny.yaml --aa --only lstm/single/* --only gru/*", 2, "--only gru/*: no cell's id matches"),
         ("check nowhere --baseline cpu-2core", 2, "there is no run 'nowhere'"),
         ("check nowhere.yaml --baseline cpu-2core", 2, "nowhere.yaml"),
         ("check --baseline cpu-2core --confirm", 2, "needs a scenario's file"),

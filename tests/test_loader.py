@@ -250,6 +250,36 @@ def test_a_value_that_cannot_be_is_refused(override, path, words):
     assert any(mistake.path.startswith(path) and words in mistake.message for mistake in found), found
 
 
+def test_a_workload_that_is_not_there_is_not_made_by_a_part_of_it():
+    (mistake,) = mistakes_of("workloads.nope.seq_len=3")
+    assert (mistake.source, mistake.path) == ("--set workloads.nope.seq_len", "workloads.nope")
+    assert mistake.message.startswith("there is no workload 'nope'; known are ")
+    (mistake,) = mistakes_of("workloads.nope.model={kind: lstm}", "workloads.nope.seq_len=3")
+    assert mistake.message.startswith("there is no workload 'nope'")
+    whole = ("workloads.new={model: {kind: lstm}}", "workloads.new.optimizer.lr=1e-2")
+    made = draft("strategies: [single]\n", whole)
+    assert (made.mistakes, list(made.scenario.workloads)) == ([], ["new"])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("window_s: 9.0\n  deadline_s: 8.0", (4, "measure.window_s")),
+        ("deadline_s: 8.0\n  window_s: 8.0", (5, "measure.window_s")),
+        ("rounds: 2\n  deadline_s: 1.0", (5, "measure.deadline_s")),
+    ],
+)
+def test_a_window_that_fills_the_deadline_is_refused_where_it_was_written(text, place):
+    before, after = "workloads:\n  a: {model: {kind: lstm}}\nmeasure:\n  ", "\nstrategies: [single]\n"
+    (mistake,) = mistakes_of(text=f"{before}{text}{after}")
+    assert (mistake.line, mistake.path) == place
+    assert "leaves no time for the warm-up before it: it must be less than deadline_s" in mistake.message
+
+
+def test_a_window_shorter_than_the_deadline_is_none():
+    assert mistakes_of("measure.window_s=7.9", "measure.deadline_s=8") == []
+
+
 @pytest.mark.parametrize("key", ["workloads", "strategies"])
 def test_what_a_scenario_cannot_do_without_is_asked_for(key):
     (mistake,) = mistakes_of(f"{key}=")

@@ -14,11 +14,13 @@ from parbench.base_types import Record
 from parbench.check.metrics import METRICS, observe
 from parbench.environment import differ
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
+from parbench.reading import read_whole
 from parbench.results.store import Run
 from parbench.scenario import MetricName
 
 SCHEMA_VERSION = 1
 MAX_SESSIONS = 30
+MAX_BYTES = 100_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -135,11 +137,13 @@ def load(name: str, folder: Path) -> Baseline:
     """The baseline `name`. Raises `BaselineError` where there is none, or none as parbench wrote it."""
     path = baseline_path(name, folder)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path, MAX_BYTES).decode()
     except FileNotFoundError:
         raise BaselineError(f"there is no baseline '{name}' in {folder}; known are {_known(folder)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BaselineError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BaselineError(f"{path} cannot be read: it is not UTF-8 text") from None
     if not text.strip():
         raise BaselineError(f"{path} is empty; get it back from git, or save the baseline again")
     try:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from itertools import product
 from statistics import harmonic_mean
 
@@ -14,6 +13,7 @@ from parbench.check.drift import without_drift
 from parbench.check.metrics import METRICS, Metric, Observed, observe
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
+from parbench.exclude import is_chosen
 from parbench.results.store import Run
 from parbench.scenario import CheckSpec
 
@@ -37,18 +37,16 @@ def spec_of(run: Run) -> CheckSpec:
     return CheckSpec.model_validate_json(json.dumps(known))
 
 
-def against_baseline(run: Run, baseline: Baseline, *, only: str = "*", portable: bool = False) -> Report:
-    """A fresh run against what is stored, for the cells whose id matches `only`.
+def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), portable: bool = False) -> Report:
+    """A fresh run against what is stored, for the cells that the globs `only` choose.
 
-    Raises `UsageError` where the run is itself part of the baseline, or no cell matches.
+    Raises `UsageError` where the run is itself part of the baseline.
     """
     if baseline.holds(run):
         raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
     spec, foreign = spec_of(run), differences(baseline.environment, speed_of(run))
     observed = observe(run)
-    chosen = {name for name in (*observed, *baseline.keys) if fnmatchcase(name, only)}
-    if not chosen:
-        raise UsageError(f"--only {only}: no cell's id matches; the cells are {', '.join(baseline.keys)}")
+    chosen = {name for name in (*observed, *baseline.keys) if is_chosen(name, only)}
 
     def judged(names: Set[str]) -> tuple[Finding, ...]:
         cells = {name: cell for name, cell in observed.items() if name in names}
@@ -101,10 +99,10 @@ def judge_sessions(
     return ordered([*findings, *judge(pairs, spec)])
 
 
-def against_arm(candidate: Run, base: Run, title: str, *, only: str = "*") -> Report:
-    """Two arms that took turns in one campaign: differences within each round, of the cells whose id matches `only`."""
+def against_arm(candidate: Run, base: Run, title: str, *, only: Sequence[str] = ()) -> Report:
+    """Two arms that took turns in one campaign: differences within each round, of the cells that `only` chooses."""
     spec, others = spec_of(candidate), observe(base)
-    cells = {name: cell for name, cell in observe(candidate).items() if fnmatchcase(name, only)}
+    cells = {name: cell for name, cell in observe(candidate).items() if is_chosen(name, only)}
     bad = [name for name, cell in cells.items() if cell.status == "ok" and others[name].status == "failed"]
     findings = [
         Finding(cell=name, metric=None, verdict="failed", reason=f"in the arm compared with: {others[name].reason}")

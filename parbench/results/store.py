@@ -15,12 +15,15 @@ from pydantic import ValidationError
 
 from parbench.errors import ResultsError
 from parbench.interrupt import uninterrupted
+from parbench.reading import open_regular, read_whole
 from parbench.results.files import keeping, opened, sync_names, writing
 from parbench.results.seal import seal, unseal
 from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
 
 RUN_FILE = "run.json"
 TRIALS_FILE = "trials.jsonl"
+MAX_BYTES = 100_000_000
+"""Of `run.json`."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,14 @@ class Store:
 def read_run(folder: Path) -> Run:
     """The run in `folder`, bad lines reported in `problems`. Raises `ResultsError` where there is no run to read."""
     try:
-        text, broken = unseal((folder / RUN_FILE).read_bytes().decode())
+        text, broken = unseal(read_whole(folder / RUN_FILE, MAX_BYTES).decode())
         record = RunRecord.model_validate_json(_checked_version(text, folder / RUN_FILE))
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no run: it has no {RUN_FILE}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{folder / RUN_FILE} cannot be read: {error}") from None
+    except OSError as error:
+        raise ResultsError(f"{folder / RUN_FILE} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ResultsError(f"{folder / RUN_FILE} cannot be read: it is not UTF-8 text") from None
     except ValidationError as error:
         raise ResultsError(f"{folder / RUN_FILE} is damaged: {_first_problem(error)}") from None
     trials, problems = _read_trials(folder / TRIALS_FILE)
@@ -183,11 +188,11 @@ def _read_trials(path: Path) -> tuple[list[Trial], list[str]]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a file, if there is one. Raises `ResultsError` where it cannot be read."""
-    if not path.is_file():
-        return
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from file
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
-from parbench.errors import Unsupported
+from parbench.errors import Unsupported, first_words
+from parbench.reading import read_whole
+
+MAX_BYTES = 10_000_000
+"""Of a file with a function."""
 
 T = TypeVar("T")
 
@@ -58,7 +62,7 @@ class _Loader(importlib.abc.InspectLoader):
 def _from_file(path: Path, place: str) -> tuple[ModuleType, str]:
     try:
         path = path.resolve()
-        content = path.read_bytes()
+        content = read_whole(path, MAX_BYTES)
     except OSError as error:
         raise Unsupported(f"{path} cannot be read: {error.strerror}", field="build") from None
     sha256 = hashlib.sha256(content).hexdigest()

@@ -8,7 +8,7 @@ import os
 import re
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +16,13 @@ from pydantic import Field
 
 from parbench.base_types import Record
 from parbench.errors import ResultsError, UsageError
+from parbench.reading import read_whole
 from parbench.scenario import BytePairs, DataSpec, StandardLibraryText, SyntheticTokens, TextFile
 from parbench.workloads import bpe
+
+MAX_TEXT_BYTES = 1_000_000_000
+"""Of a file, or of all files of a folder together: more than a measurement needs, and what memory has room for."""
+MAX_NOTE_BYTES = 100
 
 # Tests hold odd encodings and megabytes of generated tables; what people installed is no part of the library.
 _LEFT_OUT = {"__pycache__", "idlelib", "lib2to3", "site-packages", "dist-packages", "test", "tests"}
@@ -71,14 +76,29 @@ def standard_library_files() -> Iterator[Path]:
 
 
 def _text(data: StandardLibraryText | TextFile, folder: Path) -> bytes:
-    if isinstance(data, StandardLibraryText):
-        return b"".join(path.read_bytes() for path in standard_library_files())
     try:
-        return b"".join(path.read_bytes() for path in _files(data, folder / data.resolved))
+        if isinstance(data, StandardLibraryText):
+            return _joined(standard_library_files())
+        return _joined(_files(data, folder / _resolved(data)))
     except OSError as error:
-        raise UsageError(f"data.path: {error.filename} cannot be read: {error.strerror}") from None
+        field = "path" if isinstance(data, TextFile) else "source"
+        raise UsageError(f"data.{field}: {error.filename} cannot be read: {error.strerror}") from None
+
+
+def _resolved(data: TextFile) -> Path:
+    try:
+        return data.resolved
     except RuntimeError as error:  # of `~somebody`, who has no home here
         raise UsageError(f"data.path: {data.path} cannot be read: {error}") from None
+
+
+def _joined(paths: Iterable[Path]) -> bytes:
+    """One text after another, of at most `MAX_TEXT_BYTES` together."""
+    parts, left = list[bytes](), MAX_TEXT_BYTES
+    for path in paths:
+        parts.append(read_whole(path, left))
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _files(data: TextFile, path: Path) -> list[Path]:
@@ -91,6 +111,12 @@ def _files(data: TextFile, path: Path) -> list[Path]:
         raise UsageError(f"data.files: {data.files} is no pattern of relative paths: {error}") from None
     if not found:
         raise UsageError(f"data.files: no file below {path} matches {data.files}")
+    size = sum(each.stat().st_size for each in found)
+    if size > MAX_TEXT_BYTES:
+        raise UsageError(
+            f"data.files: what matches {data.files} below {path} has {size:,} bytes, and at most {MAX_TEXT_BYTES:,} "
+            "are read; choose fewer files"
+        )
     return found
 
 
@@ -110,10 +136,10 @@ def _pairs(text: bytes, pairs: BytePairs) -> bytes:
 def _noted(note: Path) -> bytes | None:
     """The tokens whose hash a note holds, if they are still what they were."""
     try:
-        sha256 = note.read_text(encoding="ascii")
+        sha256 = read_whole(note, MAX_NOTE_BYTES).decode("ascii")
         if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
             return None
-        content = (_corpora() / f"{sha256}.tokens").read_bytes()
+        content = read_whole(_corpora() / f"{sha256}.tokens", 4 * MAX_TEXT_BYTES)
     except (OSError, UnicodeError):
         return None
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
@@ -138,7 +164,7 @@ def _cached(content: bytes, sha256: str) -> Path:
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        return path.is_file() and path.read_bytes() == content
+        return read_whole(path, len(content)) == content
     except OSError:
         return False
 

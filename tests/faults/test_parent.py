@@ -207,11 +207,12 @@ def test_row_09_a_second_ctrl_c_is_immediate(stuck, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_row_10_sigterm_and_sighup(stuck, number: signal.Signals) -> None:
-    found = stuck("hang")
+    found = stuck("hang", "--only", "*/single/*", "--only", "*/misbehaving*")
     found.process.send_signal(number)
     _, errors = found.process.communicate()
     assert found.process.returncode == 128 + number
     assert f"Interrupted by {number.name}; what was measured is kept; go on with: parbench run faults.yaml" in errors
+    assert "--only '*/single/*' --only '*/misbehaving*'" in errors
     assert "Traceback" not in errors
     assert found.gone()
     assert found.kept

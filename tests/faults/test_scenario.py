@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from parbench.cells import read_plan
 from parbench.check.baselines import load
 from parbench.devices import detect
-from parbench.document import MAX_BYTES
 from parbench.errors import ParbenchError
 from parbench.launch.base import read_ranks
 from parbench.results.seal import seal
@@ -76,7 +75,7 @@ def test_row_19_deep_nesting(parbench: CommandLine) -> None:
 
 def test_row_19_a_file_of_100_mb(parbench: CommandLine) -> None:
     text = "x: [" + "1, " * 33_333_333 + "1]\n"
-    refused(plan(parbench, text), f"has more than {MAX_BYTES:,} bytes")
+    refused(plan(parbench, text), "bad.yaml: cannot be read: it has 100,000,006 bytes, and at most 1,000,000 are read")
 
 
 def test_row_20_every_mistake_at_once(parbench: CommandLine) -> None:
@@ -174,7 +173,7 @@ def test_row_22_names_are_inert_in_every_output_of_check(parbench: CommandLine) 
     ("arguments", "code", "sentence"),
     [
         (["--set", "devices.counts=[64]", "--set", "devices.oversubscribe=false"], 2, "64 devices, but there are"),
-        (["--set", "workloads.bag.global_batch=7"], 2, "7"),
+        (["--set", "workloads.bag.global_batch=7", "--set", "strategies=[ddp]"], 2, "7"),
         (["--set", "workloads.bag.model={kind: transformer, d_model: 9, heads: 2, layers: 2}"], 2, "heads"),
         (["--set", "strategies=[single, {model_parallel: {schedule: interleaved_1f1b}}]",
           "--set", "workloads.bag.model.layers=1"], 0, "stages"),
@@ -186,6 +185,23 @@ def test_row_25_what_cannot_be_laid_out(parbench: CommandLine, arguments: list[s
     assert ended.returncode == code, ended.stdout + ended.stderr
     assert sentence in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_row_40_a_window_longer_than_the_deadline(parbench: CommandLine) -> None:
+    ended = plan(parbench, GOOD.replace("window_s: 0.001", "window_s: 500"))
+    refused(ended, "bad.yaml:11: measure.window_s: window_s 500 leaves no time", "must be less than deadline_s 50")
+
+
+def test_row_40_a_workload_that_is_not_there(parbench: CommandLine) -> None:
+    ended = plan(parbench, GOOD, "--set", "workloads.nope.seq_len=3")
+    refused(ended, "--set workloads.nope.seq_len: workloads.nope: there is no workload 'nope'; known are bag")
+
+
+def test_row_40_a_batch_of_one(parbench: CommandLine) -> None:
+    ended = plan(parbench, GOOD, "--set", "workloads.bag.global_batch=1")
+    assert ended.returncode == 0, ended.stderr
+    assert "skipped: a global batch of 1 does not divide into 2 equal data shards" in ended.stdout
+    assert "1 cells to measure" in ended.stdout
 
 
 FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
