@@ -59,7 +59,8 @@ class CommandLine:
         self.folder = folder
         self.environment = {**os.environ, "OFFSPRING": OFFSPRING}
         if packages is not None:
-            self.environment["PYTHONPATH"] = str(packages)
+            inherited = filter(None, [os.environ.get("PYTHONPATH")])
+            self.environment["PYTHONPATH"] = os.pathsep.join([str(packages), *inherited])
 
     def command(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "parbench", *map(str, arguments)]
