@@ -28,6 +28,19 @@ def broken():
 cli.main()
 """
 
+DYING = """
+import os, signal, sys, time
+
+class Dying:
+    def find_spec(name, *_):
+        if name == "torch":
+            time.sleep(3)  # until somebody waits for an answer
+            HOW
+
+if "PARBENCH_FAMILY" in os.environ:
+    sys.meta_path.insert(0, Dying)
+"""
+
 
 @pytest.fixture
 def stored(parbench_with_plugins: CommandLine) -> CommandLine:
@@ -106,3 +119,21 @@ def test_row_34_nor_has_an_installation_that_is_broken(parbench: CommandLine) ->
     (parbench.folder / "click.py").write_text("raise RuntimeError('broken')")
     ended = parbench("list")
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (70, "RuntimeError: broken")
+
+
+@pytest.mark.parametrize(
+    "how", ["os.kill(os.getpid(), signal.SIGXCPU)", "raise DeprecationWarning", "raise MemoryError"]
+)
+def test_row_34_a_fork_server_that_dies_while_it_starts(stored: CommandLine, tmp_path: Path, how: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DYING.replace("HOW", how))
+    stored.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), stored.environment["PYTHONPATH"]])
+    for command in ("run faults.yaml --out out", "check faults.yaml --baseline mine"):
+        ended = stored(*command.split())
+        assert ended.returncode == 2, ended.stderr
+        assert ended.stderr.splitlines()[-1].startswith("the server that forks ranks ended while it imported torch")
+
+
+def test_row_34_warnings_that_are_errors(stored: CommandLine) -> None:
+    """Some editions of torch warn while they are imported, which then ends the fork server; others do not."""
+    stored.environment["PYTHONWARNINGS"] = "error"
+    assert stored("run", "faults.yaml", "--out", "out").returncode in (0, 2)
