@@ -63,6 +63,7 @@ class JobRecord(Spec):
 
     `losses` are those of the first steps, `validation_loss` the mean over the validation batches after the window;
     both are empty where the rank computes no loss. `steady` says whether warm-up ended because step times were.
+    One step in a `cycle` may do more than the others.
     `compile_s` is what torch.compile took, all before the window; `started_s` and `stopped_s` are the window's ends on
     the host's monotonic clock; `compute_s` is how much of the window the rank computed, where its strategy knows;
     `stacked` is how many models took these steps as one.
@@ -77,6 +78,7 @@ class JobRecord(Spec):
     steps: int = 0
     window_s: float = 0.0
     step_times_s: tuple[float, ...] = ()
+    cycle: int = 1
     validation_loss: float | None = None
     compile_s: float = 0.0
     started_s: float = 0.0
