@@ -1,5 +1,13 @@
 """`python -m parbench` is `parbench`."""
 
-from parbench.cli import main
+import sys
+import traceback
 
-main()
+try:
+    from parbench.cli import main
+except Exception:  # noqa: BLE001 - it ends here, with its traceback
+    traceback.print_exc()
+    sys.exit(70)  # a defect, as in `parbench.cli`; Python would say 1, which a regression says here
+
+if __name__ == "__main__":
+    main()

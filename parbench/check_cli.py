@@ -1,6 +1,5 @@
 """`parbench baseline` and `parbench check`: thin commands, imports put off until one is called."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +104,7 @@ def check(
     strict: bool,
     form: str,
     results: Path,
-) -> None:
+) -> int:
     """Has anything become slower, bigger or worse at scaling?
 
     A stored RUN, or a SCENARIO that is measured now, is compared with a baseline. With --against, this machine
@@ -133,7 +132,7 @@ def check(
         bench = Bench(results, console(stderr=True))
         report = check_against(plan, against or "itself", bench, only=only, confirm=confirm)
     _print(report, form, strict=strict)
-    sys.exit(report.exit_code(strict=strict))
+    return report.exit_code(strict=strict)
 
 
 def _against_baseline(

@@ -1,10 +1,8 @@
 """The command line: thin commands, imports put off until one is called. Data goes to stdout, all else to stderr."""
 
-import contextlib
-import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
@@ -12,7 +10,7 @@ from parbench import __version__
 from parbench.check_cli import baseline, check
 from parbench.interrupt import Interrupted, interruptible
 from parbench.run_cli import EXIT_CELL_FAILED, plan, results_option, run, show_table
-from parbench.streams import forgiving
+from parbench.streams import demanding, forgiving
 from parbench.terminal import console, plain, say
 
 EXIT_BAD_USAGE = 2
@@ -23,7 +21,16 @@ EXIT_DEFECT = 70
 REPORTS = Path("report")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Calls a command, which returns its exit code. What click or Python would make 1 of is a defect instead."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt, OSError, SystemExit) as error:
+            raise RuntimeError(f"a command ended by {type(error).__name__}") from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="parbench")
 def cli() -> None:
     """Measure which way of spreading a language model over your devices is fastest, and what it costs.
@@ -113,34 +120,44 @@ def doctor() -> None:
     render(examine({**STRATEGIES.broken, **FAMILIES.broken}), console())
 
 
-def main() -> None:
-    """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback."""
-    sys.stderr = forgiving(sys.stderr)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a table has characters that not every encoding has
-    with _errors_as_sentences(), interruptible():
-        cli(prog_name="parbench")
+def main() -> NoReturn:
+    """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback.
 
-
-@contextlib.contextmanager
-def _errors_as_sentences() -> Iterator[None]:
+    It ends here and nowhere else, whatever happens: only a regression has exit code 1.
+    """
+    sys.stderr, sys.stdout = forgiving(sys.stderr), demanding(sys.stdout)
+    code = EXIT_DEFECT
     try:
-        yield
+        code = _exit_code()
+    finally:
+        sys.exit(code)
+
+
+def _exit_code() -> int:
+    """Calls the command that was asked for, and tells what went wrong."""
+    try:
+        with interruptible():
+            code = cli.main(prog_name="parbench", standalone_mode=False)
+            sys.stdout.flush()
+            return code or 0
     except Interrupted as stop:
         click.echo(f"\n{stop}", err=True)
-        sys.exit(stop.exit_code)
+        return stop.exit_code
+    except click.ClickException as refusal:
+        refusal.show()
+        return EXIT_BAD_USAGE
     except Exception as error:  # noqa: BLE001 - it ends here, with its traceback
-        from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
+        return _told(error)
 
-        if not isinstance(error, ParbenchError):
-            import traceback
 
-            traceback.print_exc()
-            sys.exit(EXIT_DEFECT)
-        click.echo("\n".join(plain(line) for line in str(error).splitlines()), err=True)
-        codes = {
-            BaselineError: EXIT_NO_BASELINE,
-            NothingMeasuredError: EXIT_CELL_FAILED,
-            LostNodeError: EXIT_CELL_FAILED,
-        }
-        sys.exit(codes.get(type(error), EXIT_BAD_USAGE))
+def _told(error: Exception) -> int:
+    from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
+
+    if not isinstance(error, ParbenchError):
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_DEFECT
+    click.echo("\n".join(plain(line) for line in str(error).splitlines()), err=True)
+    codes = {BaselineError: EXIT_NO_BASELINE, NothingMeasuredError: EXIT_CELL_FAILED, LostNodeError: EXIT_CELL_FAILED}
+    return codes.get(type(error), EXIT_BAD_USAGE)

@@ -54,6 +54,10 @@ class ResultsError(UsageError):
     """Stored results that cannot be read, or a folder that cannot be written."""
 
 
+class OutputError(ParbenchError):
+    """What a command prints cannot be written."""
+
+
 class BaselineError(ParbenchError):
     """There is no baseline to compare with, or none that can be trusted."""
 

@@ -41,7 +41,7 @@ results_option = click.option(
 )
 
 
-def _site(command: Callable[..., None]) -> Callable[..., None]:
+def _site(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """The options that say where to launch."""
     options = (
         click.option("--launcher", metavar="NAME", help="local, torchrun or slurm; what the environment asks for."),
@@ -92,7 +92,7 @@ def run(
     submit: bool,
     batch_options: tuple[str, ...],
     **site: Any,
-) -> None:
+) -> int:
     """Measure every cell of SCENARIO and print the table."""
     from parbench.cells import read_scenario
     from parbench.launch.choice import chosen
@@ -111,19 +111,19 @@ def run(
             words = _resume_words(path.absolute(), folder, overrides, only)
             with _gone_if_empty(folder) if new else contextlib.nullcontext():
                 submit_campaign(kind, name, folder, words, batch_options, site=site, resume=resume, dry_run=dry_run)
-        return
+        return 0
     launch = _launcher(launcher, site)
     plans = [_read_plan(path, overrides, only, launch.machine()) for path in scenarios]
     if dry_run:
         for plan in plans:
             _print_plan(plan)
-        return
+        return 0
     _require_folders_apart([plan.scenario.name for plan in plans], out, resume)
     # Nor does a campaign end, or the next one not begin, because nobody reads its table.
     failed, sys.stdout, messages = False, forgiving(sys.stdout), console(stderr=True)
     if launch.follower:
         _follow(plans, launch, messages)
-        return
+        return 0
     for path, plan in zip(scenarios, plans, strict=True):
         folder = _run_folder(out, results, plan.scenario.name, resume, several=len(plans) > 1)
         messages.print(
@@ -137,8 +137,7 @@ def run(
         all_well = show_table(measured, "text")
         failed |= bool(plan.broken) or not all_well
         say(f"Results are in {folder}")
-    if failed:
-        sys.exit(EXIT_CELL_FAILED)
+    return EXIT_CELL_FAILED if failed else 0
 
 
 @click.command()

@@ -7,8 +7,9 @@ import pytest
 
 from parbench.measure.surroundings import Surroundings
 from parbench.results.disturbance import warnings_of
+from parbench.results.stalls import Stall, longest_stall
 from parbench.results.trial import GpuSurroundings, SurroundingsRecord
-from tests.records import rank
+from tests.records import job, rank
 
 
 def seen(number: int = 0, cores: tuple[int, ...] = (0,), host: str = "here", **changes: object):
@@ -86,3 +87,56 @@ def test_guests_of_a_gpu_are_those_that_are_not_ranks_of_this_trial() -> None:
 
 def test_a_clock_that_was_held_down_is_told() -> None:
     assert warnings_of([gpu(0, 1, "heat")]) == ("the clock of GPU-1 of rank 0 was held down (heat)",)
+
+
+SHORT = (0.001, 0.0013, 0.0012, 0.0011, 0.0014)
+
+
+def test_a_step_in_which_a_rank_stood_still_is_told_by_rank() -> None:
+    still = job(step_times_s=(*SHORT * 100, 4.0, *SHORT * 100))
+    assert warnings_of([rank(0), rank(1, jobs=(job(), still))]) == (
+        "a step of rank 1 took 4.0 s, where others take 1.2 ms",
+    )
+    assert warnings_of([rank(0, jobs=(job(step_times_s=(2.0, 9.0, 2.0)),))]) == (
+        "a step of rank 0 took 9.0 s, where others take 2.0 s",
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "stall"),
+    [
+        # Half a second among steps of 1.2 ms, in a window of 2.3 s: more than a tenth of it.
+        ((*SHORT * 300, 0.5), Stall(0.5, 0.0012)),
+        # Of a window of 6.5 s, less.
+        ((*SHORT * 1000, 0.5), None),
+        # A hiccup of a scheduler or a quota is nine tenths of a short window, and no stall.
+        ((*SHORT, 0.2), None),
+        ((*SHORT[:4], 0.26), Stall(0.26, 0.0012)),
+        # Long steps of which one is two and a half times as long; and more than three times.
+        ((1.0, 1.1, 1.0, 2.5, 0.9), None),
+        ((1.0, 1.1, 1.0, 3.1, 0.9), Stall(3.1, 1.0)),
+        # Steps that differ that much anyway: of these the median is 3.5, and the median distance from it 1.5, so that
+        # 3.5 of their deviations, which are 1.5 / 0.6745 s, are 7.8 s.
+        ((1.0, 2.0, 3.0, 4.0, 5.0, 11.2), None),
+        ((1.0, 2.0, 3.0, 4.0, 5.0, 11.4), Stall(11.4, 3.5)),
+        # Of two steps neither is the usual one.
+        ((0.01, 4.0), None),
+        ((), None),
+    ],
+)
+def test_what_a_stall_is(times: tuple[float, ...], stall: Stall | None) -> None:
+    assert longest_stall(times) == (stall and pytest.approx(stall))
+
+
+def test_steps_that_are_long_by_design_are_no_stalls() -> None:
+    period = (0.01,) * 7
+    averaging = (*period, 2.0, *period, 2.1, *period, 1.9)
+    assert longest_stall(averaging) == Stall(2.1, 0.01)
+    assert longest_stall(averaging, cycle=8) is None
+    assert warnings_of([rank(0, jobs=(job(step_times_s=averaging, cycle=8),))]) == ()
+    # Wherever in the cycle the window began, and with one that is longer than its like.
+    assert longest_stall(averaging[3:] + averaging[:3], cycle=8) is None
+    assert longest_stall((*averaging, *period, 9.0), cycle=8) == pytest.approx(Stall(9.0, 2.05))
+    assert longest_stall((*averaging[:-2], 4.0, 1.9), cycle=8) == Stall(4.0, 0.01)
+    # In one cycle alone nothing can be told from what it was meant to be.
+    assert longest_stall((*period, 2.0), cycle=8) is None

@@ -26,6 +26,10 @@ FAMILY = secrets.token_hex(8)
 """What the server has in its environment, and with it all that comes from it: so it is found wherever it goes."""
 
 CANNOT_FORK = "it could not be forked; is there room for more processes and open files, and memory?"
+NOT_READY = (
+    "the server that forks ranks ended while it imported torch and plug-ins: what it said of that stands above; where "
+    "there is nothing, it met a limit (ulimit -a), such as that of CPU time or of memory"
+)
 DYING_S = 2.0
 
 
@@ -70,13 +74,13 @@ class ForkServer:
             return
         answer, theirs = self.context.Pipe(duplex=False)
         first = self.context.Process(target=_tell_parent, args=(theirs,))
-        first.start()
-        theirs.close()
         with answer:
             try:
+                with theirs:
+                    first.start()
                 self.pid = int(answer.recv_bytes())
-            except EOFError:
-                raise LaunchError("the server that forks ranks has ended before it was ready") from None
+            except (EOFError, OSError):
+                raise LaunchError(NOT_READY) from None
         first.join()
         first.close()
 

@@ -263,6 +263,7 @@ class Worker:
                 "steps": steps,
                 "window_s": timing.total_s,
                 "step_times_s": timing.steps_s,
+                "cycle": strategy.cycle(),
                 "started_s": started_s,
                 "stopped_s": stopped_s,
                 "compute_s": computed,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from parbench.results.stalls import longest_stall
 from parbench.results.trial import RankRecord
 
 SHARE = 0.1
@@ -16,7 +17,7 @@ def warnings_of(ranks: Sequence[RankRecord]) -> tuple[str, ...]:
     """A sentence for each thing that took from a rank what it was measured with."""
     pinned = [rank for rank in ranks if rank.cores]
     free = [rank for rank in ranks if not rank.cores]
-    return (*_about_cores(pinned), *_about_hosts(free), *_about_heat(ranks), *_about_gpus(ranks))
+    return (*_about_cores(pinned), *_about_hosts(free), *_about_heat(ranks), *_about_gpus(ranks), *_about_stalls(ranks))
 
 
 def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
@@ -64,3 +65,16 @@ def _about_gpus(ranks: Sequence[RankRecord]) -> Iterator[str]:
                 yield f"{foreign} other process{'es' * (foreign > 1)} computed on {gpu.uuid} of rank {rank.rank}"
             if gpu.held_down:
                 yield f"the clock of {gpu.uuid} of rank {rank.rank} was held down ({', '.join(gpu.held_down)})"
+
+
+def _about_stalls(ranks: Sequence[RankRecord]) -> Iterator[str]:
+    """Ranks that wait for one that stood still stand still as well: which one it was, times do not tell."""
+    for rank in ranks:
+        found = [stall for job in rank.jobs if (stall := longest_stall(job.step_times_s, job.cycle))]
+        if found:
+            longest = max(found)
+            yield f"a step of rank {rank.rank} took {longest.took_s:.1f} s, where others take {_time(longest.usual_s)}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

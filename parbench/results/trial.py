@@ -103,7 +103,8 @@ class JobRecord(Record):
     `losses` are those of the steps that are verified, warm-up first; `validation_loss` is the mean over the validation
     batches after the window, and `validations` are the same of what is not timed; all are empty where the rank computes
     no loss. `shared_loss` is that of a batch which every rank evaluates after untimed steps, whatever its shard.
-    `steady` says whether warm-up ended because step times were. `compile_s` is what torch.compile took, all before the
+    `steady` says whether warm-up ended because step times were. One step in a `cycle` may do more than the others.
+    `compile_s` is what torch.compile took, all before the
     window; `started_s` and `stopped_s` are the window's ends on the host's monotonic clock; `compute_s` is how much of
     the window the rank computed, where its strategy knows; `stacked` is how many models took these steps as one.
     """
@@ -117,6 +118,7 @@ class JobRecord(Record):
     steps: int = 0
     window_s: float = 0.0
     step_times_s: tuple[float, ...] = ()
+    cycle: int = 1
     validation_loss: float | None = None
     validations: tuple[ValidationRecord, ...] = ()
     shared_loss: float | None = None

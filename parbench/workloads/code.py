@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
-from parbench.errors import Unsupported, first_words
+from parbench.errors import Unsupported
 from parbench.reading import read_whole
 
 MAX_BYTES = 10_000_000

@@ -60,6 +60,23 @@ def test_row_26_another_heavy_process(parbench_with_plugins: CommandLine, noise:
     assert f"round 1 of bag/single/1: {'; '.join(told)}" in (parbench.folder / page.stdout.strip()).read_text()
 
 
+def test_row_37_a_rank_that_stood_still(parbench_with_plugins: CommandLine) -> None:
+    parbench = parbench_with_plugins
+    (parbench.folder / "faults.yaml").write_text(scenario("single", {"misbehaving": {"how": "stall"}}))
+    ended = parbench("run", "faults.yaml", "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    (trial,) = (each for each in trials_of(parbench.folder / "out") if "misbehaving" in each["cell"])
+    assert trial["status"] == "ok"
+    # The other rank waits for it, in the same step.
+    told = [
+        re.fullmatch(r"a step of rank (\d) took ([\d.]+) s, where others take .+", each) for each in trial["warnings"]
+    ]
+    assert {found[1]: float(found[2]) >= 2 for found in told if found} == {"0": True, "1": True}
+    assert "; ".join(trial["warnings"]) in ended.stderr
+    page = parbench("report", "out")
+    assert "a step of rank 1 took " in (parbench.folder / page.stdout.strip()).read_text()
+
+
 @pytest.fixture(scope="module")
 def faketime() -> Path:
     """The library that shows a process another wall clock; installed from Debian where it is missing."""

@@ -105,11 +105,12 @@ class PacedLSTM(LSTM):
 
 Fault = Literal[
     "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "fill", "hang", "stubborn",
-    "offspring", "hold", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift", "close",
-    "layout", "layout_exit", "no_layout", "variants", "is_exact",
+    "offspring", "hold", "stall", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift",
+    "close", "layout", "layout_exit", "no_layout", "variants", "is_exact",
 ]  # fmt: skip
 
 
+FAULTY_STEP = {"stall": 7}  # in the window, which holds three steps at least; else the third step goes wrong
 NOT_FINITE = {"nan": float("nan"), "infinite": float("inf")}
 
 
@@ -151,7 +152,7 @@ class Misbehaving(Averaging):
 
     def step(self, batch):
         self.steps += 1
-        if self.steps == 3 and self.guilty:
+        if self.steps == FAULTY_STEP.get(self.options.how, 3) and self.guilty:
             misbehave(self.options.how, self.model)
         loss = super().step(batch)
         return loss * NOT_FINITE.get(self.options.how.removesuffix("_loss"), 1) if self.steps > 2 else loss
@@ -210,6 +211,11 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
         case "hold":
             subprocess.Popen(["sleep", OFFSPRING])
             ctypes.PyDLL(None).sleep(3600)  # no other thread of this process runs any more
+        case "stall":
+            asleep = f"grep -q '^State:.T' /proc/{os.getpid()}/status"
+            waking = f"until {asleep}; do sleep 0.05; done; sleep 2; kill -CONT {os.getpid()}"
+            subprocess.Popen(["sh", "-c", waking])
+            os.kill(os.getpid(), signal.SIGSTOP)
         case "drift":
             with torch.no_grad():
                 for parameter in model.parameters():
