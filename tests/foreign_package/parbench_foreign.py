@@ -172,6 +172,11 @@ def hang():
     time.sleep(3600)
 
 
+def without_stacks(_):
+    """Those of others would leave no room for what a rank has said in what is kept of its log."""
+    faulthandler.disable()
+
+
 def misbehave(how, model):  # noqa: C901 - a table of faults
     import torch
 
@@ -201,8 +206,7 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
                 signal.signal(number, signal.SIG_IGN)
             hang()
         case "offspring":
-            # Without stacks of theirs, which would leave no room for the rank's in what is kept of its log.
-            quiet = {"worker_init_fn": lambda _: faulthandler.disable()}
+            quiet = {"worker_init_fn": without_stacks}
             loader = torch.utils.data.DataLoader(range(10), num_workers=2, persistent_workers=True, **quiet)
             next(iter(loader))
             subprocess.Popen(["sleep", OFFSPRING])
