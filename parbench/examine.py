@@ -7,7 +7,7 @@ import json
 import sys
 
 from parbench.errors import Unsupported
-from parbench.workloads.base import FAMILIES
+from parbench.workloads.base import FAMILIES, Family
 
 
 def examine() -> None:
@@ -18,6 +18,8 @@ def examine() -> None:
         model = family.model_validate(each["model"], context={"folder": asked["folder"]})
         try:
             models[name] = model.examined(each["vocab_size"], each["seq_len"]).model_dump(mode="json")
+            if isinstance(model, Family):
+                model.load()  # the examination has left nothing in this process
         except Unsupported as error:
             print(json.dumps({"refusal": f"{name}: {error}"}))
             return

@@ -36,13 +36,6 @@ def load_function(reference: str, folder: Path) -> tuple[Callable[..., Any], str
     return function, sha256
 
 
-def said_by(error: BaseException) -> str:
-    """An error's type and what it says first, in one line of bearable length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
-    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-    return f"{type(error).__name__}: {said[:300]}"
-
-
 class _Loader(importlib.abc.InspectLoader):
     """Runs bytes that have been read, and leaves no compiled file beside the user's own."""
 
@@ -98,4 +91,4 @@ def _import(place: str, run: Callable[[], T]) -> T:
     try:
         return run()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - people's code may raise anything
-        raise Unsupported(f"{place} cannot be imported: {said_by(error)}", field="build") from None
+        raise Unsupported(f"{place} cannot be imported: {first_words(error)}", field="build") from None

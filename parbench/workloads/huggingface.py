@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from parbench.errors import Unsupported
+from parbench.errors import Unsupported, first_words
 from parbench.scenario import WorkloadSpec
-from parbench.workloads.code import said_by
 from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class HuggingFace(WholeFamily):
     config: Values
     library: SkipJsonSchema[str | None] = None
 
-    def examined(self, vocab_size: int, seq_len: int) -> Self:
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - any will do
         """Itself with the library's version, if its model can be built; raises `Unsupported` where it cannot."""
         if self.library:
             raise Unsupported("is filled in when the scenario is read; leave it out", field="library")
@@ -61,7 +60,7 @@ class HuggingFace(WholeFamily):
             config = transformers.AutoConfig.for_model(self.architecture, **values)
             return CausalLM(transformers.AutoModelForCausalLM.from_config(config))
         except Exception as error:  # noqa: BLE001 - each architecture has errors of its own for sizes that do not fit
-            reason = f"transformers cannot build {self.architecture}: {said_by(error)}"
+            reason = f"transformers cannot build {self.architecture}: {first_words(error)}"
             raise Unsupported(reason, field="config") from None
 
     def units(self, model: "nn.Module") -> "list[nn.Module]":
