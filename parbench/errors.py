@@ -72,3 +72,10 @@ class LostNodeError(ParbenchError):
 
 class LaunchError(ParbenchError):
     """Processes could not be started at all."""
+
+
+def first_words(error: BaseException) -> str:
+    """An error's type and what it says first, in one line of bearable length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
+    words = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {words[:300]}"

@@ -195,7 +195,7 @@ class _Reader:
     def _examined(self, workload: WorkloadSpec, path: DataPath) -> WorkloadSpec:
         """The workload with what its model tells only once it is built."""
         try:
-            model = workload.model.examined(workload.vocab_size, workload.seq_len)
+            model = workload.model.examined(workload.vocab_size, workload.seq_len, global_batch=workload.global_batch)
         except Unsupported as error:
             self.draft.mistake((*path, "model", *([error.field] if error.field else [])), str(error))
             return workload

@@ -37,7 +37,7 @@ class ModelSpec(Spec):
     kind: str
     vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] | None = None
 
-    def examined(self, vocab_size: int, seq_len: int) -> Self:  # noqa: ARG002 - for overriding
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - for overriding
         """Itself, with what only building it can tell. Raises `Unsupported`, which names the field at fault."""
         return self
 

@@ -2,17 +2,25 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.errors import ScenarioError
+from parbench.modules import probe
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.results.figures import job_losses
 from parbench.tasks import Origin, Task, measure
+from parbench.workloads import examination
 from parbench.workloads.corpus import prepare
+from tests.conftest import OFFSPRING
+from tests.faults.scenarios import offspring, wait_for
 
 BROUGHT = Path(__file__).parent / "scenarios" / "brought.py"
 EXAMPLE = Path(__file__).parent.parent / "scenarios" / "custom" / "mixer.yaml"
@@ -104,6 +112,20 @@ def test_a_model_without_seams_has_those_that_take_it_whole_and_the_others_say_w
         ("models/brought.py:idle", "returned a model whose logits do not depend on spare: leave such parameters out"),
         ("models/brought.py:one_logit", "gives shape (2, 512) for token ids of shape (2, 8)"),
         ("models/brought.py:pair", "gives a tuple for token ids of shape (2, 8)"),
+        ("models/brought.py:lazy", "lazy returned a model whose head.weight has no shape yet: run a lazy module once"),
+        ("models/brought.py:on_meta", "on_meta returned a model whose embed.weight is on device meta: build it with"),
+        (
+            "models/brought.py:cut",
+            "gives shape (4, 8, 64) for token ids of shape (16, 8); logits must have the shape (16, 8, 64)",
+        ),
+        ("models/brought.py:halved", "gives logits of torch.bfloat16 on device cpu; they must be torch.float32"),
+        ("models/brought.py:detached", "returned a model whose logits carry no gradient to any parameter"),
+        ("models/brought.py:infinite", "returned a model whose loss is nan before any training"),
+        ("models/brought.py:one_way", "models/brought.py:one_way cannot be trained: NotImplementedError: no gradient"),
+        ("models/brought.py:gone", "examined: the process that builds it ended by itself with exit code 0"),
+        ("models/brought.py:crashing", "examined: the process that builds it was killed by SIGSEGV"),
+        ("models/brought.py:interrupting", "of models/brought.py:interrupting cannot be examined: KeyboardInterrupt"),
+        ("models/brought.py:forking", "examined: the process that builds it ended by itself with exit code 7"),
         ("models/brought.py:confused", "the model of models/brought.py:confused cannot be run: RuntimeError: Tensors"),
     ],
 )
@@ -114,6 +136,55 @@ def test_everything_that_can_go_wrong_is_a_sentence_with_its_line(scenario, buil
     assert found.startswith(f"{scenario}:5: workloads.mine.model.build: ")
     assert message in found
     assert "\n" not in found
+
+
+def test_a_model_that_is_never_built_ends_with_all_that_it_has_started(scenario, monkeypatch):
+    monkeypatch.setattr(examination, "DEADLINE_S", 20.0)
+    monkeypatch.setenv("OFFSPRING", OFFSPRING)
+    found = mistake(scenario, "workloads.mine.model.build=models/brought.py:hanging")
+    assert found.endswith("cannot be examined: to build it and to take a training step takes more than 20 s")
+    wait_for(lambda: not offspring(), "the end of what the model's code has started")
+
+
+def test_threads_that_a_models_code_leaves_are_not_waited_for(scenario):
+    assert set(reasons(plan(scenario, "threaded")).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("limits", "global_batch", "tried"),
+    [
+        ({}, 300, 300),
+        ({}, 1, 1),
+        ({"MOST_LOGITS": 8 * 64 * 100}, 300, 100),
+        ({"MOST_LOGITS": 1}, 300, 2),
+        ({"MOST_OPERATIONS": 6 * 2 * 64 * 4 * 8 * 50}, 300, 50),
+    ],
+)
+def test_of_a_global_batch_as_much_is_tried_as_takes_seconds(monkeypatch, limits, global_batch, tried):
+    for name, limit in limits.items():
+        monkeypatch.setattr(probe, name, limit)
+    batches = []
+
+    class Recording(nn.Sequential):
+        def forward(self, tokens):
+            batches.append((len(tokens), self.training))
+            return super().forward(tokens)
+
+    def build(*, vocab_size, seq_len):
+        return Recording(nn.Embedding(vocab_size, 4), nn.Linear(4, vocab_size, bias=False))
+
+    with torch.random.fork_rng(devices=[]):
+        assert probe.Probe("x.py:build", 64, 8).examine(build, {}, global_batch) == "it has no modules embed and head"
+    assert batches == [(2, False), (tried, True)]
+
+
+def test_the_examination_of_a_model_imports_no_torch_here(scenario):
+    script = (
+        "import sys; from pathlib import Path; from parbench.cells import read_scenario; "
+        f"read_scenario(Path({str(scenario)!r})); print([name for name in sys.modules if name == 'torch'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("build", ["brought.py", "brought.py:", ":build", "brought.py:two words"])

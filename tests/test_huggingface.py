@@ -12,6 +12,7 @@ from parbench.errors import ScenarioError
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.tasks import Origin, Task, measure
 from parbench.training.model import build_model
+from parbench.workloads import huggingface
 from parbench.workloads.base import FAMILIES
 from parbench.workloads.corpus import prepare
 from parbench.workloads.huggingface import HuggingFace
@@ -33,7 +34,13 @@ measure: {rounds: 1, warmup: 5, window_s: 0.001, validation_batches: 1, deadline
 ARCHITECTURES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2},
     "llama": {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2},
-    "bert": {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2},
+    "bert": {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "is_decoder": True,
+    },
 }
 
 needs_the_library = pytest.mark.skipif(
@@ -137,6 +144,41 @@ def test_without_the_library_the_extra_is_named(scenario, monkeypatch):
     assert mistake(scenario) == (
         f"{scenario}:4: workloads.hub.model.kind: needs the transformers library: pip install 'parbench[transformers]'"
     )
+
+
+ENCODER = """\
+      config:
+        num_hidden_layers: 2
+        hidden_size: 32
+        intermediate_size: 64
+        num_attention_heads: 2
+"""
+
+
+@needs_the_library
+@pytest.mark.parametrize(
+    ("architecture", "line", "field", "message"),
+    [
+        ("bert", 5, "architecture", "bert is not causal: what it gives for a token depends on later ones, as "),
+        ("roberta", 6, "config", "transformers cannot run roberta: TypeError: "),
+    ],
+)
+def test_what_is_not_causal_or_cannot_run_is_refused(scenario, architecture, line, field, message):
+    gpt2 = "      architecture: gpt2\n      config: {n_layer: 2, n_embd: 32, n_head: 2}\n"
+    assert gpt2 in SCENARIO
+    scenario.write_text(SCENARIO.replace(gpt2, f"      architecture: {architecture}\n{ENCODER}"))
+    found = mistake(scenario)
+    assert found.startswith(f"{scenario}:{line}: workloads.hub.model.{field}: {message}")
+    if architecture == "bert":
+        assert found.endswith("; choose a decoder such as gpt2, llama or qwen3, or set is_decoder: true in config")
+        assert len(plan(scenario, "workloads.hub.model.config.is_decoder=true").runnable) == 3
+
+
+@needs_the_library
+def test_a_model_too_large_to_be_built_here_is_not_looked_at(scenario, monkeypatch):
+    monkeypatch.setattr(huggingface, "MOST_PARAMETERS", 0)
+    scenario.write_text(SCENARIO.replace("gpt2", "xlnet").replace("{n_layer: 2, n_embd: 32, n_head: 2}", "{}"))
+    assert len(plan(scenario).runnable) == 3
 
 
 @needs_the_library

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
-from parbench.errors import Unsupported
+from parbench.errors import Unsupported, first_words
 from parbench.reading import read_whole
 
 MAX_BYTES = 10_000_000
@@ -34,13 +34,6 @@ def load_function(reference: str, folder: Path) -> tuple[Callable[..., Any], str
     if not callable(function):
         raise Unsupported(f"{name} in {place} is no function", field="build")
     return function, sha256
-
-
-def said_by(error: BaseException) -> str:
-    """An error's type and what it says first, in one line of bearable length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
-    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-    return f"{type(error).__name__}: {said[:300]}"
 
 
 class _Loader(importlib.abc.InspectLoader):
@@ -98,4 +91,4 @@ def _import(place: str, run: Callable[[], T]) -> T:
     try:
         return run()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - people's code may raise anything
-        raise Unsupported(f"{place} cannot be imported: {said_by(error)}", field="build") from None
+        raise Unsupported(f"{place} cannot be imported: {first_words(error)}", field="build") from None

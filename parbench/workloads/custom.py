@@ -1,7 +1,5 @@
 """Models that people bring: a function of their own, which is imported when a scenario names it."""
 
-import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -11,11 +9,12 @@ from pydantic.json_schema import SkipJsonSchema
 
 from parbench.errors import Unsupported
 from parbench.scenario import Spec, WorkloadSpec
-from parbench.workloads.code import load_function, said_by
+from parbench.workloads.code import load_function
+from parbench.workloads.examination import ask
 from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class Found(Spec):
@@ -36,6 +35,9 @@ class Custom(WholeFamily):
     The function gets `vocab_size`, `seq_len` and all `options` as keyword arguments, and returns a `torch.nn.Module`
     that maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). It runs with your rights, when the
     scenario is read and in every rank, with torch's generator seeded. A list among the options makes a matrix.
+
+    When the scenario is read, a process of its own builds the model and takes a training step on the CPU, with the
+    global batch as it is written, or as much of it as takes seconds.
 
     Where the module has `embed`, `blocks` (a `ModuleList` or `Sequential`) and `head` that give its own logits one
     after another, every strategy that needs no plan of its tensors can be had; otherwise those that take a model whole.
@@ -69,16 +71,19 @@ class Custom(WholeFamily):
         """In proportion to parameters, each of which is multiplied with every token; an embedding only looks up."""
         return (0.0, *(max(1, count) for count in self.found.parameters)) if self.found else ()
 
-    def examined(self, vocab_size: int, seq_len: int) -> Self:
-        """Itself, with what building the model and running it on two sequences of tokens has shown."""
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:
+        """Itself, with what building the model and training it for a step has shown, in a process of its own."""
         if self.found:
             raise Unsupported("is filled in when the scenario is read; leave it out", field="found")
-        # What people's code prints is not the output of a plan.
-        with contextlib.redirect_stdout(sys.stderr):
-            function, sha256 = load_function(self.build, self._folder)
-            seams = self._seams(function, vocab_size, seq_len)
-        found = {"no_seams": seams} if isinstance(seams, str) else {"parameters": seams}
-        return self.model_copy(update={"found": Found(sha256=sha256, **found)})
+        question = {
+            "build": self.build,
+            "folder": str(self._folder),
+            "options": self.options,
+            "vocab_size": vocab_size,
+            "seq_len": seq_len,
+            "global_batch": global_batch,
+        }
+        return self.model_copy(update={"found": Found.model_validate(ask(question))})
 
     def load(self) -> None:
         """Imports the function, and with it what its file imports."""
@@ -107,52 +112,3 @@ class Custom(WholeFamily):
         if self.found and self.found.sha256 != sha256:
             raise Unsupported(f"the code of {self.build} has changed since the scenario was read; start a new run")
         return function
-
-    def _seams(self, function: Callable[..., Any], vocab_size: int, seq_len: int) -> tuple[int, ...] | str:
-        """The parameters of each block and the head, or why there are no seams; `Unsupported` where it is no model."""
-        import torch
-        from torch import Tensor, nn
-
-        from parbench.modules.seams import described, find_seams
-
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            model = self._called("built", function, vocab_size=vocab_size, seq_len=seq_len, **self.options)
-            if not isinstance(model, nn.Module):
-                raise self._unusable(f"returned {described(model)} instead of a torch.nn.Module")
-            if not any(parameter.requires_grad for parameter in model.parameters()):
-                raise self._unusable("returned a model without parameters to train")
-            tokens = torch.arange(2 * seq_len).reshape(2, seq_len) % vocab_size
-            logits = self._called("run", model.eval(), tokens)
-            expected = (*tokens.shape, vocab_size)
-            if not isinstance(logits, Tensor) or logits.shape != expected:
-                raise self._unusable(
-                    f"returned a model that gives {described(logits)} for token ids of shape {tuple(tokens.shape)}; "
-                    f"logits must have the shape {expected}: batch, seq_len, vocab_size"
-                )
-            self._require_gradients(model, tokens)
-            return find_seams(model, tokens, logits)
-
-    def _require_gradients(self, model: "nn.Module", tokens: "Tensor") -> None:
-        """Raises `Unsupported` for parameters that logits do not depend on: replicas would wait for their gradients."""
-        import torch
-
-        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        with torch.enable_grad():
-            total = self._called("run", model, tokens).sum()
-            gradients = self._called("trained", torch.autograd.grad, total, list(trained.values()), allow_unused=True)
-        idle = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
-        if idle:
-            raise self._unusable(
-                f"returned a model whose logits do not depend on {', '.join(idle[:3])}"
-                f"{f' and {len(idle) - 3} more' if len(idle) > 3 else ''}: leave such parameters out, or set their "
-                "requires_grad to False"
-            )
-
-    def _called(self, what: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        try:
-            return function(*arguments, **named)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - people's code may raise anything
-            raise Unsupported(f"the model of {self.build} cannot be {what}: {said_by(error)}", field="build") from None
-
-    def _unusable(self, how: str) -> Unsupported:
-        return Unsupported(f"{self.build} {how}", field="build")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from parbench.errors import Unsupported
+from parbench.errors import Unsupported, first_words
 from parbench.scenario import WorkloadSpec
-from parbench.workloads.code import said_by
 from parbench.workloads.whole import Values, WholeFamily
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
     from parbench.modules.causal import CausalLM
 
+MOST_PARAMETERS = 500_000_000
+CAUSAL_TOKENS = 8
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -29,7 +30,8 @@ class HuggingFace(WholeFamily):
     `architecture` is the library's model type (`gpt2`, `llama`, `qwen3`, …) and `config` its sizes as the library names
     them; a list among them makes a matrix. The vocabulary is the workload's. Dropout is off unless `config` says
     otherwise, so that strategies can be compared loss by loss; there are no special tokens; weights are tied where the
-    architecture ties them. Blocks are what the class says must not be split (`_no_split_modules`): they are sharded,
+    architecture ties them. A model whose logits depend on later tokens is refused; that is looked for in models of up
+    to 500 million parameters. Blocks are what the class says must not be split (`_no_split_modules`): they are sharded,
     compiled and checkpointed one by one. Nothing is downloaded, no checkpoint is read and no remote code is run.
     `library` is filled in: the version of transformers is part of what is measured.
     """
@@ -39,13 +41,16 @@ class HuggingFace(WholeFamily):
     config: Values
     library: SkipJsonSchema[str | None] = None
 
-    def examined(self, vocab_size: int, seq_len: int) -> Self:
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - any will do
         """Itself with the library's version, if its model can be built; raises `Unsupported` where it cannot."""
         if self.library:
             raise Unsupported("is filled in when the scenario is read; leave it out", field="library")
-        positions = getattr(self._without_memory(vocab_size).model.config, "max_position_embeddings", None)
+        outline = self._without_memory(vocab_size)
+        positions = getattr(outline.model.config, "max_position_embeddings", None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise Unsupported(f"has {positions} positions, fewer than seq_len {seq_len}", field="config")
+        if sum(parameter.numel() for parameter in outline.parameters()) <= MOST_PARAMETERS:
+            self._require_causal(vocab_size, min(seq_len, CAUSAL_TOKENS))
         return self.model_copy(update={"library": _transformers().__version__})
 
     def load(self) -> None:
@@ -61,7 +66,7 @@ class HuggingFace(WholeFamily):
             config = transformers.AutoConfig.for_model(self.architecture, **values)
             return CausalLM(transformers.AutoModelForCausalLM.from_config(config))
         except Exception as error:  # noqa: BLE001 - each architecture has errors of its own for sizes that do not fit
-            reason = f"transformers cannot build {self.architecture}: {said_by(error)}"
+            reason = f"transformers cannot build {self.architecture}: {first_words(error)}"
             raise Unsupported(reason, field="config") from None
 
     def units(self, model: "nn.Module") -> "list[nn.Module]":
@@ -96,6 +101,30 @@ class HuggingFace(WholeFamily):
         with torch.device("meta"):
             return cast("CausalLM", self.whole(vocab_size, 1))
 
+    def _require_causal(self, vocab_size: int, length: int) -> None:
+        """Raises `Unsupported` where changing the last token changes what the model gives for those before it."""
+        import torch
+
+        tokens = torch.arange(length)[None] % vocab_size
+        changed = tokens.clone()
+        changed[0, -1] = (changed[0, -1] + 1) % vocab_size
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            model = self.whole(vocab_size, length).eval()
+            try:
+                before, after = (model(each)[:, :-1] for each in (tokens, changed))
+            except Exception as error:  # noqa: BLE001 - each architecture has errors of its own
+                reason = f"transformers cannot run {self.architecture}: {first_words(error)}"
+                raise Unsupported(reason, field="config") from None
+        if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+            config = cast("CausalLM", model).model.config
+            decoder = "" if getattr(config, "is_decoder", True) else ", or set is_decoder: true in config"
+            raise Unsupported(
+                f"{self.architecture} is not causal: what it gives for a token depends on later ones, as in an "
+                f"encoder; choose a decoder such as gpt2, llama or qwen3{decoder}",
+                field="architecture",
+            )
+
     def _values(self, vocab_size: int) -> dict[str, Any]:
         """The arguments of the config: what is written, and what is set here where nothing is."""
         transformers = _transformers()
@@ -119,9 +148,8 @@ class HuggingFace(WholeFamily):
                     field="config",
                 )
         undropped = {name: 0.0 for name, value in known.items() if "drop" in name and isinstance(value, float)}
-        decoding = {"is_decoder": True} if "is_decoder" in known else {}
         special = dict.fromkeys(SPECIAL_TOKENS)
-        return {**undropped, **decoding, **special, "use_cache": False, **self.config, "vocab_size": vocab_size}
+        return {**undropped, **special, "use_cache": False, **self.config, "vocab_size": vocab_size}
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

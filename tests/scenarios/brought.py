@@ -1,6 +1,10 @@
 """Models as users bring them, good and bad, for tests/test_custom.py."""
 
 import os
+import signal
+import subprocess
+import threading
+import time
 
 import torch
 from torch import nn
@@ -164,6 +168,103 @@ class Confused(Seamed):
 
 def confused(*, vocab_size, seq_len):
     return Confused(vocab_size)
+
+
+class Lazy(Seamed):
+    """A part that learns its shape when it is first run."""
+
+    def __init__(self, vocab_size):
+        super().__init__(vocab_size)
+        self.head = nn.LazyLinear(vocab_size)
+
+
+class Cut(Seamed):
+    """Right for small batches."""
+
+    def forward(self, tokens):
+        return super().forward(tokens)[:4]
+
+
+class Changed(Seamed):
+    """Logits that went through something else at the end."""
+
+    def __init__(self, vocab_size, change):
+        super().__init__(vocab_size)
+        self.change = change
+
+    def forward(self, tokens):
+        return self.change(super().forward(tokens))
+
+
+class OneWay(torch.autograd.Function):
+    """An operation whose gradient somebody has yet to write."""
+
+    @staticmethod
+    def forward(ctx, logits):
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise NotImplementedError("no gradient yet")
+
+
+def lazy(*, vocab_size, seq_len):
+    return Lazy(vocab_size)
+
+
+def on_meta(*, vocab_size, seq_len):
+    with torch.device("meta"):
+        return Seamed(vocab_size)
+
+
+def cut(*, vocab_size, seq_len):
+    return Cut(vocab_size)
+
+
+def halved(*, vocab_size, seq_len):
+    return Changed(vocab_size, torch.Tensor.bfloat16)
+
+
+def detached(*, vocab_size, seq_len):
+    return Changed(vocab_size, torch.Tensor.detach)
+
+
+def infinite(*, vocab_size, seq_len):
+    return Changed(vocab_size, lambda logits: logits / 0)
+
+
+def one_way(*, vocab_size, seq_len):
+    return Changed(vocab_size, OneWay.apply)
+
+
+def gone(*, vocab_size, seq_len):
+    os._exit(0)
+
+
+def crashing(*, vocab_size, seq_len):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def interrupting(*, vocab_size, seq_len):
+    raise KeyboardInterrupt
+
+
+def hanging(*, vocab_size, seq_len):
+    for session in (False, True):
+        subprocess.Popen(["sleep", os.environ["OFFSPRING"]], start_new_session=session)
+    time.sleep(3600)
+
+
+def forking(*, vocab_size, seq_len):
+    """Ends while a child of it still holds all that was open."""
+    if os.fork():
+        os._exit(7)
+    time.sleep(3600)
+
+
+def threaded(*, vocab_size, seq_len):
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    return Seamed(vocab_size)
 
 
 not_a_function = 5

@@ -32,7 +32,7 @@ from parbench.launch.remote.protocol import (
 )
 from parbench.results.trial import Assignment, Purpose
 from parbench.strategies.base import STRATEGIES
-from parbench.workloads.base import FAMILIES
+from parbench.workloads.base import FAMILIES, Family
 
 EXIT_BAD_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -103,8 +103,11 @@ def _examine(request: ExamineRequest) -> ExamineReply:
     for name, content in request.workloads.items():
         try:
             workload, unknown[name] = fit_workload(content, request.folder)
-            model = workload.model.examined(workload.vocab_size, workload.seq_len)
+            size = workload.global_batch
+            model = workload.model.examined(workload.vocab_size, workload.seq_len, global_batch=size)
             models[name] = model.model_dump(mode="json")
+            if isinstance(model, Family):
+                model.load()  # the examination leaves none of its modules in this process
         except ParbenchError as error:
             refusals[name] = str(error)
     return ExamineReply(models=models, refusals=refusals, unknown=unknown, modules=_module_files())
