@@ -21,6 +21,7 @@ from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
 from parbench.measure.compiling import compile_seconds, prepare_compiler
 from parbench.measure.failures import failure_of, finite, finite_time
+from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
 from parbench.measure.queue import Queue
@@ -29,32 +30,12 @@ from parbench.measure.surroundings import Surroundings
 from parbench.measure.team import Team
 from parbench.measure.traffic import count_traffic
 from parbench.measure.warmup import WarmUp, warm_up
-from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, Stage
+from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord
 from parbench.scenario import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.training.batches import Batches, StackedBatches
 from parbench.training.workload import Workload
 from parbench.workloads.base import FAMILIES
-
-
-class Journal:
-    """This rank's record on disk, replaced whole at every change."""
-
-    def __init__(self, folder: Path, record: RankRecord) -> None:
-        self._path = folder / f"rank{record.rank}.json"
-        self.record = record
-        self.write()
-
-    def write(self, **changes: object) -> None:
-        """Puts `changes` into the record, and the record on disk."""
-        self.record = self.record.model_copy(update=changes)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(self.record.model_dump_json())
-        temporary.replace(self._path)
-
-    def stage(self, stage: Stage) -> None:
-        """Notes how far this rank has come."""
-        self.write(stage=stage)
 
 
 class Worker:
@@ -299,7 +280,17 @@ class Worker:
 
 
 def work(folder: Path, listener: socket.socket | None = None) -> int:
-    """Does what `folder/cell.json` says as the rank that the environment names. The exit code: 0 fine, 1 failed."""
+    """Does what `folder/cell.json` says as the rank that the environment names.
+
+    The exit code: 0 fine, 1 failed, `EXIT_UNWRITTEN` where that cannot be put down.
+    """
+    try:
+        return _work(folder, listener)
+    except (JournalError, OSError):  # of the log; what else went wrong is in the record
+        return EXIT_UNWRITTEN
+
+
+def _work(folder: Path, listener: socket.socket | None) -> int:
     faulthandler.enable()
     rank = int(os.environ["RANK"])
     local_rank, node = int(os.environ["LOCAL_RANK"]), int(os.environ.get("GROUP_RANK", "0"))
@@ -313,6 +304,8 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
         worker.run()
         worker.world.meet()
         distributed.destroy_process_group()
+    except JournalError:
+        raise
     except BaseException as error:  # noqa: BLE001 - whatever a strategy raises, even SystemExit, is this trial's result
         traceback.print_exc()
         journal.write(failure=failure_of(error))
