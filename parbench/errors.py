@@ -54,6 +54,10 @@ class ResultsError(UsageError):
     """Stored results that cannot be read, or a folder that cannot be written."""
 
 
+class UnwrittenError(ResultsError):
+    """Results that cannot be written, such as to a full disk; what is written already stays."""
+
+
 class OutputError(ParbenchError):
     """What a command prints cannot be written."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from parbench.batch_options import BatchCommand
-from parbench.errors import UsageError
+from parbench.errors import UnwrittenError, UsageError
 from parbench.interrupt import Interrupted
 from parbench.streams import forgiving
 from parbench.terminal import console, plain, say
@@ -171,13 +171,17 @@ def _launching(launch: "Launcher", folder: Path, again: Sequence[str]) -> Iterat
     """Around a campaign into `folder`, which the words `again` go on with."""
     from parbench.results.store import RUN_FILE
 
+    kept = f"what was measured is kept; go on with: {shlex.join(['parbench', *again])}"
     try:
         launch.start()
         yield
     except Interrupted as stop:
-        kept = f"; what was measured is kept; go on with: {shlex.join(['parbench', *again])}"
-        stop.advice = kept if (folder / RUN_FILE).exists() else "; nothing was measured"
+        stop.advice = f"; {kept}" if (folder / RUN_FILE).exists() else "; nothing was measured"
         raise
+    except UnwrittenError as error:
+        if not (folder / RUN_FILE).exists():
+            raise
+        raise UnwrittenError(f"{error}; make room there: {kept}") from None
     finally:
         launch.close()
 

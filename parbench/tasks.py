@@ -10,8 +10,11 @@ from parbench.cell_key import plainly
 from parbench.cells import Cell, Plan
 from parbench.cgroups import MemoryGroup, memory_group
 from parbench.devices import Devices
-from parbench.launch.base import Launcher, log_tail, prepare_folder, read_ranks, verdict
+from parbench.errors import UnwrittenError
+from parbench.launch.base import Launcher, Outcome, log_tail, prepare_folder, read_ranks, verdict
+from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.results.disturbance import warnings_of
+from parbench.results.files import require_room
 from parbench.results.trial import PARITY_STEPS, Assignment, Purpose, Status, Trial, Twin
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import STRATEGIES
@@ -78,7 +81,10 @@ def shuffled_rounds(plan: Plan) -> list[Task]:
 
 
 def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
-    """Launches one task and makes a trial of what it left."""
+    """Launches one task and makes a trial of what it left.
+
+    Raises `UnwrittenError` where it may have failed because nothing could be written: that is no result.
+    """
     assignment = assign(plan, task, corpus)
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -87,6 +93,8 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
     status, reason = _of_memory(verdict(outcome, ranks), memory, memory_group())
+    if status != "ok":
+        _require_written(folder, outcome)
     return Trial(
         purpose=task.purpose,
         cell=task.name,
@@ -102,6 +110,13 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
         warnings=warnings_of(ranks),
         ranks=ranks,
     )
+
+
+def _require_written(folder: Path, outcome: Outcome) -> None:
+    require_room(folder)
+    if EXIT_UNWRITTEN in outcome.exit_codes:
+        rank = outcome.exit_codes.index(EXIT_UNWRITTEN)
+        raise UnwrittenError(f"rank {rank} could not write its record and its log, which come to {folder}")
 
 
 def _of_memory(found: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:

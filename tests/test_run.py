@@ -15,8 +15,9 @@ from rich.console import Console
 from parbench import sources
 from parbench.cells import Plan, read_plan
 from parbench.devices import Machine
-from parbench.errors import ResultsError, UsageError
+from parbench.errors import ResultsError, UnwrittenError, UsageError
 from parbench.launch.base import Outcome
+from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.progress import LiveProgress, PlainProgress
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
@@ -300,3 +301,26 @@ def test_live_progress_shows_failures_and_speeds_and_draws_nothing_by_itself(tmp
     assert "tokens/s so far" in stream.getvalue()
     assert "320" in stream.getvalue()
     assert not progress.live.auto_refresh
+
+
+class FullDiskElsewhere(FakeLauncher):
+    """From launch number 3 on, the first rank cannot write its record where it runs; here, there is room."""
+
+    def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+        outcome = super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
+        if len(self.launched) < 3:
+            return outcome
+        (folder / "rank0.json").unlink()
+        return Outcome(exit_codes=(EXIT_UNWRITTEN, *outcome.exit_codes[1:]), wall_s=1.0)
+
+
+def test_a_rank_that_could_not_write_its_record_ends_the_campaign_and_is_no_result(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    with pytest.raises(UnwrittenError, match="rank 0 could not write its record"):
+        campaign(plan, tmp_path / "out", FullDiskElsewhere())
+    assert [trial.status for trial in read_run(tmp_path / "out").trials] == ["ok", "ok"]
+    launcher = FakeLauncher()
+    run = campaign(plan, tmp_path / "out", launcher, resume=True)
+    whole = launched_by(plan, tmp_path / "whole")
+    assert len(launcher.launched) == len(whole) - 2
+    assert {trial.status for trial in run.trials} == {"ok"}

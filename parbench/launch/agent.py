@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -20,7 +19,7 @@ from parbench.errors import LaunchError
 from parbench.launch.base import log_end, read_ranks
 from parbench.launch.forks import CANNOT_FORK, ForkServer
 from parbench.launch.link import endpoint
-from parbench.launch.local import TERMINATION_GRACE_S, random_memory_layout, signal_session, stand_alone
+from parbench.launch.local import TERMINATION_GRACE_S, flush_log, random_memory_layout, signal_session, stand_alone
 from parbench.launch.messages import Order, Report
 from parbench.results.trial import RankRecord
 
@@ -177,8 +176,7 @@ def run_elastic_rank(folder: Path, network: Mapping[str, str], agent: int) -> No
 
     code = work(folder)
     del layout
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_log()
     if code:
         # The agent only tells of the rank that ended first, and one that was killed has left no words of its own.
         time.sleep(LAST_WORDS_S)

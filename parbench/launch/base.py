@@ -17,7 +17,7 @@ from parbench.devices import Machine, detect
 from parbench.environment import Environment, capture
 from parbench.errors import UsageError
 from parbench.registry import Registry
-from parbench.results.files import made, opened, writing
+from parbench.results.files import made, opened, write_all, writing
 from parbench.results.trial import Assignment, Failure, NodeRecord, RankRecord, Stage, Status
 from parbench.workloads.corpus import Corpus
 
@@ -185,11 +185,9 @@ def prepare_folder(folder: Path, assignment: Assignment) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file that is not there yet, and all of it: a disk that gets full takes less than it is given."""
+    """Writes a file that is not there yet, and all of it."""
     with opened(path, "xb") as file:
-        left = memoryview(content)
-        while left:
-            left = left[file.write(left) :]
+        write_all(file, content)
 
 
 def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.forks import CANNOT_FORK, ForkServer
+from parbench.measure.journal import EXIT_UNWRITTEN
 
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -132,8 +133,7 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
 
     code = work(folder, listener)
     del layout
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_log()
     # Taking an interpreter with torch apart costs a tenth of a second, and all is written.
     os._exit(code)
 
@@ -175,8 +175,18 @@ def random_memory_layout() -> tuple[mmap.mmap, bytearray]:
     return mmap.mmap(-1, pages * mmap.PAGESIZE), bytearray(16 * secrets.randbelow(4096))
 
 
+def flush_log() -> None:
+    """Writes what is left of the log, where that can be: a rank that has failed has said so in its record."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
 def _log_to(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    except OSError:
+        os._exit(EXIT_UNWRITTEN)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

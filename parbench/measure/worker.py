@@ -23,7 +23,7 @@ from parbench.measure.average import Average
 from parbench.measure.clock import time_steps
 from parbench.measure.compiling import compile_seconds, prepare_compiler
 from parbench.measure.failures import failure_of, finite, finite_time
-from parbench.measure.journal import Journal
+from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
 from parbench.measure.matmul import matmul_flops
 from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
@@ -327,7 +327,17 @@ class Worker:
 
 
 def work(folder: Path, listener: socket.socket | None = None) -> int:
-    """Does what `folder/cell.json` says as the rank that the environment names. The exit code: 0 fine, 1 failed."""
+    """Does what `folder/cell.json` says as the rank that the environment names.
+
+    The exit code: 0 fine, 1 failed, `EXIT_UNWRITTEN` where that cannot be put down.
+    """
+    try:
+        return _work(folder, listener)
+    except (JournalError, OSError):  # of the log; what else went wrong is in the record
+        return EXIT_UNWRITTEN
+
+
+def _work(folder: Path, listener: socket.socket | None) -> int:
     faulthandler.enable()
     rank = int(os.environ["RANK"])
     local_rank, node = int(os.environ["LOCAL_RANK"]), int(os.environ.get("GROUP_RANK", "0"))
@@ -341,6 +351,8 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
         worker.run()
         worker.world.meet()
         distributed.destroy_process_group()
+    except JournalError:
+        raise
     except BaseException as error:  # noqa: BLE001 - whatever a strategy raises, even SystemExit, is this trial's result
         traceback.print_exc()
         journal.write(failure=failure_of(error))

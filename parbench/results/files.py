@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from parbench.errors import ResultsError
+from parbench.errors import ResultsError, UnwrittenError
+
+ROOM_BYTES = 2**16
+"""More than a failed trial leaves: with less room than that, it may have failed for want of it."""
 
 
 def opened(path: Path, mode: str) -> BinaryIO:
@@ -25,12 +28,12 @@ def made(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Errors of the system while something is written to `folder`, as `ResultsError`."""
+    """Errors of the system while something is written to `folder`, as `UnwrittenError`."""
     try:
         yield
     except OSError as error:
         what = "a link stands in a file's place" if error.errno == errno.ELOOP else error.strerror
-        raise ResultsError(f"results cannot be written to {folder}: {what}") from None
+        raise UnwrittenError(f"results cannot be written to {folder}: {what}") from None
 
 
 @contextlib.contextmanager
@@ -40,6 +43,32 @@ def keeping(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResultsError(f"results cannot be kept in {folder}: {error.strerror}; choose another with --out") from None
+
+
+def require_room(folder: Path) -> None:
+    """Raises `UnwrittenError` where nothing more can be written to `folder`.
+
+    It is tried: how much is free tells nothing of quotas, nor of a disk that has become read-only.
+    """
+    probe = folder / "room"
+    with writing(folder):
+        try:
+            probe.unlink(missing_ok=True)
+            with opened(probe, "xb") as file:
+                write_all(file, bytes(ROOM_BYTES))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Straight to the file, all of it: a disk that gets full takes less than it is given.
+
+    A buffer would write what is left of a line when it is closed, after the line was cut.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def sync_names(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from parbench.errors import ResultsError
 from parbench.interrupt import uninterrupted
 from parbench.reading import open_regular, read_whole
-from parbench.results.files import keeping, opened, sync_names, writing
+from parbench.results.files import keeping, opened, sync_names, write_all, writing
 from parbench.results.seal import seal, unseal
 from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
 
@@ -68,7 +68,7 @@ class Store:
             try:
                 temporary.unlink(missing_ok=True)
                 with opened(temporary, "xb") as file:
-                    _write_all(file, f"{seal(record.model_dump_json(indent=1))}\n".encode())
+                    write_all(file, f"{seal(record.model_dump_json(indent=1))}\n".encode())
                     os.fsync(file.fileno())
                 temporary.replace(self.folder / RUN_FILE)
                 sync_names(self.folder)
@@ -83,7 +83,7 @@ class Store:
             # What a power cut left of a line becomes a bad line of its own, instead of spoiling this one.
             line = line if _ends_whole(file, size) else b"\n" + line
             try:
-                _write_all(file, line)
+                write_all(file, line)
                 os.fsync(file.fileno())
                 if size == 0:
                     sync_names(self.folder)
@@ -195,12 +195,6 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _write_all(file: BinaryIO, content: bytes) -> None:
-    """Straight to the file: a buffer would write what is left of a line when it is closed, after the line was cut."""
-    while content:
-        content = content[file.write(content) :]
 
 
 def _checked_version(text: str, path: Path) -> str:

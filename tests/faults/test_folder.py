@@ -80,6 +80,46 @@ def test_row_13_a_full_disk(faults: CommandLine, mount: Callable[..., Path]) -> 
     assert faults("table", full / "out").returncode == 0
 
 
+def resumed_with_room(faults: CommandLine, full: Path, size: str, *options: str) -> list[str]:
+    """Makes room and goes on; the trials' statuses, of which those from before are kept."""
+    before = (full / "out" / "trials.jsonl").read_bytes()
+    subprocess.run(["mount", "-o", f"remount,size={size}", full], check=True)
+    ended = faults("run", "faults.yaml", "--out", full / "out", "--resume", *options)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{len(before.splitlines())} measured before are kept" in ended.stderr
+    assert (full / "out" / "trials.jsonl").read_bytes().startswith(before)
+    return [each.status for each in read_run(full / "out").trials]
+
+
+@pytest.mark.parametrize("pages", [11, 12, 13])
+def test_row_33_what_met_a_full_disk_is_measured_again(
+    faults: CommandLine, mount: Callable[..., Path], pages: int
+) -> None:
+    """Whatever it is that does not fit first: an assignment, a log, a record, or a line of trials."""
+    full = mount("full", f"size={4 * pages}k")
+    run = ("run", "faults.yaml", "--rounds", "6", "--only", "*single*", "--out", full / "out")
+    refused(faults(*run), "No space left on device")
+    assert {each.status for each in read_run(full / "out").trials} == {"ok"}
+    assert resumed_with_room(faults, full, "4m", "--rounds", "6", "--only", "*single*") == ["ok"] * 7
+
+
+@pytest.mark.parametrize("how", ["full_disk", "full_disk_in_silence"])
+@pytest.mark.parametrize("launcher", ["local", "torchrun"])
+def test_row_33_a_disk_that_gets_full_while_a_rank_runs(
+    faults: CommandLine, mount: Callable[..., Path], how: str, launcher: str
+) -> None:
+    full = mount("full", "size=1m")
+    faults.environment["FILL"] = str(full / "fill")
+    (faults.folder / "faults.yaml").write_text(scenario("single", {"misbehaving": {"how": how}}))
+    ended = faults("run", "faults.yaml", "--out", full / "out", "--launcher", launcher)
+    refused(ended, "No space left on device; make room there: what was measured is kept; go on with: parbench run")
+    assert {each.status for each in read_run(full / "out").trials} <= {"ok"}
+    (full / "fill").unlink()
+    faults.environment["FILL"] = "/dev/full"  # another disk, which does not keep the results: a failure of its own
+    again = faults("run", "faults.yaml", "--out", full / "out", "--launcher", launcher, "--resume")
+    assert again.returncode == (3 if how == "full_disk" else 0), again.stderr
+
+
 def test_row_14_power_loss(faults: CommandLine) -> None:
     assert faults("run", "faults.yaml", "--out", "out").returncode == 0
     path = faults.folder / "out" / "trials.jsonl"

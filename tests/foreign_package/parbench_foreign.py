@@ -1,5 +1,6 @@
 """What a user's own package may bring: a strategy, a model family, and a strategy with every way to go wrong."""
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -105,8 +106,8 @@ class PacedLSTM(LSTM):
 
 Fault = Literal[
     "before_group", "import", "setup", "raise", "exit", "leave", "kill", "memory", "fill", "hang", "stubborn",
-    "offspring", "hold", "stall", "nan_loss", "infinite_loss", "nan_time", "infinite_time", "drift",
-    "close", "layout", "layout_exit", "no_layout", "variants", "is_exact",
+    "offspring", "hold", "stall", "full_disk", "full_disk_in_silence", "nan_loss", "infinite_loss",
+    "nan_time", "infinite_time", "drift", "close", "layout", "layout_exit", "no_layout", "variants", "is_exact",
 ]  # fmt: skip
 
 
@@ -215,6 +216,13 @@ def misbehave(how, model):  # noqa: C901 - a table of faults
         case "hold":
             subprocess.Popen(["sleep", OFFSPRING])
             ctypes.PyDLL(None).sleep(3600)  # no other thread of this process runs any more
+        case "full_disk":
+            with Path(os.environ["FILL"]).open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        case "full_disk_in_silence":
+            with contextlib.suppress(OSError):
+                misbehave("full_disk", model)
         case "stall":
             asleep = f"grep -q '^State:.T' /proc/{os.getpid()}/status"
             waking = f"until {asleep}; do sleep 0.05; done; sleep 2; kill -CONT {os.getpid()}"
