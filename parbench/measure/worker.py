@@ -33,6 +33,7 @@ from parbench.measure.surroundings import Surroundings
 from parbench.measure.team import Team
 from parbench.measure.traffic import count_traffic
 from parbench.measure.twins import follow_twin, quietly
+from parbench.measure.validation import Validation
 from parbench.measure.warmup import WarmUp, warm_up
 from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, ValidationRecord
 from parbench.scenario import Options, WorkloadSpec
@@ -57,6 +58,9 @@ class Worker:
         devices = Devices(kind=assignment.device_kind, count=assignment.devices, nodes=assignment.nodes)
         self.layout: Layout = self.strategy_class.layout(self.options, self.spec, devices)
         self.lane, self.shard = self.layout.coordinate(rank)
+        self.validation = Validation(
+            phase=self.spec.phase, layout=self.layout, shard=self.shard, count=assignment.validation_batches
+        )
         mine = self.layout.devices_of(local_rank)
         self.cores = assignment.cores[mine.start : mine.stop]
         self.devices = tuple(
@@ -192,13 +196,13 @@ class Worker:
         """Takes steps that nobody times, and validates in between."""
         self.journal.stage("steps")
         validations = []
-        steps = self.assignment.steps
+        batches, steps = self._batches(workload, job), self.assignment.steps
         for taken in quietly(step.strategy, range(steps + 1), self.assignment.quiet_steps):
             if taken in self.assignment.validate_at:
-                validations.append((taken, self._validate(step.strategy, workload, job)))
+                validations.append((taken, self.validation.mean_losses(step.strategy, batches)))
             if taken < steps:
                 step(taken)
-        shared = self._shared_loss(step.strategy, workload, job)
+        shared = self.validation.shared_loss(step.strategy, batches)
         record = self._record(step, job, warmup_steps=steps, warmup_s=0.0, steady=True, shared_loss=shared)
         return self._by_model(record, step, [(taken, losses) for taken, losses in validations if losses])
 
@@ -212,7 +216,7 @@ class Worker:
         record = record.model_copy(update={"compile_s": compile_seconds() - compiled_s})
         record = self._window(step, record, warm, team, queue)
         self.journal.stage("validation")
-        losses = self._validate(step.strategy, workload, job)
+        losses = self.validation.mean_losses(step.strategy, self._batches(workload, job))
         return self._by_model(record, step, [(record.total_steps, losses)] if losses else [])
 
     def _record(self, step: Steps, job: int, **values: Any) -> JobRecord:
@@ -288,39 +292,12 @@ class Worker:
             for number in range(self.layout.stacked)
         ]
 
-    def _validate(self, strategy: Strategy[Options], workload: Workload, job: int) -> list[float] | None:
-        """The mean validation loss of each model; None where this rank has none, and where text is generated."""
-        if self.spec.phase == "generate":
-            return None
-        batches, trained = self._batches(workload, job), strategy.model.training
-        strategy.model.eval()
-        with torch.no_grad():
-            losses = [
-                strategy.evaluate(batches.validation(index, self.shard, self.layout.data_shards))
-                for index in range(self.assignment.validation_batches)
-            ]
-        # Steps may follow, and cuDNN's recurrent layers have no backward pass unless they train.
-        strategy.model.train(trained)
-        known = [loss for loss in losses if loss is not None]
-        return finite(torch.stack(known).mean(dim=0), "the validation loss") if known else None
-
-    def _shared_loss(self, strategy: Strategy[Options], workload: Workload, job: int) -> float | None:
-        """The loss of the same batch in every rank, whatever its shard: replicas that agree have the same."""
-        if self.layout.data_shards == 1 or self.spec.phase != "train":
-            return None
-        batch = self._batches(workload, job).validation(0, 0, self.layout.data_shards)
-        strategy.model.eval()
-        with torch.no_grad():
-            loss = strategy.evaluate(batch)
-        strategy.model.train()
-        return None if loss is None else float(loss.mean())
-
     def _validate_average(self, average: Average, workload: Workload, context: Context) -> None:
         """Every lane helps to average; the first validates the result on the text of the first model."""
         strategy = self.strategy_class(self.options)
         strategy.setup(workload, 0, context)
         average.load_into(strategy.model)
-        losses = self._validate(strategy, workload, 0)
+        losses = self.validation.mean_losses(strategy, self._batches(workload, 0))
         strategy.close()
         if losses and self.lane == 0:
             self.journal.write(averaged_validation_loss=losses[0])
