@@ -28,6 +28,7 @@ workloads:
     data: {source: synthetic, vocab_size: 16, tokens: 1000}
     seq_len: 4
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: [STRATEGY]
 devices: {kind: cpu, counts: [DEVICES], oversubscribe: true}
 measure: {rounds: 3, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600}

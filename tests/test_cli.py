@@ -23,6 +23,7 @@ workloads:
     data: {source: synthetic, vocab_size: 16, tokens: 1000}
     seq_len: 4
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: [single, task_pool]
 devices: {kind: cpu, counts: [1]}
 measure: {rounds: 2, warmup: 5, window_s: 0.001, deadline_s: 600}

@@ -13,6 +13,7 @@ workloads:
     data: {source: synthetic, vocab_size: 64, tokens: 20000}
     seq_len: 8
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: STRATEGIES
 measure: {rounds: 1, window_s: 0.1, deadline_s: 600}
 """

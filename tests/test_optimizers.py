@@ -13,9 +13,9 @@ from torch import Tensor
 from parbench.cells import Cell, Plan, read_plan
 from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
-from parbench.results.figures import PARITY_TOLERANCE, parity_deviation
+from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.results.trial import PARITY_STEPS, Trial
-from parbench.run import Origin, Task, measure
+from parbench.tasks import Origin, Task, measure
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context
 from parbench.strategies.model_parallel import Schedule

@@ -14,6 +14,7 @@ workloads:
     data: {source: synthetic, vocab_size: 64, tokens: 20000}
     seq_len: 8
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
     models: 5
     length_per_model: [1, 1, 4, 1, 2]
 strategies:

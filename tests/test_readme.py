@@ -21,6 +21,7 @@ workloads:
     data: {source: synthetic, vocab_size: 64, tokens: 20000}
     seq_len: 8
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: [single, averaging]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
 measure: {rounds: 1, warmup: 5, window_s: 0.05, validation_batches: 1, deadline_s: 600}

@@ -19,6 +19,7 @@ workloads:
     data: {source: synthetic, vocab_size: 16, tokens: 2000}
     seq_len: 4
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: STRATEGIES
 devices: {kind: cpu, counts: [2], oversubscribe: true}
 measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 600}

@@ -23,6 +23,7 @@ workloads:
     data: {source: synthetic, vocab_size: 64, tokens: 20000}
     seq_len: 16
     global_batch: 8
+    optimizer: {name: adam, lr: 1e-2}
 strategies: [single]
 measure: {rounds: 1, warmup: 1, window_s: 0.2, deadline_s: 600}
 """
