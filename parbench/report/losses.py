@@ -121,7 +121,7 @@ def _draw_deviations(
     ax.set_yscale("log")
     ax.set_ylim(floor / 3, max([*nonzero, *tolerance]) * 3)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
-    ax.text(0.995, 0.045, "bottom: no difference at all", transform=ax.transAxes, ha="right", color=MUTED, fontsize=7.5)
+    ax.text(0.995, 0.1, "bottom: no difference at all", transform=ax.transAxes, ha="right", color=MUTED, fontsize=7.5)
     ax.set_ylabel("distance, nats")
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
