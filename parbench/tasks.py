@@ -119,11 +119,11 @@ def _require_written(folder: Path, outcome: Outcome) -> None:
         raise UnwrittenError(f"rank {rank} could not write its record and its log, which come to {folder}")
 
 
-def _of_memory(found: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
-    """What was found of a trial; a rank that was killed while the kernel killed for want of memory lacked that."""
-    status, reason = found
+def _of_memory(ending: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
+    """How a trial ended; a rank that was killed while the kernel killed for want of memory lacked that."""
+    status, reason = ending
     if status != "killed" or now.kills == before.kills:
-        return found
+        return ending
     peak = f" (the peak of its control group was {now.peak / 2**20:,.0f} MiB)" if now.peak else ""
     return "out_of_memory", f"{reason}: out of memory{peak}"
 

@@ -36,7 +36,7 @@ def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
         if tolerance:
             extra.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="tolerance"))
         legend(figure, cells, extra)
-    told = _told_steps(max(len(each) for each in away.values()))
+    labels = _labelled_steps(max(len(each) for each in away.values()))
     yield Chart(
         id=f"{prefix}-losses",
         name="Losses over the reference",
@@ -48,9 +48,9 @@ def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
         alt="Largest deviation from the reference's losses: "
         + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
         + " nats per token.",
-        header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in told)),
+        header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in labels)),
         rows=[
-            [cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor], told)] for cell in cells
+            [cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor], labels)] for cell in cells
         ],
         figure=figure,
     )
@@ -92,7 +92,7 @@ def _tolerance(cells: Sequence[CellView]) -> list[float]:
     return max(each, key=len, default=[])
 
 
-def _told_steps(steps: int) -> list[int]:
+def _labelled_steps(steps: int) -> list[int]:
     """The steps that the numbers behind the chart have: all would be too many to read."""
     round_numbers = {factor * 10**power for power in range(1, 6) for factor in (1, 2, 5)}
     return sorted(step for step in {*range(1, PARITY_STEPS + 1), *round_numbers, steps} if step <= steps)
@@ -146,7 +146,7 @@ def _style(cell: CellView, steps: int) -> dict[str, Any]:
     }
 
 
-def _texts(course: Sequence[float], away: Sequence[float], told: Sequence[int]) -> list[str]:
+def _texts(course: Sequence[float], away: Sequence[float], steps: Sequence[int]) -> list[str]:
     """A cell that took fewer steps than others has nothing to tell of the later ones."""
     reach = min(len(course), len(away))
-    return [f"{course[step - 1]:.6f} ({away[step - 1]:.1e})" if step <= reach else "–" for step in told]
+    return [f"{course[step - 1]:.6f} ({away[step - 1]:.1e})" if step <= reach else "–" for step in steps]

@@ -135,8 +135,8 @@ class _Judgement:
     @property
     def power(self) -> float:
         """That of the proof or of the timed steps, whichever is smaller; NaN where neither was measured."""
-        known = [each for each in self._powers() if not math.isnan(each)]
-        return min(known, default=math.nan)
+        measured = [each for each in self._powers() if not math.isnan(each)]
+        return min(measured, default=math.nan)
 
     def failures(self) -> Iterator[str]:
         """Sentences on what shows that it computed something else."""
