@@ -15,11 +15,11 @@ from parbench.devices import Machine, allowed_cores
 from parbench.launch.local import LocalLauncher
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.results.trial import PARITY_STEPS, Trial
-from parbench.tasks import Origin, Task, measure
 from parbench.scenario import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context
 from parbench.strategies.model_parallel import Schedule
 from parbench.strategies.single import Single, SingleOptions
+from parbench.tasks import Origin, Task, measure
 from parbench.training.batches import Batch
 from parbench.training.workload import Workload
 from parbench.workloads.corpus import prepare
