@@ -19,7 +19,7 @@ def judged(**changes) -> CellRecord:
     return cell("ddp", 2, **{"proofs": (PROOF,), "data_shards": 2, **changes})
 
 
-def timed(of: CellRecord, losses=COURSE, *, validation_loss: float = AT_END, window_s: float = 2.0) -> Trial:
+def timed(of: CellRecord, losses=COURSE, *, validation_loss: float | None = AT_END, window_s: float = 2.0) -> Trial:
     steps = job(
         losses=losses,
         warmup_steps=5,
@@ -84,6 +84,12 @@ def test_updates_that_stop_with_the_last_step_show_in_the_validation_loss():
     parity = verdict(trials=[timed(judged(), validation_loss=AT_END + 0.01)])
     assert parity.word == "failed"
     assert "after 20 steps the validation loss differs" in parity.reason
+
+
+def test_a_cell_without_a_validation_loss_is_undecided():
+    parity = verdict(trials=[timed(judged(), validation_loss=None)])
+    assert parity.word == "undecided"
+    assert "no validation loss" in parity.reason
 
 
 def test_a_proof_that_deviates_is_a_failure_whatever_the_timed_steps_say():

@@ -215,6 +215,8 @@ class _Judgement:
     def _unvalidated(self) -> Iterator[str]:
         validated = figures.job_validations(self.reference).get(0, {})
         reached = {steps for trial in self.trials for steps in figures.job_steps(trial).values()}
+        if not all(figures.job_validations(trial).keys() == figures.job_steps(trial).keys() for trial in self.trials):
+            yield "it has no validation loss that could be compared"
         if any(min(steps, self.evidence.cap) not in validated for steps in reached):
             yield UNVERIFIED
         elif max(reached) > self.evidence.cap:
