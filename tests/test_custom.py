@@ -20,7 +20,8 @@ from parbench.tasks import Origin, Task, measure
 from parbench.workloads import examination
 from parbench.workloads.corpus import prepare
 from tests.conftest import OFFSPRING
-from tests.faults.scenarios import offspring, wait_for
+from tests.faults.scenarios import offspring
+from tests.waiting import wait_for
 
 BROUGHT = Path(__file__).parent / "scenarios" / "brought.py"
 EXAMPLE = Path(__file__).parent.parent / "scenarios" / "custom" / "mixer.yaml"
