@@ -37,9 +37,10 @@ def run_arms(
         stores = {arm.name: stack.enter_context(Store.locked(folder / arm.name)) for arm in arms}
         stack.enter_context(progress.campaign(len(expected) * len(arms), already=0))
         with servers(arms) as (launchers, greetings):
+            plans = {arm.name: plan_for(arm, launchers[arm.name], greetings[arm.name], plan) for arm in arms}
             for arm in arms:
                 launcher, greeting = launchers[arm.name], greetings[arm.name]
-                seen, store = plan_for(arm, launcher, greeting, plan), stores[arm.name]
+                seen, store = plans[arm.name], stores[arm.name]
                 store.begin(run_record(seen, store.folder, greeting.environment, corpora, command))
                 recorders[arm.name] = Recorder(
                     plan=seen,

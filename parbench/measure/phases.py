@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from parbench.measure.clock import Marks
+from parbench.measure.failures import finite
 from parbench.results.trial import GenerationRecord
 from parbench.scenario import Phase, WorkloadSpec
 from parbench.strategies.base import Strategy
@@ -55,6 +56,10 @@ class Steps(ABC):
     def generation(self) -> GenerationRecord | None:
         """What was generated, in the phase that does."""
         return None
+
+    def read_losses(self) -> list[list[float]]:
+        """What was kept, step by step, of each model. Raises `FloatingPointError` where a loss is NaN or infinite."""
+        return [finite(loss, f"the loss of step {index}") for index, loss in enumerate(self.losses)]
 
     def _keep(self, index: int, loss: Tensor | None) -> None:
         self.latest = loss

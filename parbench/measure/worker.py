@@ -212,6 +212,7 @@ class Worker:
         compiled_s = compile_seconds()
         first = max(PARITY_STEPS, step.strategy.settling_steps())
         warm = warm_up(step, first, self.assignment.warmup, team, self.device)
+        step.read_losses()  # what has diverged by now need not be timed
         record = self._record(step, job, warmup_steps=warm.steps, warmup_s=warm.seconds, steady=warm.steady)
         record = record.model_copy(update={"compile_s": compile_seconds() - compiled_s})
         record = self._window(step, record, warm, team, queue)
@@ -279,7 +280,7 @@ class Worker:
         self, record: JobRecord, step: Steps, validations: Sequence[tuple[int, list[float]]]
     ) -> list[JobRecord]:
         """A record for each of the models that are stacked, with its losses and its validation losses."""
-        losses = [finite(loss, f"the loss of step {index}") for index, loss in enumerate(step.losses)]
+        losses = step.read_losses()
         return [
             record.model_copy(
                 update={

@@ -100,7 +100,7 @@ def test_row_33_what_met_a_full_disk_is_measured_again(
     run = ("run", "faults.yaml", "--rounds", "6", "--only", "*single*", "--out", full / "out")
     refused(faults(*run), "No space left on device")
     assert {each.status for each in read_run(full / "out").trials} == {"ok"}
-    assert resumed_with_room(faults, full, "4m", "--rounds", "6", "--only", "*single*") == ["ok"] * 7
+    assert resumed_with_room(faults, full, "4m", "--rounds", "6", "--only", "*single*") == ["ok"] * 9
 
 
 @pytest.mark.parametrize("how", ["full_disk", "full_disk_in_silence"])
@@ -150,22 +150,22 @@ def test_row_17_resume_after_a_change(faults: CommandLine, foreign_package: Path
     faults.environment["PYTHONPATH"] = python_path(own, foreign_package)
     run = ("run", "faults.yaml", "--out", "out", "--resume")
     assert faults(*run).returncode == 0
-    assert len(trials_of(faults.folder / "out")) == 3
+    assert len(trials_of(faults.folder / "out")) == 6, "a proof and a timed trial of each cell, and their references"
 
     scenario_changed = faults(*run, "--set", "measure.warmup=6")
-    assert "3 trials are of what is not planned any more; they stay, unused" in scenario_changed.stderr
-    assert "3 trials to launch\n" in scenario_changed.stderr
+    assert "2 trials are of what is not planned any more; they stay, unused" in scenario_changed.stderr
+    assert "6 trials to launch\n" in scenario_changed.stderr
 
     with (own / "parbench_foreign.py").open("a") as file:
         file.write("# another edition\n")
     faults.environment["OMP_DYNAMIC"] = "false"
     changed = faults(*run)
-    assert "6 trials are not used, but measured anew: variables.OMP_DYNAMIC was None, is false" in changed.stderr
+    assert "12 trials are not used, but measured anew: variables.OMP_DYNAMIC was None, is false" in changed.stderr
     assert "the code that measures has changed" in changed.stderr
-    assert "3 trials to launch" in changed.stderr
+    assert "6 trials to launch" in changed.stderr
 
     again = faults(*run)
-    assert "0 trials to launch; 3 measured before are kept" in again.stderr
+    assert "0 trials to launch; 6 measured before are kept" in again.stderr
     assert len(trials_of(faults.folder / "out")) == 9
     assert len(json.loads(faults("table", "out", "--format", "json").stdout)) == 2
 
@@ -213,7 +213,7 @@ def folder_names(tmp_path_factory: pytest.TempPathFactory, foreign_package: Path
 
 
 def test_row_21_links_planted_at_a_trials_folder(faults: CommandLine, folder_names: list[str]) -> None:
-    assert len(folder_names) == 2
+    assert len(folder_names) == 4
     for number, name in enumerate(folder_names):
         precious, out = faults.folder / f"precious{number}", faults.folder / f"out{number}"
         precious.mkdir()
