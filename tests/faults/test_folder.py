@@ -166,7 +166,7 @@ def test_row_17_resume_after_a_change(faults: CommandLine, foreign_package: Path
 
     again = faults(*run)
     assert "0 trials to launch; 6 measured before are kept" in again.stderr
-    assert len(trials_of(faults.folder / "out")) == 9
+    assert len(trials_of(faults.folder / "out")) == 18
     assert len(json.loads(faults("table", "out", "--format", "json").stdout)) == 2
 
 

@@ -99,7 +99,7 @@ def test_row_20_every_mistake_at_once(parbench: CommandLine) -> None:
         "bad.yaml:8: strategies.1: there is no strategy 'dpd'; did you mean 'ddp'?",
         "bad.yaml:9: measure.rounds:",
         "bad.yaml:9: measure.window: unknown key; did you mean 'window_s'?",
-        "bad.yaml:11: devices.oversubscribe:",
+        "bad.yaml:10: devices.oversubscribe:",
     )
 
 
