@@ -20,7 +20,9 @@ from parbench.launch.link import LateError, Link, LinkError
 from parbench.launch.messages import Answer, Challenge, Proof
 from parbench.launch.proof import Exchange, new_number
 
-GREETING_S = 5.0
+PROVING_S = 5.0
+GREETING_S = 30.0
+"""A node that has proven itself still has to look at what it has: its devices, its commit."""
 MAX_STRANGERS = 64
 PROOF_BYTES = 1024
 GREETING_BYTES = 2**20
@@ -35,7 +37,7 @@ class Caller:
     host: str
     number: str = field(default_factory=new_number)
     is_stranger: bool = True
-    until: float = field(default_factory=lambda: time.monotonic() + GREETING_S)
+    until: float = field(default_factory=lambda: time.monotonic() + PROVING_S)
 
 
 class Reception:
@@ -148,6 +150,7 @@ class Reception:
             self.failures, self.failure_host = self.failures + 1, caller.host
             caller.link.send(Answer(mac=None))
             raise LinkError("has another secret")
+        caller.until = time.monotonic() + GREETING_S
         caller.is_stranger = False  # before they know, so that one that greets at once is not missed
         caller.link.send(Answer(mac=exchange.proof("leader")))
         caller.link.seal(exchange.seal("leader"))

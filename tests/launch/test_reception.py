@@ -21,7 +21,8 @@ FLOOD = 1000
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers may stay as long as a test takes."""
-    monkeypatch.setattr(receptions, "GREETING_S", 2 * PATIENCE_S)
+    for name in ("PROVING_S", "GREETING_S"):
+        monkeypatch.setattr(receptions, name, 2 * PATIENCE_S)
 
 
 def connect(port: int, said: bytes = b"") -> socket.socket:
@@ -82,7 +83,7 @@ def test_half_open_callers_hold_up_nobody(patient, said):
 
 
 def test_a_stranger_that_goes_on_slowly_is_given_up_in_time(monkeypatch):
-    monkeypatch.setattr(receptions, "GREETING_S", 0.5)
+    monkeypatch.setattr(receptions, "PROVING_S", 0.5)
     with receiving() as (_, port), connect(port, PROOF_BYTES.to_bytes(4)) as stranger, pytest.raises(ConnectionError):
         drip(stranger, PROOF_BYTES - 1)
 
