@@ -1,4 +1,6 @@
-"""What the models of all rooms are made of."""
+"""Words and base models that all rooms share."""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,3 +19,15 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+Scaling = Literal["strong", "weak"]
+
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+Phase = Literal["train", "score", "generate"]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from parbench.cells import Cell, Plan
     from parbench.check.baselines import Baseline
     from parbench.check.verdicts import Report
+    from parbench.plan.cells import Cell, Plan
     from parbench.results.store import Run
 
 RESULTS = Path("results")
@@ -58,7 +58,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioF
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Adds what changes speed on this machine to pytest-benchmark's records."""
     if config.getoption("--scenario"):
-        from parbench.environment import capture
+        from parbench.system.environment import capture
 
         machine_info["parbench"] = capture().speed.model_dump(mode="json")
 
@@ -86,9 +86,9 @@ class ScenarioFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """An item for every cell, also the skipped ones, and with a baseline a gate for each of them."""
-        from parbench.cells import read_plan
-        from parbench.devices import detect
         from parbench.errors import ParbenchError
+        from parbench.plan.planner import read_plan
+        from parbench.system.devices import detect
 
         try:
             self.plan: Plan = read_plan(self.path, detect())
@@ -115,11 +115,12 @@ class ScenarioFile(pytest.File):
 
             from rich.console import Console
 
-            from parbench.gate import Bench
+            from parbench.campaign.gate import Bench
+            from parbench.campaign.progress import Progress
 
             wanted = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
             cells = tuple(cell for cell in self.plan.cells if cell.record.id in wanted or cell.record.is_reference)
-            bench = Bench(self.results, Console(quiet=True))
+            bench = Bench(self.results, Console(quiet=True), Progress)
             self._run = bench.run(replace(self.plan, cells=cells))
         return self._run
 
@@ -163,7 +164,7 @@ class GateItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judges the cell among all others: the correction is for the whole campaign."""
-        from parbench.check.outputs import sentence
+        from parbench.check.formats import sentence
 
         with _sentences():
             report = self.parent.report
@@ -190,7 +191,7 @@ class VanishedItem(pytest.Item):
 
     def runtest(self) -> None:
         """Compares names; nothing is measured for it."""
-        from parbench.results.export import plain
+        from parbench.text import plain
 
         with _sentences():
             gone = [name for name in self.parent.baseline.keys if name not in self.config.stash[PLANNED]]
@@ -237,6 +238,6 @@ def _sentences() -> Iterator[None]:
 
 def _plain_lines(text: str) -> str:
     """Text that a scenario or a plug-in may have made up, without control characters but for its line ends."""
-    from parbench.results.export import plain
+    from parbench.text import plain
 
     return "\n".join(map(plain, text.splitlines()))

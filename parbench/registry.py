@@ -1,6 +1,7 @@
 """Finds pluggable classes: every module of a package, and the entry points of other people's packages."""
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
@@ -12,13 +13,17 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes by name. `group` is both the built-in package and the entry-point group, such as `parbench.strategies`.
+    """Classes by name: the built-in ones of a `package`, and those of the entry-point `group` (the package's name if
+    left out).
 
-    A class adds itself when it is defined. Importing is put off until a name is first asked for.
+    Built-in classes lie in modules of the package or, where each has a folder, in `module` of that folder. A class adds
+    itself when it is defined. Importing is put off until a name is first asked for.
     """
 
-    def __init__(self, group: str) -> None:
-        self.group = group
+    def __init__(self, package: str, *, group: str | None = None, module: str | None = None) -> None:
+        self.package = package
+        self.group = group or package
+        self.module = module
         self.broken: dict[str, str] = {}
         self._classes: dict[str, type[T]] = {}
         self._discovered = False
@@ -60,9 +65,11 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def _import_built_ins(self) -> None:
-        package = importlib.import_module(self.group)
-        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self.group}."):
-            importlib.import_module(module.name)
+        for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__, prefix=f"{self.package}."):
+            if self.module is None:
+                importlib.import_module(info.name)
+            elif info.ispkg and importlib.util.find_spec(f"{info.name}.{self.module}"):
+                importlib.import_module(f"{info.name}.{self.module}")
 
     def _import_plugin(self, entry_point: EntryPoint) -> None:
         try:

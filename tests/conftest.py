@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from parbench.launch.local import LocalLauncher
+from parbench.launch.local.launcher import LocalLauncher
 
 TESTS = Path(__file__).parent
 OFFSPRING = f"3600.{os.getpid()}"

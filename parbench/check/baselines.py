@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from parbench.base_types import Record
 from parbench.check.metrics import METRICS, observe
-from parbench.environment import differ
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
-from parbench.reading import read_whole
 from parbench.results.store import Run
-from parbench.scenario import MetricName
+from parbench.scenario.specs import MetricName
+from parbench.system.environment import differ
+from parbench.system.reading import read_whole
 
 SCHEMA_VERSION = 1
 MAX_SESSIONS = 30

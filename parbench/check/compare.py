@@ -8,14 +8,14 @@ from itertools import product
 from statistics import harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
-from parbench.check.decide import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.drift import without_drift
 from parbench.check.metrics import METRICS, Metric, Observed, observe
+from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
-from parbench.exclude import is_chosen
 from parbench.results.store import Run
-from parbench.scenario import CheckSpec
+from parbench.scenario.exclude import is_chosen
+from parbench.scenario.specs import CheckSpec
 
 UNKNOWN_SPREAD = (
     "The spread between sessions is not known yet: what differs from day to day may look like a change. "

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from parbench.check.metrics import METRICS
 from parbench.check.verdicts import Finding
-from parbench.results.trial import CellRecord
-from parbench.scenario import MetricName
+from parbench.records.cell import CellRecord
+from parbench.scenario.specs import MetricName
 
 RATIO: MetricName = "relative_step_time"
 SPEED_UNITS = ("s", "tokens/s")

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from statistics import geometric_mean
 from typing import Literal
 
-from parbench.results import figures
-from parbench.results.glossary import FIGURES
+from parbench.figures import generation, memory, speed, traffic
+from parbench.figures.definitions import FIGURES
+from parbench.records.cell import CellRecord
+from parbench.records.trial import Trial
 from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
-from parbench.results.trial import CellRecord, Trial
-from parbench.scenario import MetricName
+from parbench.scenario.specs import MetricName
 
 LOW_QUANTILE = 0.1
 
@@ -44,7 +45,7 @@ class Metric:
 
 
 def _fastest_step(launch: Launch) -> float:
-    return figures.step_time_quantile_s(launch.trial, 0)
+    return speed.step_time_quantile_s(launch.trial, 0)
 
 
 def _relative_step_time(launch: Launch) -> float | None:
@@ -56,8 +57,8 @@ def _relative_step_time(launch: Launch) -> float | None:
 def _scaling_efficiency(launch: Launch) -> float | None:
     if launch.base is None or launch.cell.devices == 1:
         return None
-    base = figures.tokens_per_s(launch.base.trial, launch.base.cell)
-    return figures.tokens_per_s(launch.trial, launch.cell) / base / launch.cell.devices
+    base = speed.tokens_per_s(launch.base.trial, launch.base.cell)
+    return speed.tokens_per_s(launch.trial, launch.cell) / base / launch.cell.devices
 
 
 def _parameters(launch: Launch) -> int:
@@ -72,12 +73,12 @@ def _registered(name: MetricName, of: Callable[[Launch], float | None], *, porta
 
 
 def _of_generation(name: MetricName) -> Metric:
-    return _registered(name, lambda launch: figures.generation_figures(launch.trial, launch.cell).get(name))
+    return _registered(name, lambda launch: generation.generation_figures(launch.trial, launch.cell).get(name))
 
 
 def _quantile(name: MetricName, title: str, share: float) -> Metric:
     def of(launch: Launch) -> float:
-        return figures.step_time_quantile_s(launch.trial, share)
+        return speed.step_time_quantile_s(launch.trial, share)
 
     return Metric(name=name, title=title, better="lower", of=of, unit="s")
 
@@ -92,9 +93,9 @@ METRICS: dict[MetricName, Metric] = {
     for metric in (
         _quantile("step_time_min_s", "fastest step", 0),
         _quantile("step_time_p10_s", "10 % of steps", LOW_QUANTILE),
-        _registered("step_time_s", lambda launch: figures.step_time_s(launch.trial)),
-        _registered("tokens_per_s", lambda launch: figures.tokens_per_s(launch.trial, launch.cell)),
-        _registered("peak_memory_bytes", lambda launch: figures.peak_memory_bytes(launch.trial)),
+        _registered("step_time_s", lambda launch: speed.step_time_s(launch.trial)),
+        _registered("tokens_per_s", lambda launch: speed.tokens_per_s(launch.trial, launch.cell)),
+        _registered("peak_memory_bytes", lambda launch: memory.peak_memory_bytes(launch.trial)),
         _of_generation("time_to_first_token_s"),
         _of_generation("time_per_output_token_p50_s"),
         _of_generation("decode_tokens_per_s"),
@@ -108,8 +109,8 @@ METRICS: dict[MetricName, Metric] = {
             portable=True,
         ),
         _exact("parameters", "parameters", _parameters),
-        _exact("collectives", "collectives a step", lambda launch: figures.collectives(launch.trial)),
-        _exact("communicated_bytes", "bytes a step", lambda launch: figures.communicated_bytes(launch.trial)),
+        _exact("collectives", "collectives a step", lambda launch: traffic.collectives(launch.trial)),
+        _exact("communicated_bytes", "bytes a step", lambda launch: traffic.communicated_bytes(launch.trial)),
     )
 }
 

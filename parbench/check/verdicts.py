@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from parbench.check.baselines import Difference
-from parbench.check.decide import Comparison, holm
 from parbench.check.metrics import Metric
-from parbench.scenario import CheckSpec, MetricName
+from parbench.check.significance import Comparison, holm
+from parbench.scenario.specs import CheckSpec, MetricName
 
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
 

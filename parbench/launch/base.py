@@ -1,29 +1,21 @@
-"""The contract of launchers, and how what is left in a trial's folder becomes a trial."""
+"""The contract of a launcher: what it is told, and what it gives back."""
 
-import math
-import os
-import signal
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
-from pydantic import ValidationError
-
-from parbench.devices import Machine, detect
-from parbench.environment import Environment, capture
 from parbench.errors import UsageError
+from parbench.records.assignment import Assignment
+from parbench.records.corpus import Corpus
+from parbench.records.node import NodeRecord
 from parbench.registry import Registry
-from parbench.results.files import made, opened, write_all, writing
-from parbench.results.trial import Assignment, Failure, NodeRecord, RankRecord, Stage, Status
-from parbench.workloads.corpus import Corpus
+from parbench.system.devices import Machine, detect
+from parbench.system.environment import Environment, capture
 
-LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch")
-
-LOG_TAIL_CHARACTERS = 8000
+LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch", module="launcher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,139 +165,3 @@ class Follower(ABC):
     @abstractmethod
     def follow(self, campaign: Campaign) -> None:
         """Takes part until the campaign is over. Raises `UsageError` where the nodes do not agree."""
-
-
-def prepare_folder(folder: Path, assignment: Assignment) -> None:
-    """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
-    with writing(folder):
-        made(folder)
-        for leftover in [folder / "cell.json", *folder.glob("rank*")]:
-            leftover.unlink(missing_ok=True)
-        write_new(folder / "cell.json", assignment.model_dump_json(indent=2).encode())
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """Writes a file that is not there yet, and all of it."""
-    with opened(path, "xb") as file:
-        write_all(file, content)
-
-
-def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
-    """The records that the ranks left, in rank order; a rank that wrote none is missing, and a bad one has failed."""
-    records = []
-    for rank in range(processes):
-        try:
-            records.append(RankRecord.model_validate_json((folder / f"rank{rank}.json").read_bytes()))
-        except OSError:
-            continue
-        except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            told = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-            failure = Failure(error=told, traceback="", out_of_memory=False, at=time.monotonic())
-            records.append(RankRecord(rank=rank, host="", pid=0, failure=failure))
-    return tuple(records)
-
-
-def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str | None]:
-    """The status of a trial and its reason: of all that went wrong the cause, not the ranks that it took along.
-
-    A signal comes before a rank that went without a word, that before the earliest error on record: the ranks that
-    waited for the first two report errors of their own.
-    """
-    known = {record.rank: record for record in ranks}
-    if outcome.reason:
-        return "timed_out" if outcome.timed_out else "failed", outcome.reason
-    if outcome.timed_out:
-        laggard = _laggard(len(outcome.exit_codes), known)
-        return "timed_out", f"still running after {outcome.wall_s:.1f} s; {laggard}"
-    for rank, code in enumerate(outcome.exit_codes):
-        record = known.get(rank)
-        # A rank that has told its error may still crash on its way out, and NCCL's watchdog aborts those that wait
-        # for one that has: the error is the cause.
-        told = record and record.failure
-        if code is not None and code < 0 and not (told or (code == -signal.SIGABRT and _any_failure(ranks))):
-            return "killed", f"rank {rank} was ended by {_signal_name(-code)}{_stage_of(record)}"
-    for rank, code in enumerate(outcome.exit_codes):
-        record = known.get(rank)
-        if code is not None and (record is None or (record.stage != "done" and record.failure is None)):
-            return "failed", f"rank {rank} ended with exit code {code}{_stage_of(record)}, without a word"
-    failed = sorted((record for record in ranks if record.failure), key=_when)
-    for record in failed:
-        assert record.failure is not None  # noqa: S101 - for mypy
-        status: Status = "out_of_memory" if record.failure.out_of_memory else "failed"
-        peak = _peak(record) if record.failure.out_of_memory else ""
-        return status, f"rank {record.rank} failed in {record.stage}: {_first_line(record.failure.error)}{peak}"
-    if any(outcome.exit_codes) or None in outcome.exit_codes:
-        return "failed", f"the ranks ended with exit codes {', '.join(map(str, outcome.exit_codes))}"
-    return "ok", None
-
-
-def _when(record: RankRecord) -> tuple[bool, float]:
-    """Puts failures in order, also those of different nodes, whose clocks agree only on when the ranks had met."""
-    at = record.failure.at if record.failure else math.inf
-    return record.met_at is not None, at - (record.met_at or 0.0)
-
-
-def _any_failure(ranks: Sequence[RankRecord]) -> bool:
-    return any(record.failure for record in ranks)
-
-
-def log_tail(folder: Path, ranks: int) -> str:
-    """The end of every rank's output."""
-    parts = []
-    for rank in range(ranks):
-        text = log_end(folder, rank)
-        if text:
-            parts.append(f"[rank {rank}]\n{text}")
-    return "\n".join(parts)
-
-
-def log_end(folder: Path, rank: int) -> str:
-    """The end of a rank's output; nothing where there is none. A log may be larger than memory.
-
-    The names of all extension modules, which Python's faulthandler adds to its stacks, would leave no room for these.
-    """
-    path = folder / f"rank{rank}.log"
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, 4 * LOG_TAIL_CHARACTERS), os.SEEK_END)
-        lines = file.read().decode(errors="replace").splitlines()
-    kept = "\n".join(line for line in lines if not line.startswith("Extension modules: "))
-    return kept.strip()[-LOG_TAIL_CHARACTERS:]
-
-
-def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
-    """Which rank the others waited for: the one that came least far, of those that had not given up waiting."""
-    absent = [rank for rank in range(processes) if rank not in known]
-    if absent:
-        return f"rank {absent[0]} had not started" if known else "no rank had started"
-    stages = get_args(Stage)
-    behind = min(
-        known.values(),
-        key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),
-    )
-    return f"rank {behind.rank} was in {behind.stage}"
-
-
-def _peak(record: RankRecord) -> str:
-    """How much memory a rank had reached, on its fullest device."""
-    known = [device.allocated_peak for device in record.memory.devices] or [record.memory.resident_growth or 0]
-    return f" (its peak was {max(known) / 2**20:,.0f} MiB)" if any(known) else ""
-
-
-def _first_line(text: str) -> str:
-    """The first line that says something: torch begins some messages on the line after their type."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:500]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _stage_of(record: RankRecord | None) -> str:
-    return f" in {record.stage}" if record else " before it started"

@@ -7,8 +7,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-from parbench.environment import capture, read
-from parbench.results.trial import NodeRecord
+from parbench.records.node import NodeRecord
+from parbench.system.environment import capture
+from parbench.system.kernel import read
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 INTERFACES = Path("/sys/class/net")

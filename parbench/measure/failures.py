@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-from parbench.results.trial import Failure
+from parbench.records.trial import Failure
 
 OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from parbench.results.trial import RankRecord, Stage
+from parbench.records.trial import RankRecord, Stage
 
 EXIT_UNWRITTEN = 74
 """As in sysexits.h: a rank could not write its record or its log, so nothing can be made of the trial."""

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from parbench.base_types import Phase
+from parbench.data.batches import Batch
 from parbench.measure.clock import Marks
 from parbench.measure.failures import finite
-from parbench.results.trial import GenerationRecord
-from parbench.scenario import Phase, WorkloadSpec
+from parbench.records.trial import GenerationRecord
+from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Strategy
-from parbench.training.batches import Batch
 
 Deal = Callable[[int], Batch]
 

@@ -7,8 +7,8 @@ import importlib
 import torch._dynamo
 
 import parbench.measure.worker
+from parbench.models.base import FAMILIES
 from parbench.strategies.base import STRATEGIES
-from parbench.workloads.base import FAMILIES
 
 # A strategy or family whose modules are missing fails in its own trial, with its own message.
 needed = [module for strategy in STRATEGIES.classes().values() for module in strategy.imports]

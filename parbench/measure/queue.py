@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch.distributed.distributed_c10d import Store
 
-from parbench.scenario import WorkloadSpec
+from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Layout
 
 MIN_WINDOW_STEPS = 3

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from parbench.data.batches import Batch
 from parbench.measure.failures import finite
 from parbench.measure.phases import forward_only
-from parbench.results.trial import PARITY_STEPS, Twin, TwinRecord
-from parbench.scenario import Options, WorkloadSpec
+from parbench.records.assignment import PARITY_STEPS, Twin
+from parbench.records.trial import TwinRecord
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Strategy
-from parbench.training.batches import Batch
 from parbench.training.workload import Workload
 
 IDLE_STEPS = 20

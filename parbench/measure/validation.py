@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parbench.base_types import Phase
+from parbench.data.batches import Batch, Batches, StackedBatches
 from parbench.measure.failures import finite
-from parbench.scenario import Options, Phase
+from parbench.scenario.specs import Options
 from parbench.strategies.base import Layout, Strategy
-from parbench.training.batches import Batch, Batches, StackedBatches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,29 +18,29 @@ from typing import Any
 import torch
 from torch import distributed
 
-from parbench.devices import Devices
-from parbench.measure.average import Average
+from parbench.data.batches import Batches, StackedBatches
 from parbench.measure.clock import time_steps
-from parbench.measure.compiling import compile_seconds, prepare_compiler
 from parbench.measure.failures import failure_of, finite, finite_time
 from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
-from parbench.measure.matmul import matmul_flops
-from parbench.measure.memory import MemoryProbe
 from parbench.measure.phases import STEPS, Steps
+from parbench.measure.probes.average import Average
+from parbench.measure.probes.compile_time import compile_seconds, prepare_compiler
+from parbench.measure.probes.matmul import matmul_flops
+from parbench.measure.probes.memory import MemoryProbe
+from parbench.measure.probes.surroundings import Surroundings
+from parbench.measure.probes.traffic import count_traffic
 from parbench.measure.queue import Queue
-from parbench.measure.rendezvous import join_process_group
-from parbench.measure.surroundings import Surroundings
-from parbench.measure.team import Team
-from parbench.measure.traffic import count_traffic
+from parbench.measure.team import Team, join_process_group
 from parbench.measure.twins import follow_twin, quietly
 from parbench.measure.validation import Validation
 from parbench.measure.warmup import WarmUp, warm_up
-from parbench.results.trial import PARITY_STEPS, Assignment, JobRecord, RankRecord, ValidationRecord
-from parbench.scenario import Options, WorkloadSpec
+from parbench.models.base import FAMILIES
+from parbench.records.assignment import PARITY_STEPS, Assignment
+from parbench.records.trial import JobRecord, RankRecord, ValidationRecord
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
-from parbench.training.batches import Batches, StackedBatches
+from parbench.system.devices import Devices
 from parbench.training.workload import Workload
-from parbench.workloads.base import FAMILIES
 
 
 class Worker:

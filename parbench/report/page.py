@@ -11,20 +11,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from parbench.errors import NothingMeasuredError, UsageError
-from parbench.report import measured
-from parbench.report.canvas import Chart, inline, png, svg
-from parbench.report.charts import efficiency, throughput, trade_off
-from parbench.report.losses import losses
-from parbench.report.network import network
-from parbench.report.rows import further, memory
-from parbench.report.steps import step_series, step_times
+from parbench.export.json import as_json
+from parbench.figures.definitions import FIGURES
+from parbench.report import provenance
+from parbench.report.charts.canvas import Chart, inline, png, svg
+from parbench.report.charts.losses import losses
+from parbench.report.charts.network import network
+from parbench.report.charts.rows import further, memory
+from parbench.report.charts.side_by_side import efficiency, throughput, trade_off
+from parbench.report.charts.steps import step_series, step_times
+from parbench.report.panels import Panel, RunView, grouped, shared_figures, slug, views
 from parbench.report.table import Column, columns, filters, parity_detail, table_rows
 from parbench.report.verdict import listed, verdict
-from parbench.report.view import Panel, RunView, grouped, shared_figures, slug, views
-from parbench.results.export import as_json, plain
-from parbench.results.glossary import FIGURES
-from parbench.results.identity import DARK_PALETTE, PALETTE
+from parbench.results.looks import DARK_PALETTE, PALETTE
 from parbench.results.store import Run
+from parbench.text import plain
 
 FORMATS = ("html", "png", "svg")
 PAGE = "index.html"
@@ -107,11 +108,11 @@ def render(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         data=[_data(view) for view in runs],
         facts=_facts,
         figures=[FIGURES[name] for name in shared_figures(cells)],
-        measured=measured,
-        differences=[[name, *values] for name, values in measured.differences(runs)],
-        compared=measured.compared(runs),
+        measured=provenance,
+        differences=[[name, *values] for name, values in provenance.differences(runs)],
+        compared=provenance.compared(runs),
         compared_titles=[f"run {number} ÷ run 1" for number in range(2, len(runs) + 1)],
-        noise_rows=measured.noise_rows,
+        noise_rows=provenance.noise_rows,
         listed=listed,
         plain=plain,
         parity_detail=parity_detail,
@@ -188,7 +189,7 @@ def _description(runs: Sequence[RunView]) -> str:
 
 def _facts(view: RunView) -> list[str]:
     """What one wants to know of a run before anything else."""
-    fields = measured.environment(view.run)
+    fields = provenance.environment(view.run)
     devices = sorted({(cell.record.device_kind.upper(), cell.record.devices) for cell in view.cells})
     most = dict(devices)
     found = [f"up to {count} {kind} {'device' if count == 1 else 'devices'}" for kind, count in most.items()]

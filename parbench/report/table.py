@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from parbench.report.view import CellView, RunView, shared_figures
-from parbench.results.export import plain, with_interval
-from parbench.results.glossary import FIGURES
+from parbench.figures.definitions import FIGURES
+from parbench.figures.intervals import with_interval
+from parbench.report.panels import CellView, RunView, shared_figures
+from parbench.text import plain
 
 Text = Callable[[CellView], str]
 

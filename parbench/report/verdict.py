@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from parbench.report.view import CellView, Panel, grouped
-from parbench.results.export import plain, with_interval
-from parbench.results.glossary import FIGURES
-from parbench.results.statistics import Summary, summarise
-from parbench.results.units import shown
+from parbench.figures.definitions import FIGURES
+from parbench.figures.intervals import with_interval
+from parbench.figures.statistics import Summary, summarise
+from parbench.report.panels import CellView, Panel, grouped
+from parbench.text import plain, shown
 
 _VERBS = {
     "train": ("trains", "training"),

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from parbench.results.figures import job_losses, job_sequences, job_steps, job_validations
-from parbench.results.trial import PARITY_STEPS, Trial, TwinRecord
+from parbench.figures.generation import job_sequences
+from parbench.figures.losses import job_losses, job_validations
+from parbench.figures.speed import job_steps
+from parbench.records.assignment import PARITY_STEPS
+from parbench.records.trial import Trial, TwinRecord
 
 PARITY_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 2e-3, "bf16": 5e-3}
 """How far a loss may lie from the reference in the first steps, in nats per token; below fp32, rounding depends on

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from parbench.records.trial import RankRecord
 from parbench.results.stalls import longest_stall
-from parbench.results.trial import RankRecord
 
 SHARE = 0.1
 """Of a rank's cores, that others may use before it is worth a warning."""

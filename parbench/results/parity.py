@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from parbench.results import figures
+from parbench.figures import generation, losses, speed
+from parbench.records.cell import CellRecord, ProofRecord
+from parbench.records.trial import Trial
 from parbench.results.deviations import (
     PARITY_TOLERANCE,
     TOKENS_MUST_AGREE,
@@ -17,7 +19,6 @@ from parbench.results.deviations import (
     twin_deviation,
     validation_deviation,
 )
-from parbench.results.trial import CellRecord, ProofRecord, Trial
 
 Word = Literal["reference", "ok", "inexact", "undecided", "failed"]
 
@@ -117,8 +118,8 @@ class _Judgement:
         self.differing = max(differing_sequences(trial, reference) for trial in trials) if self.generates else math.nan
         ended = ((own, theirs) for _, own, theirs in evidence.proofs if own and theirs)
         self.proof = next(((own, theirs) for own, theirs in ended if own.status == theirs.status == "ok"), None)
-        self.longest = max(steps for trial in trials for steps in figures.job_steps(trial).values())
-        self.reach = min(figures.job_steps(reference).values())
+        self.longest = max(steps for trial in trials for steps in speed.job_steps(trial).values())
+        self.reach = min(speed.job_steps(reference).values())
 
     @property
     def good_word(self) -> Word:
@@ -175,7 +176,7 @@ class _Judgement:
         if not self.cell.exact:
             yield from self._aimless()
             return
-        if self.generates and len(sequences := figures.job_sequences(self.reference).get(0, [])) > 1:
+        if self.generates and len(sequences := generation.job_sequences(self.reference).get(0, [])) > 1:
             if len(set(sequences)) == 1:
                 yield "all prompts have the same continuation, so that mixing them up would not show"
         elif not self.generates and self._is_no_plain_reference() and not self.power >= NEEDED_POWER:
@@ -199,7 +200,7 @@ class _Judgement:
         peak = max((flops for flops in measured if flops), default=math.inf)
         if self.cell.flops_per_token is None or self.generates:
             return
-        fastest = max(figures.tokens_per_s(trial, self.cell) for trial in self.trials)
+        fastest = max(speed.tokens_per_s(trial, self.cell) for trial in self.trials)
         flops = fastest * self.cell.flops_per_token / self.cell.devices
         if flops > MATMUL_SLACK * peak:
             yield (
@@ -213,9 +214,9 @@ class _Judgement:
         return [*self.trials, *([capped] if capped and capped.status == "ok" else [])]
 
     def _unvalidated(self) -> Iterator[str]:
-        validated = figures.job_validations(self.reference).get(0, {})
-        reached = {steps for trial in self.trials for steps in figures.job_steps(trial).values()}
-        if not all(figures.job_validations(trial).keys() == figures.job_steps(trial).keys() for trial in self.trials):
+        validated = losses.job_validations(self.reference).get(0, {})
+        reached = {steps for trial in self.trials for steps in speed.job_steps(trial).values()}
+        if not all(losses.job_validations(trial).keys() == speed.job_steps(trial).keys() for trial in self.trials):
             yield "it has no validation loss that could be compared"
         if any(min(steps, self.evidence.cap) not in validated for steps in reached):
             yield UNVERIFIED
@@ -258,11 +259,11 @@ class _Judgement:
                 f"in its proof (fp32, SGD) losses differ from the reference by {deviation.nats:.2g} nats per token, "
                 f"and {reach:.2g} are what an inexact strategy may"
             )
-        for losses in figures.job_shared_losses(own).values():
-            if max(losses) - min(losses) > PARITY_TOLERANCE["fp32"]:
+        for shared in losses.job_shared_losses(own).values():
+            if max(shared) - min(shared) > PARITY_TOLERANCE["fp32"]:
                 yield (
                     "its replicas are not one model: the loss of the same batch lies between "
-                    f"{min(losses):.6g} and {max(losses):.6g}"
+                    f"{min(shared):.6g} and {max(shared):.6g}"
                 )
 
     @property
@@ -278,9 +279,9 @@ class _Judgement:
 
     def _progress(self) -> Iterator[tuple[int, float, float, float]]:
         """Of every validated model: after how many steps, its loss, the reference's, and what that has learned."""
-        expected = figures.job_validations(self.reference)
+        expected = losses.job_validations(self.reference)
         for trial in self._validated_trials():
-            for job, by_steps in figures.job_validations(trial).items():
+            for job, by_steps in losses.job_validations(trial).items():
                 theirs = expected.get(job, {})
                 for steps, loss in by_steps.items():
                     if steps in theirs and 0 in theirs and steps:

@@ -14,11 +14,12 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from parbench.errors import ResultsError
-from parbench.interrupt import uninterrupted
-from parbench.reading import open_regular, read_whole
-from parbench.results.files import keeping, opened, sync_names, write_all, writing
+from parbench.records.run import RunRecord
+from parbench.records.trial import SCHEMA_VERSION, Trial
 from parbench.results.seal import seal, unseal
-from parbench.results.trial import SCHEMA_VERSION, RunRecord, Trial
+from parbench.system.files import keeping, opened, sync_names, write_all, writing
+from parbench.system.reading import open_regular, read_whole
+from parbench.system.signals import uninterrupted
 
 RUN_FILE = "run.json"
 TRIALS_FILE = "trials.jsonl"

@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.results import figures
+from parbench.figures import generation, losses, memory, speed, traffic
+from parbench.figures.peaks import peak_flops
+from parbench.figures.statistics import Summary, summarise
+from parbench.records.assignment import Purpose
+from parbench.records.cell import CellRecord
+from parbench.records.trial import Status, Trial
 from parbench.results.parity import COMPARABLE, Evidence, Parity, judge
-from parbench.results.peaks import peak_flops
-from parbench.results.statistics import Summary, summarise
 from parbench.results.store import Run
-from parbench.results.trial import CellRecord, Purpose, Status, Trial
 
 COLUMNS = (
     "workload",
@@ -127,7 +129,7 @@ class _Judged:
     @property
     def speeds(self) -> dict[int, float]:
         """Tokens/s by round."""
-        return {trial.round: figures.tokens_per_s(trial, self.cell) for trial in self.good}
+        return {trial.round: speed.tokens_per_s(trial, self.cell) for trial in self.good}
 
 
 def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -> dict[str, Any]:
@@ -147,9 +149,9 @@ def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -
         "speedup_ci_low": speedup.low,
         "speedup_ci_high": speedup.high,
         "scaling_efficiency": speedup.mean / cell.devices,
-        "peak_memory_bytes": _median(map(figures.peak_memory_bytes, good)),
-        "step_time_s": _median(map(figures.step_time_s, good)),
-        "validation_perplexity": _median(map(figures.validation_perplexity, good)),
+        "peak_memory_bytes": _median(map(memory.peak_memory_bytes, good)),
+        "step_time_s": _median(map(speed.step_time_s, good)),
+        "validation_perplexity": _median(map(losses.validation_perplexity, good)),
         "parity_deviation": judged.parity.deviation,
         "differing_sequences": judged.parity.differing,
         "parity_power": judged.parity.power,
@@ -177,15 +179,15 @@ def _medians(cell: CellRecord, trials: Sequence[Trial], peak_flops: float | None
     """The median over rounds of every figure that a trial has or has not, by what it was."""
     each: list[dict[str, float | None]] = [
         {
-            "compile_s": figures.compile_s(trial),
-            "mfu": figures.mfu(trial, cell, peak_flops),
-            "bubble": figures.bubble(trial),
-            "averaged_perplexity": figures.averaged_perplexity(trial),
-            "collectives": figures.collectives(trial),
-            "communicated_bytes": figures.communicated_bytes(trial),
-            **({"makespan_s": figures.makespan_s(trial)} if cell.models > 1 else {}),
-            **({"models_per_hour": figures.models_per_hour(trial, cell)} if cell.models > 1 else {}),
-            **figures.generation_figures(trial, cell),
+            "compile_s": speed.compile_s(trial),
+            "mfu": speed.mfu(trial, cell, peak_flops),
+            "bubble": speed.bubble(trial),
+            "averaged_perplexity": losses.averaged_perplexity(trial),
+            "collectives": traffic.collectives(trial),
+            "communicated_bytes": traffic.communicated_bytes(trial),
+            **({"makespan_s": speed.makespan_s(trial)} if cell.models > 1 else {}),
+            **({"models_per_hour": speed.models_per_hour(trial, cell)} if cell.models > 1 else {}),
+            **generation.generation_figures(trial, cell),
         }
         for trial in trials
     ]

@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from parbench.devices import DeviceKind, Devices
+from parbench.base_types import DeviceKind, Phase
 from parbench.errors import Unsupported
 from parbench.registry import Registry
-from parbench.scenario import Options, Phase, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.generation import Mark
     from parbench.training.updates import Updates
     from parbench.training.workload import Workload

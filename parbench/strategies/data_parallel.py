@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from parbench.devices import Devices
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     import torch

@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
-from parbench.workloads.base import Family
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.workload import Workload
 
 
@@ -36,7 +35,7 @@ class Ensemble(Strategy[EnsembleOptions]):
     def layout(cls, options: EnsembleOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
         """A process and a lane for each device, with equally many models stacked in each."""
         family = workload.model
-        if not (isinstance(family, Family) and family.stacks):
+        if not family.stacks:
             raise Unsupported(f"models of family {family.kind} are not known to run stacked, under torch.vmap")
         refuse(
             workload,

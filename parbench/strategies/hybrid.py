@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
 
-from parbench.balance import Stage
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import WorkloadSpec
+from parbench.models.stages import Stage
+from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
 from parbench.strategies.ddp import DDPOptions, data_parallel
 from parbench.strategies.fsdp import FSDPOptions, sharder
@@ -21,12 +20,13 @@ from parbench.strategies.tensor_parallel import (
     require_tensor_plan,
     split_loss,
 )
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.workload import Workload
 
 Degree = PositiveInt | Literal["auto"]
@@ -68,7 +68,7 @@ class Hybrid(Pipelined[HybridOptions]):
     name = "hybrid"
     phases = ("train", "score")
     options_type = HybridOptions
-    imports = ("parbench.training.stages", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+    imports = ("parbench.training.pipeline", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from parbench.devices import Devices
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.workload import Workload
 
 

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from pydantic import PositiveInt, model_validator
 
-from parbench.balance import Stage, cut_into_stages
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.models.stages import Stage, cut_into_stages
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
-from parbench.workloads.base import Family
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.generation import Mark
-    from parbench.training.stages import Pipeline
+    from parbench.training.pipeline import Pipeline
     from parbench.training.workload import Workload
 
 Schedule = Literal["naive", "gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
@@ -111,7 +110,7 @@ class Pipelined(Strategy[P], ABC):
 
     def connect(self, modules: "dict[int, nn.Module]", ranks: int, group: "ProcessGroup | None") -> None:
         """Puts this rank's stages under the schedule, with the others of `group`."""
-        from parbench.training.stages import Pipeline
+        from parbench.training.pipeline import Pipeline
 
         self.pipeline = Pipeline(
             self.options.schedule,
@@ -156,7 +155,7 @@ class ModelParallel(Pipelined[PipelineOptions]):
 
     name = "model_parallel"
     options_type = PipelineOptions
-    imports = ("torch.distributed.pipelining", "parbench.training.stages")
+    imports = ("torch.distributed.pipelining", "parbench.training.pipeline")
 
     @classmethod
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
@@ -183,8 +182,6 @@ class ModelParallel(Pipelined[PipelineOptions]):
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
     """The stages of the pipeline, balanced by what their parts cost; raises `Unsupported` where it cannot be made."""
     family = workload.model
-    if not isinstance(family, Family):
-        raise Unsupported(f"{family.kind} is no model family")
     if reason := family.stage_refusal():
         raise Unsupported(reason)
     if workload.phase != "train" and options.stages_each() > 1:

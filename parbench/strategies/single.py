@@ -2,17 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse
-from parbench.workloads.base import Family
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.workload import Workload
 
 EAGER_STEPS = 3
@@ -45,7 +44,7 @@ class Single(Strategy[SingleOptions]):
                 raise Unsupported("cuda_graphs records training steps, whose loss scale must not change (fp16)")
             refuse(workload, gradient_accumulation="cuda_graphs records steps of one backward pass")
             family = workload.model
-            if workload.activation_checkpointing and isinstance(family, Family) and family.draws_random:
+            if workload.activation_checkpointing and family.draws_random:
                 raise Unsupported("cuda_graphs cannot record the state of random numbers, which checkpointing keeps")
         return Layout(processes=1)
 

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Layout, Strategy
+from parbench.system.devices import Devices
 
 
 class TaskPoolOptions(Options):

@@ -3,17 +3,17 @@
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from parbench.devices import Devices
 from parbench.errors import Unsupported
-from parbench.scenario import Options, WorkloadSpec
+from parbench.models.base import Family
+from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
-from parbench.workloads.base import Family
+from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
 
-    from parbench.training.batches import Batch
+    from parbench.data.batches import Batch
     from parbench.training.workload import Workload
 
 
@@ -71,7 +71,7 @@ class Splitter:
         """Splits the part called `name`: embed, block or head."""
         from torch.distributed.tensor.parallel import parallelize_module
 
-        from parbench.modules.attention import Attention
+        from parbench.models.nn.attention import Attention
 
         for module in part.modules():
             if isinstance(module, Attention):
@@ -92,7 +92,7 @@ def split_loss() -> "AbstractContextManager[None]":
 def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, degree: int) -> None:
     """Raises `Unsupported` where the workload's tensors cannot be split over `degree` devices."""
     family = workload.model
-    reason = family.tensor_refusal(degree) if isinstance(family, Family) else "the model has no tensor-parallel plan"
+    reason = family.tensor_refusal(degree)
     if reason:
         raise Unsupported(reason)
     if workload.vocab_size % degree:

@@ -1,7 +1,7 @@
 """A workload as a rank runs it: models, batches, optimizers and the loss, each by the number of the model (the job)."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,15 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from parbench.scenario import Precision, WorkloadSpec
-from parbench.training.batches import Batches
-from parbench.training.model import LanguageModel, OnPart, WholeModel, build_model
+from parbench.base_types import Precision
+from parbench.data.batches import Batches
+from parbench.models.base import Family
+from parbench.models.nn.language_model import LanguageModel, OnPart, WholeModel
+from parbench.records.corpus import Corpus
+from parbench.scenario.specs import WorkloadSpec
+from parbench.training.build import build_model
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
-from parbench.workloads.base import Family
-from parbench.workloads.corpus import Corpus
 
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What matrix products are computed in; in fp32 and TF32 nothing is cast."""
@@ -39,7 +41,7 @@ class Workload:
     @property
     def family(self) -> Family:
         """The model family with its sizes."""
-        return cast("Family", self.spec.model)
+        return self.spec.model
 
     @property
     def trains(self) -> bool:

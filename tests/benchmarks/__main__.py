@@ -4,7 +4,7 @@ import statistics
 import sys
 from fnmatch import fnmatchcase
 
-from parbench.results.statistics import summarise
+from parbench.figures.statistics import summarise
 from tests.benchmarks.duel import ROUNDS, TURNS, Ratios, duel, pairs, token_file
 
 

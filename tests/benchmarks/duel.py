@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed
 
-from parbench.devices import Devices
+from parbench.data.batches import StackedBatches
+from parbench.data.corpus import prepare
+from parbench.data.sources import StandardLibraryText
 from parbench.measure.phases import STEPS
-from parbench.scenario import StandardLibraryText, WorkloadSpec
+from parbench.models.base import FAMILIES
+from parbench.records.corpus import Corpus
+from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context
-from parbench.training.batches import StackedBatches
+from parbench.system.devices import Devices
 from parbench.training.workload import Workload
-from parbench.workloads.base import FAMILIES
-from parbench.workloads.corpus import Corpus, prepare
 from tests.benchmarks.bare import (
     data_parallel,
     ddp,

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 FORK_SERVER = get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["parbench.measure.preload", "tests.benchmarks.duel"])

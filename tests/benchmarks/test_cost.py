@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.results.figures import measured_s
+from parbench.figures.speed import measured_s
 from parbench.results.store import read_run
 
 HEADLINE = Path(__file__).parents[2] / "scenarios" / "lstm_scaling.yaml"

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.cells import read_plan
-from parbench.devices import Machine, allowed_cores
-from parbench.launch.local import LocalLauncher
-from parbench.results.figures import tokens_per_s
-from parbench.results.statistics import Summary, summarise
-from parbench.scenario import describe_options
-from parbench.tasks import Origin, Task, measure
+from parbench.campaign.tasks import Origin, Task, measure
+from parbench.figures.speed import tokens_per_s
+from parbench.figures.statistics import Summary, summarise
+from parbench.launch.local.launcher import LocalLauncher
+from parbench.plan.planner import read_plan
+from parbench.scenario.specs import describe_options
+from parbench.system.cpus import allowed_cores
+from parbench.system.devices import Machine
 from tests.benchmarks import duel
 from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, WIDTH
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.cells import read_plan
-from parbench.devices import Machine, allowed_cores
-from parbench.launch.local import LocalLauncher
-from parbench.tasks import Origin, Task, measure
-from parbench.workloads.corpus import prepare
+from parbench.campaign.tasks import Origin, Task, measure
+from parbench.data.corpus import prepare
+from parbench.launch.local.launcher import LocalLauncher
+from parbench.plan.planner import read_plan
+from parbench.system.cpus import allowed_cores
+from parbench.system.devices import Machine
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "memory.yaml"
 

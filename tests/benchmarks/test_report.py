@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from parbench.results.seal import seal
 from parbench.results.store import RUN_FILE, TRIALS_FILE, Run, read_run
 from parbench.results.tables import cells_table
-from tests.records import cell, job, rank, reference, run_record, trial
+from tests.support.records import cell, job, rank, reference, run_record, trial
 
 # (cells, rounds, steps): an ordinary run, and three sizes that grow fourfold up to two million step times.
 SIZES = [(20, 5, 50), (32, 20, 200), (125, 20, 200), (500, 20, 200)]

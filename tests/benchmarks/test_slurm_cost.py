@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.results.figures import measured_s
+from parbench.figures.speed import measured_s
 from parbench.results.store import read_run
 from tests.launch.cluster import NODES, Cluster, require_slurm
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from parbench.results.figures import measured_s
+from parbench.figures.speed import measured_s
 from parbench.results.store import read_run
 from tests.launch.hosts import PARBENCH, Host, hosts, together
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from parbench.cells import read_plan
-from parbench.devices import detect
+from parbench.campaign.run import run_campaign
+from parbench.cli.progress import PlainProgress
 from parbench.launch.base import Outcome
-from parbench.launch.local import LocalLauncher
-from parbench.progress import PlainProgress
-from parbench.run import run_campaign
-from tests.waiting import PAUSE_S
+from parbench.launch.local.launcher import LocalLauncher
+from parbench.plan.planner import read_plan
+from parbench.system.devices import detect
+from tests.support.waiting import PAUSE_S
 
 SCENARIO = """
 name: soak

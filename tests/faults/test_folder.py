@@ -19,7 +19,7 @@ from parbench.results.seal import seal, unseal
 from parbench.results.store import Store, read_run
 from tests.conftest import CommandLine, python_path
 from tests.faults.scenarios import scenario, trials_of
-from tests.records import cell, reference, run_record, trial
+from tests.support.records import cell, reference, run_record, trial
 
 SINGLE = cell()
 HOLD_LOCK = """

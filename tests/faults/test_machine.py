@@ -16,18 +16,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parbench.cells import read_plan
-from parbench.devices import allowed_cpus, detect
+from parbench.campaign.run import run_campaign
+from parbench.cli.progress import PlainProgress
 from parbench.launch.base import Outcome
 from parbench.launch.open_files import FOR_A_PROCESS, FOR_A_RANK
-from parbench.progress import PlainProgress
+from parbench.plan.planner import read_plan
 from parbench.results.store import read_run
 from parbench.results.tables import cells_table
-from parbench.run import run_campaign
+from parbench.system.cpus import allowed_cpus
+from parbench.system.devices import detect
 from tests.conftest import CommandLine
-from tests.debian import require
-from tests.fake_launcher import FakeLauncher
 from tests.faults.scenarios import scenario, trials_of
+from tests.support.debian import require
+from tests.support.fake_launcher import FakeLauncher
 
 REPOSITORY = Path(__file__).parents[2]
 YEAR_S = 365 * 24 * 3600

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.devices import detect
+from parbench.system.devices import detect
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario, trials_of
 

@@ -11,8 +11,8 @@ from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
 
-from parbench.launch.link import Link, LinkError
-from parbench.launch.proof import prove
+from parbench.launch.torchrun.link import Link, LinkError
+from parbench.launch.torchrun.proof import prove
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario, trials_of
 

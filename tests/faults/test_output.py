@@ -12,7 +12,7 @@ import pytest
 from parbench.results.store import read_run
 from tests.conftest import CommandLine
 from tests.faults.scenarios import alive, scenario, trials_of
-from tests.waiting import PATIENCE_S, ending, wait_for
+from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 
 @pytest.fixture

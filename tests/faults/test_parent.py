@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.faults.scenarios import alive, offspring, scenario, trials_of
-from tests.waiting import PATIENCE_S, ending, wait_for
+from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 T = TypeVar("T")
 

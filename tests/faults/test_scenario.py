@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from parbench.cells import read_plan
 from parbench.check.baselines import load
-from parbench.devices import detect
 from parbench.errors import ParbenchError
-from parbench.launch.base import read_ranks
+from parbench.launch.trial_folder import read_ranks
+from parbench.models.base import FAMILIES
+from parbench.plan.planner import read_plan
+from parbench.records.assignment import Assignment
 from parbench.results.seal import seal
 from parbench.results.store import Store, read_run
-from parbench.results.trial import Assignment
-from parbench.workloads.base import FAMILIES
+from parbench.system.devices import detect
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario
-from tests.records import cell, reference, run_record, trial
+from tests.support.records import cell, reference, run_record, trial
 
 GOOD = scenario("single", "ddp").replace("{kind: bag}", "{kind: lstm, layers: 2, d_model: 8}")
 HOSTILE = ["</script><script>alert(1)</script>", "[/red]", "\x1b[31mred\x1b[0m", "=1+1", "{{ 7 * 7 }}"]

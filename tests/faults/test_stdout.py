@@ -9,9 +9,9 @@ import pytest
 
 from parbench.check import baselines
 from parbench.results.store import Store
-from tests.check_runs import CALM, run
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario
+from tests.support.check_runs import CALM, run
 
 PRINTING = (
     "list", "list runs", "list baselines", "schema", "doctor", "plan faults.yaml", "run faults.yaml --dry-run",

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from parbench.scenario import Options
+from parbench.models.base import Family
+from parbench.models.lstm import LSTM
+from parbench.scenario.specs import Options
 from parbench.strategies.base import Layout, Strategy
-from parbench.workloads.base import Family
-from parbench.workloads.lstm import LSTM
 
 OFFSPRING = os.environ.get("OFFSPRING", "3600")
 GOES_WRONG = "now it goes wrong"

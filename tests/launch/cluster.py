@@ -11,8 +11,8 @@ from typing import Self
 
 import psutil
 
-from tests.debian import require
-from tests.waiting import PATIENCE_S, wait_for
+from tests.support.debian import require
+from tests.support.waiting import PATIENCE_S, wait_for
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "scancel"]

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from parbench.launch.secret import VARIABLE
-from tests.debian import require
-from tests.waiting import PATIENCE_S
+from tests.support.debian import require
+from tests.support.waiting import PATIENCE_S
 
 PORT = 29400
 SECRET = secrets.token_hex(32)

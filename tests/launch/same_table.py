@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from parbench.results.figures import tokens_per_s
-from parbench.results.statistics import summarise
+from parbench.figures.speed import tokens_per_s
+from parbench.figures.statistics import summarise
+from parbench.records.cell import CellRecord
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
-from parbench.results.trial import CellRecord
 from tests.launch.cluster import Cluster, require_slurm
 from tests.launch.hosts import PARBENCH
 

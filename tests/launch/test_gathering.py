@@ -11,22 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from parbench.devices import Machine
 from parbench.errors import UsageError
-from parbench.launch import follower, leader
 from parbench.launch.base import LAUNCHERS, Campaign, Site
 from parbench.launch.choice import choose
-from parbench.launch.follower import NodeFollower
-from parbench.launch.forks import ForkServer
-from parbench.launch.greeting import greet
-from parbench.launch.leader import Leader
-from parbench.launch.link import Link, LinkError, connect
-from parbench.launch.messages import Answer, Challenge, Greeting, Over, Proof, Welcome
-from parbench.launch.proof import Exchange, new_number, prove
-from parbench.launch.reception import Reception
-from parbench.launch.torchrun import TorchrunLauncher
-from parbench.workloads.corpus import Corpus
-from tests.waiting import PATIENCE_S
+from parbench.launch.fork_server import ForkServer
+from parbench.launch.torchrun import follower, leader
+from parbench.launch.torchrun.follower import NodeFollower
+from parbench.launch.torchrun.greeting import greet
+from parbench.launch.torchrun.launcher import TorchrunLauncher
+from parbench.launch.torchrun.leader import Leader
+from parbench.launch.torchrun.link import Link, LinkError, connect
+from parbench.launch.torchrun.messages import Answer, Challenge, Greeting, Over, Proof, Welcome
+from parbench.launch.torchrun.proof import Exchange, new_number, prove
+from parbench.launch.torchrun.reception import Reception
+from parbench.records.corpus import Corpus
+from parbench.system.devices import Machine
+from tests.support.waiting import PATIENCE_S
 
 STRANGE = [
     b"null",

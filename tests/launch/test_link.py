@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from parbench.launch import link as links
-from parbench.launch.greeting import parse_greeting, version_mismatch
-from parbench.launch.link import Link, LinkError, connect
-from parbench.launch.messages import Over
-from parbench.launch.slurm_messages import MESSAGE
+from parbench.launch.slurm.messages import MESSAGE
+from parbench.launch.torchrun import link as links
+from parbench.launch.torchrun.greeting import parse_greeting, version_mismatch
+from parbench.launch.torchrun.link import Link, LinkError, connect
+from parbench.launch.torchrun.messages import Over
 from tests.launch.test_gathering import greeting
-from tests.waiting import PATIENCE_S, wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 OURS = greeting(0)
 KINDS = st.sampled_from(["greeting", "welcome", "order", "end", "report", "over", "ready", "part", "ended"])

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parbench.interrupt import Interrupted
-from parbench.launch.local import LocalLauncher
+from parbench.launch.local.launcher import LocalLauncher
+from parbench.system.signals import Interrupted
 
 
 def test_a_rank_that_cannot_be_forked_fails_its_trial_and_the_next_one_runs(tmp_path: Path) -> None:

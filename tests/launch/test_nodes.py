@@ -4,15 +4,18 @@ import math
 
 import pytest
 
-from parbench.cells import Cell, read_plan
-from parbench.devices import Machine
 from parbench.errors import UsageError
-from parbench.launch.base import Campaign, Outcome, verdict
-from parbench.report.charts import node_boundary
-from parbench.report.view import views
-from parbench.results import figures
-from parbench.results.trial import Assignment, Failure
-from tests.records import cell, job, rank, run, trial
+from parbench.figures import speed
+from parbench.launch.base import Campaign, Outcome
+from parbench.launch.failure_cause import verdict
+from parbench.plan.cells import Cell
+from parbench.plan.planner import read_plan
+from parbench.records.assignment import Assignment
+from parbench.records.trial import Failure
+from parbench.report.charts.side_by_side import node_boundary
+from parbench.report.panels import views
+from parbench.system.devices import Machine
+from tests.support.records import cell, job, rank, run, trial
 
 SCENARIO = """\
 workloads:
@@ -118,7 +121,7 @@ def test_what_the_launcher_knows_comes_before_what_ranks_suffered_from_it():
 def test_the_makespan_does_not_subtract_clocks_of_different_nodes():
     near = rank(0, met_at=10.0, jobs=(job(0, started_s=11.0, stopped_s=13.0),))
     far = rank(1, met_at=500.0, jobs=(job(1, started_s=501.5, stopped_s=504.0),))
-    assert figures.makespan_s(trial(ranks=(near, far))) == pytest.approx(3.0)
+    assert speed.makespan_s(trial(ranks=(near, far))) == pytest.approx(3.0)
 
 
 def test_a_chart_has_a_boundary_where_cells_begin_to_need_a_second_node(tmp_path):

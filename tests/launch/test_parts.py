@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from parbench.errors import ResultsError
-from parbench.launch.base import log_end, read_ranks
-from parbench.launch.messages import Report
-from parbench.launch.parts import keep
-from tests.records import rank
+from parbench.launch.torchrun.messages import Report
+from parbench.launch.torchrun.parts import keep
+from parbench.launch.trial_folder import log_end, read_ranks
+from tests.support.records import rank
 
 ORPHAN = """
 from pathlib import Path

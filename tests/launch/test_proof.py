@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from parbench.devices import Machine
 from parbench.errors import UsageError
 from parbench.launch.base import Campaign
-from parbench.launch.follower import NodeFollower
-from parbench.launch.forks import ForkServer
-from parbench.launch.leader import Leader
-from parbench.launch.link import Link, LinkError
-from parbench.launch.messages import Answer, Challenge, Greeting, Over, Proof
-from parbench.launch.proof import Exchange, SecretError, new_number, prove
-from parbench.launch.reception import Reception
-from parbench.launch.seal import Seal
+from parbench.launch.fork_server import ForkServer
+from parbench.launch.torchrun.follower import NodeFollower
+from parbench.launch.torchrun.leader import Leader
+from parbench.launch.torchrun.link import Link, LinkError
+from parbench.launch.torchrun.messages import Answer, Challenge, Greeting, Over, Proof
+from parbench.launch.torchrun.proof import Exchange, SecretError, new_number, prove
+from parbench.launch.torchrun.reception import Reception
+from parbench.launch.torchrun.seal import Seal
+from parbench.system.devices import Machine
 from tests.launch.test_gathering import PATIENCE_S, SECRET, greeting
 
 

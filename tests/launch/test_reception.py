@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from parbench.launch import reception as receptions
-from parbench.launch.link import LateError, Link, LinkError
-from parbench.launch.proof import prove
-from parbench.launch.reception import MAX_STRANGERS, PROOF_BYTES, Caller, Reception, of_the_crowd
+from parbench.launch.torchrun import reception as receptions
+from parbench.launch.torchrun.link import LateError, Link, LinkError
+from parbench.launch.torchrun.proof import prove
+from parbench.launch.torchrun.reception import MAX_STRANGERS, PROOF_BYTES, Caller, Reception, of_the_crowd
 from tests.launch.test_gathering import PATIENCE_S, SECRET, greeting
 from tests.launch.test_proof import call, receiving
 

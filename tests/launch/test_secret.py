@@ -10,8 +10,8 @@ import pytest
 from parbench.errors import UsageError
 from parbench.launch.base import Site
 from parbench.launch.secret import ADVICE, VARIABLE, read_secret, require_loopback
-from parbench.launch.slurm_commands import step_environment
-from parbench.launch.torchrun import TorchrunLauncher
+from parbench.launch.slurm.commands import step_environment
+from parbench.launch.torchrun.launcher import TorchrunLauncher
 from tests.conftest import CommandLine
 from tests.launch.hosts import SECRET
 from tests.launch.test_torchrun import SCENARIO

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.faults.scenarios import offspring, trials_of, under_deadline
 from tests.launch.cluster import Cluster
-from tests.waiting import PATIENCE_S, ending, wait_for
+from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 SCENARIO = """
 name: reach

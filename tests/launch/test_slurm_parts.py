@@ -10,17 +10,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from parbench.batch_options import BatchCommand
-from parbench.devices import Machine
-from parbench.environment import capture
+from parbench.cli.options import BatchCommand
 from parbench.errors import LaunchError, ResultsError, UsageError
-from parbench.launch import slurm, slurm_commands, slurm_node
 from parbench.launch.base import Job
-from parbench.launch.slurm_batch import sbatch_words, write_script
-from parbench.launch.slurm_messages import MESSAGE, Ended, Meeting, NodeReport, Part, content_of, parts
-from parbench.launch.slurm_task import tasks_per_node, torchrun_variables
-from parbench.results.trial import NodeRecord
-from tests.waiting import PATIENCE_S
+from parbench.launch.slurm import commands, launcher, node_task
+from parbench.launch.slurm.batch import sbatch_words, write_script
+from parbench.launch.slurm.messages import MESSAGE, Ended, Meeting, NodeReport, Part, content_of, parts
+from parbench.launch.slurm.rank_task import tasks_per_node, torchrun_variables
+from parbench.records.node import NodeRecord
+from parbench.system.devices import Machine
+from parbench.system.environment import capture
+from tests.support.waiting import PATIENCE_S
 
 HOSTILE = ["a b", "$(touch owned)", "'; exit 7; '", '"', "new\nline #SBATCH --wrap=x", "`id`", "\\", "*", "é", "--x=%j"]
 
@@ -71,9 +71,9 @@ def test_a_file_travels_in_lines_that_srun_does_not_break() -> None:
 def test_no_more_cores_are_used_than_slurm_granted(
     monkeypatch: pytest.MonkeyPatch, granted: int, cores: list[tuple[int, int]]
 ) -> None:
-    monkeypatch.setattr(slurm_node, "detect", lambda: Machine(cores=((0, 4), (1, 5), (2, 6), (3, 7))))
+    monkeypatch.setattr(node_task, "detect", lambda: Machine(cores=((0, 4), (1, 5), (2, 6), (3, 7))))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(granted))
-    assert list(slurm_node.granted().cores) == cores
+    assert list(node_task.granted().cores) == cores
 
 
 def test_nodes_with_different_software_are_refused_by_name() -> None:
@@ -90,18 +90,18 @@ def test_nodes_with_different_software_are_refused_by_name() -> None:
             clock_s=0.0,
         )
 
-    slurm.require_same_software({"n1": report(), "n2": report()}, "c")
+    launcher.require_same_software({"n1": report(), "n2": report()}, "c")
     with pytest.raises(UsageError, match=r"n1 has parbench .*, torch 2\.13\.0, .*; n2 has parbench .*, torch 2\.12\.1"):
-        slurm.require_same_software({"n1": report(), "n2": report("2.12.1")}, "c")
+        launcher.require_same_software({"n1": report(), "n2": report("2.12.1")}, "c")
     with pytest.raises(UsageError, match="n2 would measure by other code than this process has"):
-        slurm.require_same_software({"n1": report(), "n2": report(code="d")}, "c")
+        launcher.require_same_software({"n1": report(), "n2": report(code="d")}, "c")
 
 
 def test_the_code_of_plug_ins_belongs_to_what_nodes_must_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = slurm_node.measuring_code()
-    assert slurm_node.measuring_code() == before
-    monkeypatch.setattr(slurm_node.STRATEGIES, "classes", lambda: {"own": type(NodeRecord)})
-    assert slurm_node.measuring_code() != before
+    before = node_task.measuring_code()
+    assert node_task.measuring_code() == before
+    monkeypatch.setattr(node_task.STRATEGIES, "classes", lambda: {"own": type(NodeRecord)})
+    assert node_task.measuring_code() != before
 
 
 SRUN = """#!/bin/sh
@@ -129,12 +129,12 @@ def test_a_file_reaches_a_node_whole_and_in_time_or_not_at_all(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("BYTES", str(sent))
     monkeypatch.setenv("SECONDS_MORE", str(more_s))
-    monkeypatch.setattr(slurm_commands, "PATIENCE_S", patience_s)
+    monkeypatch.setattr(commands, "PATIENCE_S", patience_s)
     data = tmp_path / "data"
     data.write_bytes(b"123456789")
     before = data.stat().st_ino
     with pytest.raises(LaunchError, match=sentence) if sentence else contextlib.nullcontext():
-        slurm_commands.copy_to_node(data, "n2")
+        commands.copy_to_node(data, "n2")
     assert data.read_bytes() == b"123456789"
     assert (data.stat().st_ino == before) == (sent < 9)
     assert {path.name for path in tmp_path.iterdir()} == {"data", "srun"}
@@ -200,7 +200,7 @@ def test_what_follows_two_dashes_is_for_the_batch_system(
 
 def test_what_a_plug_in_prints_is_no_message() -> None:
     code = (
-        "from parbench.launch.slurm_messages import Channel, Ended\n"
+        "from parbench.launch.slurm.messages import Channel, Ended\n"
         "channel = Channel()\n"
         "print('loading', end='', flush=True)\n"
         "channel.tell(Ended(rank=3))"

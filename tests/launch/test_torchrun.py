@@ -14,7 +14,7 @@ from parbench.results.store import Run, read_run
 from tests.conftest import CommandLine, python_path
 from tests.faults.scenarios import trials_of, under_deadline
 from tests.launch.hosts import SECRET, Host, hosts, together
-from tests.waiting import PATIENCE_S, ending, wait_for
+from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 SCENARIO = """\
 workloads:

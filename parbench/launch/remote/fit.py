@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from parbench.errors import Unsupported
-from parbench.scenario import WorkloadSpec
-from parbench.workloads.base import FAMILIES
+from parbench.models.base import FAMILIES
+from parbench.scenario.specs import WorkloadSpec
 
 T = TypeVar("T")
 

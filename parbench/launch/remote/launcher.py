@@ -27,7 +27,7 @@ from parbench.launch.remote.protocol import (
     LaunchRequest,
     Refusal,
 )
-from parbench.results.trial import Assignment
+from parbench.records.assignment import Assignment
 
 DOOR = "parbench.remote"
 HAS_DOOR = f"from importlib.util import find_spec; print(find_spec({DOOR!r}) is not None)"

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from parbench import __version__
 from parbench.base_types import Record
-from parbench.environment import Environment
+from parbench.system.environment import Environment
 
 OLDEST, NEWEST = 1, 1
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TextIO, get_args
 
 from parbench.base_types import Record
-from parbench.environment import capture
 from parbench.errors import ParbenchError
-from parbench.launch.local import LocalLauncher
+from parbench.launch.local.launcher import LocalLauncher
 from parbench.launch.remote.fit import fit_workload
 from parbench.launch.remote.protocol import (
     HERE,
@@ -30,9 +29,10 @@ from parbench.launch.remote.protocol import (
     Refusal,
     Reply,
 )
-from parbench.results.trial import Assignment, Purpose
+from parbench.models.base import FAMILIES
+from parbench.records.assignment import Assignment, Purpose
 from parbench.strategies.base import STRATEGIES
-from parbench.workloads.base import FAMILIES, Family
+from parbench.system.environment import capture
 
 EXIT_BAD_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -106,8 +106,7 @@ def _examine(request: ExamineRequest) -> ExamineReply:
             size = workload.global_batch
             model = workload.model.examined(workload.vocab_size, workload.seq_len, global_batch=size)
             models[name] = model.model_dump(mode="json")
-            if isinstance(model, Family):
-                model.load()  # the examination leaves none of its modules in this process
+            model.load()  # the examination leaves none of its modules in this process
         except ParbenchError as error:
             refusals[name] = str(error)
     return ExamineReply(models=models, refusals=refusals, unknown=unknown, modules=_module_files())

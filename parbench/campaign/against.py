@@ -1,0 +1,88 @@
+"""A against B on this machine, now: two arms take turns in one campaign, launch by launch."""
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from parbench.campaign.arms import Arm, Arms, plan_for, servers
+from parbench.campaign.progress import Progress
+from parbench.campaign.proving import expected_proofs, prove, verify
+from parbench.campaign.recorder import Recorder
+from parbench.campaign.run import most_ranks, prepare_corpora, run_record
+from parbench.campaign.tasks import Origin, shuffled_rounds
+from parbench.launch.open_files import require_open_files
+from parbench.plan.cells import Cell, Plan
+from parbench.results.store import Run, Store, read_run
+from parbench.system.environment import differences
+
+
+def run_arms(
+    plan: Plan, arms: Arms, folder: Path, progress: Progress, *, command: Sequence[str]
+) -> tuple[Run, Run, list[str]]:
+    """Measures both arms in every round, who goes first balanced at random; their runs and how their software differs.
+
+    Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
+    noise between rounds and never a difference between the arms.
+    """
+    require_open_files(most_ranks(plan))
+    corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
+    order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
+    turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in rounds}
+    expected = {task.launch for task in (*expected_proofs(plan), *rounds)}
+    recorders: dict[str, Recorder] = {}
+    with contextlib.ExitStack() as stack:
+        stores = {arm.name: stack.enter_context(Store.locked(folder / arm.name)) for arm in arms}
+        stack.enter_context(progress.campaign(len(expected) * len(arms), already=0))
+        with servers(arms) as (launchers, greetings):
+            plans = {arm.name: plan_for(arm, launchers[arm.name], greetings[arm.name], plan) for arm in arms}
+            for arm in arms:
+                launcher, greeting = launchers[arm.name], greetings[arm.name]
+                seen, store = plans[arm.name], stores[arm.name]
+                store.begin(run_record(seen, store.folder, greeting.environment, corpora, command))
+                recorders[arm.name] = Recorder(
+                    plan=seen,
+                    store=store,
+                    launcher=launcher,
+                    origin=Origin(greeting.environment.digest),
+                    corpora=corpora,
+                    progress=progress,
+                    taken={},
+                    expected=expected,
+                )
+                prove(seen, recorders[arm.name])
+        for _, group in groupby(rounds, key=lambda task: task.round):
+            with _launching_anew(recorders, arms):
+                for task in group:
+                    for arm in turns[task.key][task.round]:
+                        recorder = recorders[arm.name]
+                        recorder.take(replace(task, cell=_cell(recorder.plan, task.cell.record.id)))
+        with _launching_anew(recorders, arms):
+            for recorder in recorders.values():
+                verify(recorder.plan, recorder)
+    candidate, base = (read_run(folder / arm.name) for arm in arms)
+    changed = differences(*(greetings[arm.name].environment for arm in reversed(arms)))
+    return candidate, base, [f"The arms differ in {field}: {old} → {new}." for field, old, new in changed]
+
+
+@contextlib.contextmanager
+def _launching_anew(recorders: Mapping[str, Recorder], arms: Arms) -> Iterator[None]:
+    """As long as it lasts, both arms launch by servers that were started for it."""
+    with servers(arms) as (launchers, greetings):
+        for name, recorder in recorders.items():
+            recorder.launcher, recorder.origin = launchers[name], Origin(greetings[name].environment.digest)
+        yield
+
+
+def _cell(plan: Plan, name: str) -> Cell:
+    """The cell of that id."""
+    return next(cell for cell in plan.cells if cell.record.id == name)
+
+
+def _balanced(arms: Arms, rounds: int, order: random.Random) -> list[Sequence[Arm]]:
+    """Who goes when, round by round: each arm is first in half of the rounds, and which rounds is random."""
+    turns: list[Sequence[Arm]] = [arms if number % 2 else arms[::-1] for number in range(rounds)]
+    order.shuffle(turns)
+    return turns

@@ -1,0 +1,175 @@
+"""One launch of a campaign: what its ranks are told, and the trial that is made of what they leave."""
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from parbench.errors import UnwrittenError
+from parbench.launch.base import Launcher, Outcome
+from parbench.launch.failure_cause import verdict
+from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
+from parbench.measure.journal import EXIT_UNWRITTEN
+from parbench.plan.cell_key import plainly
+from parbench.plan.cells import Cell, Plan
+from parbench.records.assignment import PARITY_STEPS, Assignment, Purpose, Twin
+from parbench.records.corpus import Corpus
+from parbench.records.trial import Status, Trial
+from parbench.results.disturbance import warnings_of
+from parbench.scenario.specs import WorkloadSpec
+from parbench.strategies.base import STRATEGIES
+from parbench.system.cgroups import MemoryGroup, memory_group
+from parbench.system.devices import Devices
+from parbench.system.files import require_room
+
+Launch = tuple[Purpose, str, int]
+"""Its purpose, the key of what it computes, and its round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One launch that a campaign has to make; `workload` is the cell's own unless another one is given.
+
+    What is not timed takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after
+    as many as `validate_at` names, and is followed by `twins`.
+    """
+
+    purpose: Purpose
+    cell: Cell
+    key: str
+    models: int
+    round: int = 0
+    workload: WorkloadSpec | None = None
+    steps: int = PARITY_STEPS
+    quiet_steps: int = 0
+    validate_at: tuple[int, ...] = ()
+    twins: tuple[Twin, ...] = ()
+
+    @property
+    def launch(self) -> Launch:
+        """What tells it from all other launches of a run."""
+        return self.purpose, self.key, self.round
+
+    @property
+    def name(self) -> str:
+        """The cell's id; a reference belongs to all cells of its workload."""
+        return f"{self.cell.record.workload}/reference" if self.purpose == "reference" else self.cell.record.id
+
+    @property
+    def folder_name(self) -> str:
+        """Where the trial's files lie in the run's folder; made of numbers and hashes only."""
+        return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"{self.purpose}-{self.key}"
+
+
+class Origin(NamedTuple):
+    """What trials must share to be compared: the digests of the environment and of the code that measures."""
+
+    environment: str
+    code: str = ""
+
+
+def shuffled_rounds(plan: Plan) -> list[Task]:
+    """Round after round, each with all cells in an order of its own."""
+    order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
+    tasks: list[Task] = []
+    for number in range(plan.scenario.measure.rounds):
+        cells = plan.runnable
+        order.shuffle(cells)
+        tasks += [
+            Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
+            for cell in cells
+        ]
+    return tasks
+
+
+def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
+    """Launches one task and makes a trial of what it left.
+
+    Raises `UnwrittenError` where it may have failed because nothing could be written: that is no result.
+    """
+    assignment = assign(plan, task, corpus)
+    processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    prepare_folder(folder, assignment)
+    memory = memory_group()
+    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
+    ranks = read_ranks(folder, processes)
+    status, reason = _of_memory(verdict(outcome, ranks), memory, memory_group())
+    if status != "ok":
+        _require_written(folder, outcome)
+    return Trial(
+        purpose=task.purpose,
+        cell=task.name,
+        key=task.key,
+        round=task.round,
+        environment=origin.environment,
+        code=origin.code,
+        started_at=started_at,
+        wall_s=outcome.wall_s,
+        status=status,
+        reason=reason,
+        log_tail="" if status == "ok" else log_tail(folder, processes),
+        warnings=warnings_of(ranks),
+        ranks=ranks,
+    )
+
+
+def _require_written(folder: Path, outcome: Outcome) -> None:
+    require_room(folder)
+    if EXIT_UNWRITTEN in outcome.exit_codes:
+        rank = outcome.exit_codes.index(EXIT_UNWRITTEN)
+        raise UnwrittenError(f"rank {rank} could not write its record and its log, which come to {folder}")
+
+
+def _of_memory(ending: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
+    """How a trial ended; a rank that was killed while the kernel killed for want of memory lacked that."""
+    status, reason = ending
+    if status != "killed" or now.kills == before.kills:
+        return ending
+    peak = f" (the peak of its control group was {now.peak / 2**20:,.0f} MiB)" if now.peak else ""
+    return "out_of_memory", f"{reason}: out of memory{peak}"
+
+
+def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
+    """What the ranks of a task are told; a reference is the reference strategy on one device.
+
+    A reference takes as many steps of each of its models as other trials take of one, and has as much more time.
+    """
+    cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
+    reference, timed = task.purpose == "reference", task.purpose == "measure"
+    devices = Devices(kind=cell.devices.kind, count=1) if reference else cell.devices
+    on_cpu = cell.devices.kind == "cpu"
+    workload = task.workload or (plainly(cell.workload) if reference else cell.workload)
+    options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
+    return Assignment(
+        purpose=task.purpose,
+        cell=task.name,
+        key=task.key,
+        round=task.round,
+        workload=workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
+        folder=str(plan.folder.resolve()),
+        strategy=_reference_strategy() if reference else cell.strategy.name,
+        options=options,
+        device_kind=devices.kind,
+        devices=devices.count,
+        nodes=devices.nodes,
+        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
+        cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
+        corpus=corpus,
+        seed=measure_spec.seed,
+        warmup=measure_spec.warmup,
+        window_s=measure_spec.window_s,
+        validation_batches=measure_spec.validation_batches,
+        deadline_s=measure_spec.deadline_s * (max(1, task.models) if reference else 1),
+        verify_steps=measure_spec.verify_steps,
+        steps=task.steps,
+        quiet_steps=task.quiet_steps,
+        validate_at=task.validate_at,
+        twins=task.twins,
+        matmul=None if timed else cell.workload.precision,
+    )
+
+
+def _reference_strategy() -> str:
+    return next(name for name, strategy in STRATEGIES.classes().items() if strategy.reference)

@@ -1,0 +1,114 @@
+"""What there is: strategies, model families, scenarios, runs, and the cells of a plan."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.table import Table
+from rich.text import Text
+
+from parbench.check.baselines import list_baselines
+from parbench.models.base import FAMILIES, Family
+from parbench.plan.cells import Plan
+from parbench.results.store import list_runs, readable_runs
+from parbench.strategies.base import STRATEGIES, Strategy
+from parbench.text import plain
+
+SCENARIOS = Path("scenarios")
+
+
+def lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines; `say` hears what is left out."""
+    match what:
+        case "strategies":
+            for name, strategy in sorted(STRATEGIES.classes().items()):
+                yield from _strategy_lines(name, strategy)
+            yield from _broken(STRATEGIES.broken, "strategy")
+        case "workloads":
+            for name, family in sorted(FAMILIES.classes().items()):
+                yield from _family_lines(name, family)
+            yield from _broken(FAMILIES.broken, "model family")
+        case "scenarios":
+            yield from (str(path) for path in sorted(SCENARIOS.rglob("*.yaml")))
+        case "baselines":
+            yield from list_baselines(results / "baselines")
+        case "runs":
+            for run in readable_runs(list_runs(results), say):
+                record = run.record
+                yield f"{run.folder.name}  {record.created_at}  {len(record.cells)} cells, {len(run.trials)} trials"
+
+
+def plan_table(plan: Plan) -> Table:
+    """The cells of a plan with their layout, and the reason of each that is skipped."""
+    table = Table(
+        title=Text(plain(f"{plan.scenario.name}: {len(plan.runnable)} cells to measure")), title_justify="left"
+    )
+    for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
+        table.add_column(column)
+    for cell in plan.cells:
+        record = cell.record
+        layout = record.layout or "–"
+        notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
+        values = (
+            record.workload,
+            record.scaling,
+            record.label,
+            f"{record.devices} {record.device_kind}{_across(record.devices, record.nodes)}",
+            layout,
+            record.global_batch,
+            record.models,
+            f"skipped: {record.reason}" if record.reason else ", ".join(notes),
+        )
+        table.add_row(*(Text(plain(value)) for value in values), style="dim" if record.reason else "")
+    return table
+
+
+def _across(devices: int, nodes: int) -> str:
+    return f" ({nodes} nodes × {devices // nodes})" if nodes > 1 else ""
+
+
+def _strategy_lines(name: str, strategy: type[Strategy[Any]]) -> Iterator[str]:
+    yield f"{name}: {_first_line(strategy)}"
+    yield f"    phases {', '.join(strategy.phases)}; devices {', '.join(strategy.device_kinds)}; {_exactness(strategy)}"
+    yield from _options(strategy.options_type)
+
+
+def _family_lines(name: str, family: type[Family]) -> Iterator[str]:
+    yield f"{name}: {_first_line(family)}"
+    if family.presets:
+        yield f"    presets {', '.join(family.presets)}"
+    yield from _options(family)
+
+
+def _exactness(strategy: type[Strategy[Any]]) -> str:
+    if not strategy.exact:
+        return "inexact: its deviation is reported"
+    depends = strategy.is_exact.__func__ is not Strategy.is_exact.__func__  # type: ignore[attr-defined]
+    return "exact" + " unless options round" * depends + ": losses must match the reference's"
+
+
+def _options(model: type[BaseModel]) -> Iterator[str]:
+    # Not all fields are for people to write: the schema leaves out those that are not.
+    fields = model.model_json_schema()["properties"]
+    told = [f"{name}{_value(field)}" for name, field in fields.items() if name != "kind"]
+    if told:
+        yield f"    options {', '.join(told)}"
+
+
+def _value(field: Mapping[str, Any]) -> str:
+    """A field's default and, of a choice, what else it can be; as one writes them in YAML."""
+    choices = [each for part in (field, *field.get("anyOf", ())) for each in part.get("enum", ())]
+    default = field.get("default")
+    shown = "" if default is None else f"={str(default).lower() if isinstance(default, bool) else default}"
+    return shown + (f" ({' | '.join(map(str, choices))})" if choices else "")
+
+
+def _broken(broken: Mapping[str, str], what: str) -> Iterator[str]:
+    for name, reason in sorted(broken.items()):
+        yield f"{name}: this {what} could not be imported: {reason}"
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]

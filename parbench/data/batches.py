@@ -1,0 +1,103 @@
+"""A token file cut into sequences and dealt out: deterministic by seed, step and shard."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from parbench.records.corpus import Corpus
+
+VALIDATION_SHARE = 0.1
+
+
+class Batch(NamedTuple):
+    """Token ids, int64: `targets` are `inputs` one token later; both have the shape (sequences, seq_len)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def parts(self, count: int) -> "list[Batch]":
+        """`count` equal parts of its sequences."""
+        return [Batch(*part) for part in zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)]
+
+
+class Batches:
+    """Global batches of `global_batch` sequences, and each shard's equal part of them.
+
+    The last tenth of the corpus is the validation split. Training sequences do not overlap; every epoch goes
+    through all of them once, in an order of its own, and a batch may span two epochs.
+    """
+
+    def __init__(self, corpus: Corpus, *, seq_len: int, global_batch: int, seed: str, device: torch.device) -> None:
+        self._tokens = torch.from_file(corpus.path, size=corpus.tokens, dtype=getattr(torch, corpus.dtype))
+        sequences = (corpus.tokens - 1) // seq_len
+        self._validation_sequences = max(1, int(sequences * VALIDATION_SHARE))
+        self._training_sequences = sequences - self._validation_sequences
+        self._seq_len = seq_len
+        self._global_batch = global_batch
+        self._seed = seed
+        self._device = device
+        self._window = torch.arange(seq_len + 1)
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)
+
+    def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Part `shard` of `shards` of the global batch of training step `step`."""
+        return self._gather(self._order(self._positions(step, shard, shards)))
+
+    def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Part `shard` of `shards` of validation batch `index`; a short split is gone through again."""
+        positions = torch.tensor(self._positions(index, shard, shards))
+        return self._gather(self._training_sequences + positions % self._validation_sequences)
+
+    def _positions(self, step: int, shard: int, shards: int) -> range:
+        size = self._global_batch // shards
+        first = step * self._global_batch + shard * size
+        return range(first, first + size)
+
+    def _order(self, positions: range) -> Tensor:
+        """The numbers of the sequences at these positions of the endless run of epochs."""
+        parts, position = [], positions.start
+        while position < positions.stop:
+            epoch, place = divmod(position, self._training_sequences)
+            parts.append(self._epoch(epoch)[place : place + positions.stop - position])
+            position += len(parts[-1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(stable_seed(f"{self._seed}/epoch{epoch}"))
+        return torch.randperm(self._training_sequences, generator=generator)
+
+    def _gather(self, sequences: Tensor) -> Batch:
+        starts = sequences * self._seq_len
+        tokens = self._tokens[starts[:, None] + self._window].long()
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        if self._device.type == "cuda":
+            return Batch(*(part.pin_memory().to(self._device, non_blocking=True) for part in (inputs, targets)))
+        return Batch(inputs, targets)
+
+
+class StackedBatches:
+    """The batches of several models as one: their tensors have the models as first dimension."""
+
+    def __init__(self, batches: Sequence[Batches]) -> None:
+        self._batches = batches
+
+    def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """As `Batches.training`, of every model."""
+        return _stacked([batches.training(step, shard, shards) for batches in self._batches])
+
+    def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
+        """As `Batches.validation`, of every model."""
+        return _stacked([batches.validation(index, shard, shards) for batches in self._batches])
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    return Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
+
+
+def stable_seed(text: str) -> int:
+    """A 63-bit seed that is the same in every process and on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,1 @@
+"""What parbench computes from records: each figure's formula and meaning."""

@@ -1,0 +1,1 @@
+"""Ranks under torch's elastic agents, on one host or several."""

@@ -1,0 +1,69 @@
+"""The folder of a trial: its assignment, the ranks' records and their log."""
+
+import os
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from parbench.records.assignment import Assignment
+from parbench.records.trial import Failure, RankRecord
+from parbench.system.files import made, opened, write_all, writing
+
+LOG_TAIL_CHARACTERS = 8000
+
+
+def prepare_folder(folder: Path, assignment: Assignment) -> None:
+    """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
+    with writing(folder):
+        made(folder)
+        for leftover in [folder / "cell.json", *folder.glob("rank*")]:
+            leftover.unlink(missing_ok=True)
+        write_new(folder / "cell.json", assignment.model_dump_json(indent=2).encode())
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file that is not there yet, and all of it."""
+    with opened(path, "xb") as file:
+        write_all(file, content)
+
+
+def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
+    """The records that the ranks left, in rank order; a rank that wrote none is missing, and a bad one has failed."""
+    records = []
+    for rank in range(processes):
+        try:
+            records.append(RankRecord.model_validate_json((folder / f"rank{rank}.json").read_bytes()))
+        except OSError:
+            continue
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            told = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            failure = Failure(error=told, traceback="", out_of_memory=False, at=time.monotonic())
+            records.append(RankRecord(rank=rank, host="", pid=0, failure=failure))
+    return tuple(records)
+
+
+def log_tail(folder: Path, ranks: int) -> str:
+    """The end of every rank's output."""
+    parts = []
+    for rank in range(ranks):
+        text = log_end(folder, rank)
+        if text:
+            parts.append(f"[rank {rank}]\n{text}")
+    return "\n".join(parts)
+
+
+def log_end(folder: Path, rank: int) -> str:
+    """The end of a rank's output; nothing where there is none. A log may be larger than memory.
+
+    The names of all extension modules, which Python's faulthandler adds to its stacks, would leave no room for these.
+    """
+    path = folder / f"rank{rank}.log"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 4 * LOG_TAIL_CHARACTERS), os.SEEK_END)
+        lines = file.read().decode(errors="replace").splitlines()
+    kept = "\n".join(line for line in lines if not line.startswith("Extension modules: "))
+    return kept.strip()[-LOG_TAIL_CHARACTERS:]

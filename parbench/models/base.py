@@ -1,0 +1,139 @@
+"""What a model family is: embed → blocks → head, so that every strategy finds its seams without knowing the family."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol, Self
+
+from pydantic import Field
+
+from parbench.base_types import Phase, Precision, Spec
+from parbench.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.distributed.tensor.parallel import ParallelStyle
+
+FAMILIES: "Registry[Family]" = Registry("parbench.models", group="parbench.workloads")
+
+
+class Work(NamedTuple):
+    """Floating-point operations of a forward pass, per token: of `embed`, of each block, and of `head`."""
+
+    embed: float
+    block: float
+    head: float
+
+
+class TensorPlan(NamedTuple):
+    """How each part is split over devices, as `parallelize_module` takes it; keys are the submodules' names."""
+
+    embed: "ParallelStyle | None"
+    block: "dict[str, ParallelStyle]"
+    head: "dict[str, ParallelStyle]"
+
+
+class Use(Protocol):
+    """How a scenario's workload uses a model."""
+
+    @property
+    def precision(self) -> Precision:
+        """Of matrix products."""
+
+    @property
+    def phase(self) -> Phase:
+        """Whether it is trained, scores or generates."""
+
+    @property
+    def compile(self) -> bool:
+        """Whether torch.compile compiles it."""
+
+    @property
+    def activation_checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+
+
+class Family(Spec, ABC):
+    """A model family and its sizes, as written under `model:`. Defining a subclass registers it under its `kind`.
+
+    A subclass fixes `kind` with a `Literal` and builds three sorts of parts. A part maps a tensor to a tensor:
+    `embed` token ids (batch, seq_len) to hidden states, each block hidden states to hidden states of the same shape,
+    and `head` hidden states to logits (batch, seq_len, vocab_size). Parts import torch when they are built.
+
+    A family that `generates` has parts that can go on after a prompt: `embed(tokens, start)` with the position of the
+    first token, blocks with `new_cache(length)` and `block(hidden, cache)`.
+
+    `vocab_size` is for a vocabulary larger than the data's, such as that of a published model.
+    """
+
+    kind: str
+    vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] | None = None
+
+    generates: ClassVar[bool] = False
+    """Its blocks take a cache, so that tokens can be generated one by one."""
+    draws_random: ClassVar[bool] = False
+    """Its models may draw random numbers, which have to be the same where a block is computed again."""
+    stacks: ClassVar[bool] = False
+    """Several models of it can be run as one by `torch.vmap`."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Modules beyond torch that its parts need: the launcher imports them once instead of in every trial."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named sizes; a subclass that has some also has a field `preset`."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "kind" in cls.__annotations__:
+            FAMILIES.add(str(cls.model_fields["kind"].default), cls)
+
+    @property
+    @abstractmethod
+    def n_blocks(self) -> int:
+        """How many blocks there are between `embed` and `head`."""
+
+    @abstractmethod
+    def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":
+        """Token ids (batch, seq_len) → hidden states."""
+
+    @abstractmethod
+    def block(self, seq_len: int) -> "nn.Module":
+        """One block, freshly initialised: hidden states → hidden states of the same shape."""
+
+    @abstractmethod
+    def head(self, vocab_size: int) -> "nn.Module":
+        """Hidden states → logits (batch, seq_len, vocab_size)."""
+
+    def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
+        """The work of each part, from which stages are balanced and the use of hardware is told; None: not known."""
+        return None
+
+    def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:
+        """What embedding, each block and head cost, in proportion: their work; if that is not known, blocks alike."""
+        work = self.work(vocab_size, seq_len) or Work(embed=0.0, block=1.0, head=0.0)
+        return (work.embed, *[work.block] * self.n_blocks, work.head)
+
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - for overriding
+        """Itself, with what only building it can tell. Raises `Unsupported`, which names the field at fault."""
+        return self
+
+    def refusal(self, use: Use, device_kind: str) -> str | None:  # noqa: ARG002 - for overriding
+        """Why this family cannot be used like that on such devices; None where it can."""
+        return None
+
+    def load(self) -> None:
+        """Imports what building needs, ahead of it: what is imported is no part of the model's memory."""
+
+    def stage_refusal(self) -> str | None:
+        """Why the model cannot be cut into stages; None where it can."""
+        return None if self.n_blocks else "the model has no embed, blocks and head that stages could be made of"
+
+    def tensor_refusal(self, degree: int) -> str | None:  # noqa: ARG002 - for overriding
+        """Why the family's tensors cannot be split over `degree` devices; None where they can."""
+        return f"model family {self.kind} has no tensor-parallel plan"
+
+    def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
+        """How the parts are split; with `sequence_parallel`, what lies between them is split along the sequence."""
+        raise NotImplementedError(self.kind)
+
+
+def filled_from_preset(presets: dict[str, dict[str, Any]], data: Any) -> Any:
+    """What was written, completed by the preset that it names; an unknown name is left for validation to find."""
+    return {**presets.get(str(data.get("preset")), {}), **data} if isinstance(data, dict) else data

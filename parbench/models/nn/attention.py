@@ -1,0 +1,56 @@
+"""Causal attention over heads, fused into one projection: for GPT and Llama blocks alike."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from parbench.models.nn.cache import KeyValueCache
+
+Rotate = Callable[[Tensor, int], Tensor]
+
+
+class Attention(nn.Module):
+    """(batch, seq_len, d_model) → the same shape; `key_value_heads` heads are shared by equal groups of `heads`.
+
+    `rotate` encodes positions in queries and keys, from the position of the first on.
+    """
+
+    def __init__(
+        self, d_model: int, heads: int, key_value_heads: int, bias: bool, rotate: Rotate | None = None
+    ) -> None:
+        super().__init__()
+        self.head_size = d_model // heads
+        self.rows = (d_model, key_value_heads * self.head_size, key_value_heads * self.head_size)
+        self.shared = heads != key_value_heads
+        self.rotate = rotate
+        self.query_key_value = nn.Linear(d_model, sum(self.rows), bias=bias)
+        self.output = nn.Linear(d_model, d_model, bias=bias)
+
+    def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """With `cache`, `hidden` are the positions that follow those in it."""
+        projected = self.query_key_value(hidden).split(self.rows, dim=-1)
+        batch, length = projected[0].shape[:2]
+        query, key, value = (part.view(batch, length, -1, self.head_size).transpose(1, 2) for part in projected)
+        start = cache.filled if cache else 0
+        if self.rotate is not None:
+            query, key = self.rotate(query, start), self.rotate(key, start)
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        # A single new token sees all before it; a prompt sees, as in training, what is not ahead.
+        mixed = scaled_dot_product_attention(query, key, value, is_causal=start == 0, enable_gqa=self.shared)
+        output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return output
+
+    @torch.no_grad()
+    def split_heads(self, parts: int) -> None:
+        """Orders the fused projection's rows so that equal parts of it are whole heads of queries, keys and values."""
+        order = torch.cat([rows.chunk(parts)[part] for part in range(parts) for rows in self._row_numbers()])
+        for parameter in self.query_key_value.parameters():
+            parameter.copy_(parameter[order.to(parameter.device)].clone())
+        self.rows = tuple(rows // parts for rows in self.rows)  # type: ignore[assignment]
+
+    def _row_numbers(self) -> tuple[Tensor, ...]:
+        rows: tuple[Tensor, ...] = torch.arange(sum(self.rows)).split(self.rows)
+        return rows

@@ -1,0 +1,101 @@
+"""A language model made of the parts of a family."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from parbench.models.whole import WholeFamily
+
+OnPart = Callable[[nn.Module, str], None]
+"""Takes a part and what it is: `embed`, `block` or `head`; of a model without seams `block`, then `rest` or `whole`."""
+
+
+class LanguageModel(nn.Module):
+    """A whole model, or a stage of it: `embed` only at the start, `head` only at the end.
+
+    A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
+    they have in the whole model, so that a parameter has the same name wherever it lies. With `autocast`, matrix
+    products are computed in that type; with `checkpointing`, a block's activations are computed again when its
+    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
+    it `draws_random` ones: to keep their state costs time.
+    """
+
+    def __init__(
+        self,
+        embed: nn.Module | None,
+        blocks: dict[int, nn.Module],
+        head: nn.Module | None,
+        *,
+        draws_random: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embed = embed
+        self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
+        self.head = head
+        self.autocast: torch.dtype | None = None
+        self.checkpointing = False
+        self.draws_random = draws_random
+
+    def forward(self, hidden: Tensor, caches: Sequence[Any] | None = None, start: int = 0) -> Tensor:
+        """Token ids or hidden states in; hidden states or logits out.
+
+        With `caches`, one a block, the tokens follow those in the caches, the first of them at position `start`, and
+        logits are those of the last position alone: (batch, 1, vocab_size).
+        """
+        # Entered here and not around the call: replicas run in threads of their own, stages in a schedule.
+        with torch.autocast(hidden.device.type, self.autocast) if self.autocast else nullcontext():
+            return self._through_parts(hidden) if caches is None else self._onward(hidden, caches, start)
+
+    def _through_parts(self, hidden: Tensor) -> Tensor:
+        if self.embed is not None:
+            hidden = self.embed(hidden)
+        again = self.checkpointing and torch.is_grad_enabled()
+        for block in self.blocks.values():
+            hidden = (
+                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
+                if again
+                else block(hidden)
+            )
+        return hidden if self.head is None else self.head(hidden)
+
+    def _onward(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
+        if self.embed is not None:
+            hidden = self.embed(hidden, start)
+        for block, cache in zip(self.blocks.values(), caches, strict=True):
+            hidden = block(hidden, cache)
+        return hidden if self.head is None else self.head(hidden[:, -1:])
+
+    def checkpoint_blocks(self) -> None:
+        """Has blocks compute their activations again in the backward pass."""
+        self.checkpointing = True
+
+    def new_caches(self, length: int) -> list[Any]:
+        """Empty memories of up to `length` positions, one a block, for one batch of sequences."""
+        return [block.new_cache(length) for block in self.blocks.values()]  # type: ignore[operator]
+
+
+class WholeModel(nn.Module):
+    """A model without seams, as its family built it: token ids (batch, seq_len) → logits (batch, seq_len, vocab_size).
+
+    `autocast` is the type that matrix products are computed in.
+    """
+
+    def __init__(self, family: WholeFamily, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.autocast: torch.dtype | None = None
+        self._family = family
+
+    def checkpoint_blocks(self) -> None:
+        """Has the family's units compute their activations again in the backward pass."""
+        self._family.checkpoint_units(self.model)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids in, logits out."""
+        with torch.autocast(tokens.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            logits: Tensor = self.model(tokens)
+            return logits

@@ -1,0 +1,26 @@
+"""The block of the LSTM family."""
+
+from torch import Tensor, nn
+
+from parbench.models.nn.cache import CarriedState
+
+
+class ResidualLSTM(nn.Module):
+    """`x + lstm(norm(x))`: (batch, seq_len, d_model) → the same shape. The residual keeps outputs contiguous."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.lstm = nn.LSTM(d_model, d_model, batch_first=True)
+
+    def forward(self, hidden: Tensor, cache: CarriedState | None = None) -> Tensor:
+        """With `cache`, goes on from the state that it carries."""
+        if cache is None:
+            output: Tensor = self.lstm(self.norm(hidden))[0]
+        else:
+            output, cache.state = self.lstm(self.norm(hidden), cache.state)
+        return hidden + output
+
+    def new_cache(self, length: int) -> CarriedState:  # noqa: ARG002 - a state is as large after any length
+        """An empty memory for one batch of sequences."""
+        return CarriedState()

@@ -1,1 +1,0 @@
-"""The torch modules that the built-in model families are made of."""

@@ -1,0 +1,73 @@
+"""Why a cell cannot be: what asks for too much, and code of others that fails when it is asked about a cell."""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from parbench.errors import Unsupported
+from parbench.scenario.specs import Options, Scenario, WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Layout, Strategy
+from parbench.system.devices import Devices, Machine
+
+
+class Broken(Unsupported):
+    """A strategy that could not be imported, or code that raised what it must not when it was asked about a cell."""
+
+
+@contextlib.contextmanager
+def asking(method: str) -> Iterator[None]:
+    """Around a call of code that may be anybody's: what it raises is a reason to skip the cell, and no more."""
+    try:
+        yield
+    except Unsupported:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        raise Broken(f"{method} failed: {type(error).__name__}: {error} ({where})") from error
+
+
+def require_imported(name: str) -> None:
+    """Raises `Broken` for a strategy that could not be imported."""
+    if name in STRATEGIES.broken:
+        raise Broken(f"could not be imported: {STRATEGIES.broken[name]}")
+
+
+def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: Devices, machine: Machine) -> None:
+    """Raises `Unsupported` for what no strategy can change: phase, kind of device, precision, and the model itself."""
+    if workload.phase not in cls.phases:
+        raise Unsupported(f"is for {' and '.join(cls.phases)}, not for phase {workload.phase}")
+    if devices.kind not in cls.device_kinds:
+        raise Unsupported(f"runs on {' and '.join(cls.device_kinds)}, not on {devices.kind}")
+    family = workload.model
+    if workload.phase == "generate" and not family.generates:
+        raise Unsupported(f"models of family {family.kind} cannot go on after a prompt: their blocks take no cache")
+    reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
+    if reason:
+        raise Unsupported(reason)
+
+
+def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:
+    """Raises `Unsupported` for devices that are more than were granted, or no equal parts on nodes."""
+    spec = scenario.devices
+    available = machine.available(devices.kind, spec.cores_per_device)
+    if devices.count > available and machine.granted and not (spec.oversubscribe and devices.kind == "cpu"):
+        each = machine.per_node(devices.kind, spec.cores_per_device)
+        raise Unsupported(f"needs {devices.count} devices; granted are {machine.nodes} × {each}")
+    if devices.count % devices.nodes:
+        raise Unsupported(f"{devices.count} devices are no equal parts on {devices.nodes} nodes")
+
+
+def laid_out(cls: type[Strategy[Any]], options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:
+    """What the strategy makes of the devices. Raises `Unsupported`, also where a process would span nodes."""
+    with asking("layout"):
+        layout = cls.layout(options, workload, devices)
+        if not isinstance(layout, Layout):
+            raise TypeError(f"must return a Layout, not {layout!r}")
+    if devices.nodes > 1 and devices.per_node % layout.devices_per_process:
+        raise Unsupported(
+            f"one process drives {layout.devices_per_process} devices, and a node has {devices.per_node} of them"
+        )
+    return layout

@@ -1,0 +1,1 @@
+"""What is written or sent: versioned, and tolerant of fields that another version adds."""

@@ -1,0 +1,243 @@
+"""What a scenario says: workloads, strategies, devices, and how to measure them. Typed, frozen, without torch."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+
+from parbench.base_types import Phase, Precision, Scaling, Spec
+from parbench.data.sources import DataSpec, StandardLibraryText
+from parbench.models.base import Family
+
+MetricName = Literal[
+    "step_time_min_s",
+    "step_time_p10_s",
+    "step_time_s",
+    "tokens_per_s",
+    "peak_memory_bytes",
+    "relative_step_time",
+    "scaling_efficiency",
+    "time_to_first_token_s",
+    "time_per_output_token_p50_s",
+    "decode_tokens_per_s",
+    "parameters",
+    "collectives",
+    "communicated_bytes",
+]
+
+
+class Options(Spec):
+    """A strategy's options. Strategies subclass it."""
+
+
+class OptimizerSpec(Spec):
+    """The optimizer and its learning rate; `lr_per_model` gives each of several models its own."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: PositiveFloat = 1e-3
+    lr_per_model: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> Self:
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum belongs to sgd; {self.name} has none to set")
+        return self
+
+    def lr_of(self, job: int) -> float:
+        """The learning rate of model number `job`."""
+        return self.lr_per_model[job] if self.lr_per_model else self.lr
+
+
+class WorkloadSettings(Spec):
+    """What a workload is besides its model. Sizes are in tokens (`seq_len`) and sequences (`global_batch`).
+
+    `precision` below fp32 is mixed: parameters and their updates stay in fp32, matrix products do not. In phase
+    `generate` a sequence is a prompt and `new_tokens` (half of `seq_len` if left out) that are decoded greedily.
+    `length_per_model` makes some of several models train longer than others: relative numbers of steps.
+    """
+
+    data: DataSpec = StandardLibraryText()
+    seq_len: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    global_batch: Annotated[int, Field(ge=1, le=10_000_000)] = 32
+    models: PositiveInt | Literal["auto"] = "auto"
+    length_per_model: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] | None = None
+    optimizer: OptimizerSpec = OptimizerSpec()
+    precision: Precision = "fp32"
+    phase: Phase = "train"
+    new_tokens: PositiveInt | None = None
+    compile: bool = False
+    activation_checkpointing: bool = False
+    gradient_accumulation: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _one_value_a_model(self) -> Self:
+        for name, values in (
+            ("optimizer.lr_per_model", self.optimizer.lr_per_model),
+            ("length_per_model", self.length_per_model),
+        ):
+            if values is not None and len(values) != self.models:
+                raise ValueError(f"{name} has {len(values)} values, so models must be {len(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_training_has_a_backward_pass(self) -> Self:
+        if self.phase != "train" and (self.activation_checkpointing or self.gradient_accumulation > 1):
+            raise ValueError(
+                f"activation_checkpointing and gradient_accumulation are for phase train, not {self.phase}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_sequence_is_prompt_and_new_tokens(self) -> Self:
+        if self.phase != "generate":
+            if self.new_tokens is not None:
+                raise ValueError(f"new_tokens is for phase generate, not {self.phase}")
+        elif self.seq_len < 2 or (self.new_tokens is not None and self.new_tokens >= self.seq_len):
+            raise ValueError(f"seq_len {self.seq_len} must be longer than new_tokens: a prompt comes first")
+        elif self.compile:
+            raise ValueError("compile is for phases train and score: a cache grows with every token that is generated")
+        return self
+
+    @property
+    def generated(self) -> int:
+        """How many tokens follow a prompt in phase `generate`."""
+        return self.new_tokens or self.seq_len // 2
+
+
+class WorkloadSpec(WorkloadSettings):
+    """What is trained or run: a model on data."""
+
+    model: SerializeAsAny[Family]
+
+    @model_validator(mode="after")
+    def _the_model_knows_every_token(self) -> Self:
+        known = self.model.vocab_size
+        if known is not None and known < self.data.vocab_size:
+            raise ValueError(f"model.vocab_size {known} is less than the data's {self.data.vocab_size:,} tokens")
+        return self
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of different tokens that the model knows: its own, or else the data's."""
+        return self.model.vocab_size or self.data.vocab_size
+
+
+class StrategySpec(Spec):
+    """A strategy's registry key, its options, and the label that tells its variants apart."""
+
+    name: str
+    options: SerializeAsAny[Options]
+    label: str
+
+
+class DevicesSpec(Spec):
+    """What the work is spread over.
+
+    `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores;
+    with `oversubscribe`, more devices than there are cores share them, and every result says so.
+    """
+
+    kind: Literal["auto", "cpu", "cuda"] = "auto"
+    counts: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] | Literal["auto"] = "auto"
+    cores_per_device: PositiveInt = 1
+    oversubscribe: bool = False
+
+
+class MeasureSpec(Spec):
+    """How cells are measured.
+
+    `rounds` fresh launches of every cell; `warmup` steps before the window (`auto`: until step times are steady);
+    a measured window of about `window_s` seconds; `validation_batches` global batches of the validation split after
+    it; and at most `deadline_s` seconds for a trial from its launch to its end. What was computed in the first
+    `verify_steps` steps of a trial, warm-up and window, is compared with the reference step by step.
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)] | Literal["auto"] = "auto"
+    window_s: Annotated[PositiveFloat, Field(le=86_400)] = 2.0
+    validation_batches: Annotated[int, Field(ge=1, le=100_000)] = 2
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    deadline_s: Annotated[PositiveFloat, Field(le=604_800)] = 120.0
+    verify_steps: Annotated[int, Field(ge=5, le=100_000)] = 200
+
+
+LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}
+"""Of metrics that vary more than others, unless the scenario names a margin for them."""
+
+
+class CheckSpec(Spec):
+    """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
+
+    Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression; that of
+    `tokens_per_s`, which also sees slow steps beside fast ones and so varies more, is at least 0.05. From `sessions`
+    stored sessions on, a new one is judged by the spread between them; as long as that is unknown, margins
+    are at least `margin_few_sessions`. `alpha` is the family-wise share of false alarms, `min_effect` the worsening
+    that should be found with probability `power`.
+    """
+
+    gate: Annotated[tuple[MetricName, ...], Field(strict=False, min_length=1)] = (
+        "step_time_min_s",
+        "relative_step_time",
+        "tokens_per_s",
+        "peak_memory_bytes",
+        "parameters",
+        "collectives",
+        "communicated_bytes",
+    )
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.02
+    margins: dict[MetricName, Annotated[float, Field(ge=0, le=10)]] = {}  # noqa: RUF012 - pydantic copies it
+    margin_few_sessions: Annotated[float, Field(ge=0, le=10)] = 0.05
+    min_effect: Annotated[PositiveFloat, Field(le=10)] = 0.2
+    alpha: Annotated[PositiveFloat, Field(lt=0.5)] = 0.05
+    power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    sessions: Annotated[int, Field(ge=3, le=1000)] = 10
+
+    @model_validator(mode="after")
+    def _effects_lie_beyond_margins(self) -> Self:
+        largest = max(self.margin_few_sessions, *map(self.margin_of, self.gate))
+        if largest >= self.min_effect:
+            raise ValueError(f"min_effect {self.min_effect} must be larger than every margin, also {largest}")
+        return self
+
+    def margin_of(self, metric: MetricName) -> float:
+        """By what share a metric may worsen."""
+        return self.margins.get(metric, max(self.margin, LEAST_MARGINS.get(metric, 0.0)))
+
+
+class Scenario(Spec):
+    """Workloads × strategies × device counts, and how to measure them.
+
+    Each rule of `exclude` leaves out the cells that have, in every field that it names, one of the values it lists.
+    """
+
+    name: str
+    description: str = ""
+    workloads: dict[str, WorkloadSpec]
+    strategies: tuple[StrategySpec, ...]
+    devices: DevicesSpec = DevicesSpec()
+    scaling: tuple[Scaling, ...] = ("strong",)
+    exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    measure: MeasureSpec = MeasureSpec()
+    check: CheckSpec = CheckSpec()
+
+    def resolved(self) -> dict[str, Any]:
+        """All of it as plain data; of options those that were written, because labels tell them."""
+        written = [
+            {**each.model_dump(mode="json"), "options": each.options.model_dump(mode="json", exclude_unset=True)}
+            for each in self.strategies
+        ]
+        return {**self.model_dump(mode="json"), "strategies": written}
+
+
+def describe_options(values: dict[str, Any]) -> str:
+    """`{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; nothing as nothing."""
+    return f"({', '.join(f'{key}={value}' for key, value in values.items())})" if values else ""
+
+
+def relabelled(label: str, values: dict[str, Any]) -> str:
+    """A label with more values: `hybrid(schedule=gpipe)` and `{"data": 2}` as `hybrid(schedule=gpipe, data=2)`."""
+    if not values:
+        return label
+    more = describe_options(values)
+    return f"{label[:-1]}, {more[1:]}" if label.endswith(")") else label + more

@@ -1,0 +1,109 @@
+"""What this machine has to spread work over: accelerators, and physical CPU cores. Needs no torch."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parbench.base_types import DeviceKind
+from parbench.system.cpus import allowed_cores
+from parbench.system.nvml import nvml_gpu_uuids, visible_gpus
+from parbench.system.software import torch_build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """What a cell is laid out over: `count` devices of one kind, in equal parts on `nodes` nodes."""
+
+    kind: DeviceKind
+    count: int
+    nodes: int = 1
+
+    @property
+    def per_node(self) -> int:
+        """How many of them are on each node."""
+        return self.count // self.nodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What parbench may use: `nodes` equal nodes, of which this is one.
+
+    `cores` are this node's allowed physical cores, each with the numbers of its allowed logical CPUs.
+    `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
+    as CUDA numbers it. `granted` says that it is what somebody was given of something larger.
+    """
+
+    cores: tuple[tuple[int, ...], ...]
+    gpus: int = 0
+    compute_capability: tuple[int, int] | None = None
+    nodes: int = 1
+    granted: bool = False
+
+    @property
+    def preferred_kind(self) -> DeviceKind:
+        """CUDA where there is an accelerator, else CPU."""
+        return "cuda" if self.gpus else "cpu"
+
+    def available(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
+        """How many disjoint devices of a kind there are on all nodes."""
+        return self.nodes * self.per_node(kind, cores_per_device)
+
+    def per_node(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
+        """How many a node has; on CPU a device is `cores_per_device` physical cores."""
+        return self.gpus if kind == "cuda" else len(self.cores) // cores_per_device
+
+    def spread(self, kind: DeviceKind, count: int, cores_per_device: int = 1) -> Devices:
+        """`count` devices on as few nodes as have that many; on all nodes where not even those have."""
+        needed = -(-count // max(1, self.per_node(kind, cores_per_device)))
+        return Devices(kind=kind, count=count, nodes=min(self.nodes, needed))
+
+    def refusal(self, precision: str, kind: DeviceKind) -> str | None:
+        """Why a device of this kind cannot compute in `precision`; None where it can.
+
+        TF32 and bf16 came with compute capability 8.0 (CUDA C++ Programming Guide, table of arithmetic instructions).
+        """
+        if precision == "tf32" and kind == "cpu":
+            return "tf32 is a format of NVIDIA GPUs; on CPU use fp32 or bf16"
+        old = kind == "cuda" and self.compute_capability is not None and self.compute_capability < (8, 0)
+        if precision in ("tf32", "bf16") and old:
+            major, minor = self.compute_capability or (0, 0)
+            return f"{precision} needs a GPU of compute capability 8.0; the oldest here has {major}.{minor}"
+        return None
+
+    def share(self, device: int, cores_per_device: int = 1) -> tuple[int, ...]:
+        """The logical CPUs of CPU device number `device` of a node. Beyond the last share they are given again."""
+        shares = max(1, len(self.cores) // cores_per_device)
+        first = device % shares * cores_per_device
+        return tuple(cpu for core in self.cores[first : first + cores_per_device] for cpu in core)
+
+    def shares(self, devices: int, cores_per_device: int = 1) -> tuple[tuple[int, ...], ...]:
+        """The logical CPUs of each of the first CPU devices of a node."""
+        return tuple(self.share(index, cores_per_device) for index in range(devices))
+
+
+def detect() -> Machine:
+    """The cores and accelerators that this process may use, read from the kernel and from NVML."""
+    gpus = _usable_gpus()
+    return Machine(cores=allowed_cores(), gpus=len(gpus), compute_capability=_lowest_capability(gpus))
+
+
+def _usable_gpus() -> list[str]:
+    build = torch_build()
+    if build is None or build[1] is None:
+        return []
+    return visible_gpus(nvml_gpu_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _lowest_capability(uuids: Sequence[str]) -> tuple[int, int] | None:
+    import pynvml
+
+    if not uuids:
+        return None
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()) for uuid in uuids]
+        return min(tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)) for handle in handles)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,1 +1,0 @@
-"""Model families and data. Each family is one file; importing them needs no torch."""

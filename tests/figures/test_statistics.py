@@ -1,0 +1,69 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from parbench.figures.statistics import summarise
+
+SPEEDS = st.lists(st.floats(1e-3, 1e9), min_size=2, max_size=20)
+
+
+def test_an_interval_by_hand():
+    # The logarithms are 0, 1 and 2: mean 1, standard deviation 1, and Student's t of 2 degrees of freedom is 4.30265.
+    summary = summarise([1.0, math.e, math.e**2])
+    assert summary.mean == pytest.approx(math.e)
+    assert summary.low == pytest.approx(math.exp(1 - 4.302652730 / math.sqrt(3)))
+    assert summary.high == pytest.approx(math.exp(1 + 4.302652730 / math.sqrt(3)))
+
+
+def test_the_mean_is_geometric():
+    assert summarise([2.0, 8.0]).mean == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_the_interval_is_the_t_tests_on_logarithms(confidence):
+    values = [910.0, 1000.0, 1020.0, 990.0, 1300.0]
+    summary = summarise(values, confidence)
+    interval = stats.ttest_1samp([math.log(value) for value in values], 0.0).confidence_interval(confidence)
+    assert summary == pytest.approx((stats.gmean(values), math.exp(interval.low), math.exp(interval.high)))
+
+
+def test_one_value_says_nothing_about_spread():
+    summary = summarise([1234.5])
+    assert summary.mean == pytest.approx(1234.5)
+    assert summary[1:] == (None, None)
+
+
+def test_equal_values_have_an_interval_without_width():
+    summary = summarise([1234.5] * 3)
+    assert summary.low == summary.mean == summary.high == pytest.approx(1234.5)
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0000000000000004, 2.0], [1e5, 1e5 + 1e-9]])
+def test_values_that_differ_by_a_rounding_error_have_a_narrow_interval_and_no_warning(values):
+    summary = summarise(values)
+    assert summary.low <= summary.mean <= summary.high
+    assert summary[1:] == pytest.approx((summary.mean, summary.mean))
+
+
+@given(SPEEDS)
+def test_the_mean_lies_inside_its_interval(values):
+    mean, low, high = summarise(values)
+    assert low is not None
+    assert high is not None
+    assert low <= mean * (1 + 1e-12)
+    assert mean <= high * (1 + 1e-12)
+
+
+@given(SPEEDS, st.floats(0.1, 10.0))
+def test_a_machine_twice_as_fast_scales_the_summary_alike(values, factor):
+    scaled = summarise([value * factor for value in values])
+    assert scaled.mean == pytest.approx(summarise(values).mean * factor)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, -1.0]])
+def test_what_has_no_geometric_mean_is_an_error(values):
+    with pytest.raises(ValueError, match="positive values"):
+        summarise(values)

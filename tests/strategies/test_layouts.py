@@ -1,0 +1,224 @@
+from collections import Counter, defaultdict
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parbench.errors import Unsupported
+from parbench.models.custom import Custom
+from parbench.models.lstm import LSTM
+from parbench.models.transformer import Transformer
+from parbench.scenario.specs import WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Layout
+from parbench.strategies.model_parallel import PipelineOptions
+from parbench.system.devices import Devices
+
+SMALL = st.integers(1, 6)
+
+
+def workload(*, layers=4, batch=32, models="auto"):
+    return WorkloadSpec(model=LSTM(layers=layers, d_model=8), global_batch=batch, models=models)
+
+
+def gpt(**changes):
+    return WorkloadSpec(model=Transformer(layers=4, d_model=16, heads=4), **changes)
+
+
+def layout(name: str, count: int, *, kind="cpu", spec=None, **options) -> Layout:
+    strategy = STRATEGIES[name]
+    return strategy.layout(strategy.options_type(**options), spec or workload(), Devices(kind=kind, count=count))
+
+
+def assert_shards_are_disjoint_and_complete(layout: Layout) -> None:
+    """Every lane has every shard, held by equally many consecutive ranks; every rank is at one place."""
+    places = [layout.coordinate(rank) for rank in range(layout.processes)]
+    assert places == sorted(places)
+    shards = defaultdict(Counter)
+    for lane, shard in places:
+        shards[lane][shard] += 1
+    assert set(shards) == set(range(layout.lanes))
+    for held in shards.values():
+        assert set(held) == set(range(layout.data_shards))
+        assert set(held.values()) == {layout.processes // layout.lanes // layout.data_shards}
+
+
+@given(lanes=SMALL, shards=SMALL, parts=SMALL)
+def test_every_rank_has_a_place_in_any_layout(lanes, shards, parts):
+    made = Layout(processes=lanes * shards * parts, lanes=lanes, data_shards=shards)
+    assert made.ranks_per_lane == shards * parts
+    assert_shards_are_disjoint_and_complete(made)
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+@given(
+    count=st.integers(1, 16), layers=st.integers(1, 16), batch=st.integers(1, 96), kind=st.sampled_from(["cpu", "cuda"])
+)
+def test_every_strategy_lays_a_batch_out_whole_over_all_devices(name, count, layers, batch, kind):
+    with suppress(Unsupported):
+        made = layout(name, count, kind=kind, spec=workload(layers=layers, batch=batch))
+        assert made.devices == count
+        assert batch % made.data_shards == 0
+        assert_shards_are_disjoint_and_complete(made)
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_every_strategy_runs_on_one_device(name):
+    assert layout(name, 1, spec=gpt()).processes == 1
+
+
+def test_ranks_of_one_shard_are_neighbours():
+    made = Layout(processes=8, lanes=2, data_shards=2)
+    assert [made.coordinate(rank) for rank in range(8)] == [
+        *[(0, 0), (0, 0), (0, 1), (0, 1)],
+        *[(1, 0), (1, 0), (1, 1), (1, 1)],
+    ]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"processes": 0},
+        {"processes": 1, "devices_per_process": 0},
+        {"processes": 2, "data_shards": 0},
+        {"processes": 2, "lanes": 0},
+        {"processes": 4, "data_shards": 3},
+        {"processes": 4, "lanes": 3},
+        {"processes": 4, "lanes": 4, "data_shards": 4},
+    ],
+)
+def test_a_layout_that_does_not_come_out_even_cannot_be_made(numbers):
+    with pytest.raises(ValueError, match="of a layout"):
+        Layout(**numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("data_parallel", "cpu", Layout(processes=1, devices_per_process=4, emulated=True)),
+        ("data_parallel", "cuda", Layout(processes=1, devices_per_process=4)),
+        ("ddp", "cpu", Layout(processes=4, data_shards=4)),
+        (
+            *("model_parallel", "cpu"),
+            Layout(
+                processes=4,
+                note="embed+block 0 12% | block 1 12% | block 2–3 25% | head 50%; 4 micro-batches",
+                bubble=3 / 7,
+            ),
+        ),
+        ("fsdp", "cuda", Layout(processes=4, data_shards=4)),
+        ("local_sgd", "cuda", Layout(processes=4, data_shards=4)),
+        ("task_pool", "cpu", Layout(processes=4, lanes=4, queued=True)),
+    ],
+)
+def test_four_devices_under_each_strategy(name, kind, expected):
+    assert layout(name, 4, kind=kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "spec", "field", "reason"),
+    [
+        ("single", {}, workload(), None, "runs on one device only"),
+        ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
+        ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
+        ("model_parallel", {}, workload(layers=2), None, "2 blocks and the head are too few for 4 stages"),
+        ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
+        (
+            *("model_parallel", {"schedule": "gpipe", "micro_batches": 5}, workload()),
+            *("global_batch", "32 does not divide into 5 equal micro-batches"),
+        ),
+        (
+            *("model_parallel", {"schedule": "1f1b", "micro_batches": 2}, workload()),
+            *("options.micro_batches", r"at least as many micro-batches \(2\) as ranks \(4\)"),
+        ),
+        ("task_pool", {}, workload(models=3), None, "needs at least 4 models"),
+    ],
+)
+def test_what_cannot_be_laid_out_over_four_devices_says_why(name, options, spec, field, reason):
+    with pytest.raises(Unsupported, match=reason) as caught:
+        layout(name, 4, spec=spec, **options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("schedule", ["naive", "gpipe"])
+def test_fewer_micro_batches_than_stages_are_fine_where_the_schedule_allows_it(schedule):
+    parts = {} if schedule == "naive" else {"micro_batches": 2}
+    assert layout("model_parallel", 4, schedule=schedule, **parts).processes == 4
+
+
+def test_a_pool_with_more_models_than_devices_has_a_lane_a_device():
+    assert layout("task_pool", 4, spec=workload(models=7)).lanes == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks", "parts"),
+    [
+        ({}, 2, 4),
+        ({}, 8, 8),
+        ({"schedule": "naive"}, 8, 1),
+        ({"schedule": "naive", "micro_batches": 1}, 2, 1),
+        ({"schedule": "gpipe"}, 8, 4),
+        ({"schedule": "gpipe", "micro_batches": 7}, 2, 7),
+        ({"schedule": "dualpipev"}, 4, 8),
+    ],
+)
+def test_how_many_micro_batches_there_are(options, ranks, parts):
+    assert PipelineOptions(**options).parts(ranks) == parts
+
+
+@pytest.mark.parametrize(
+    "schedule", ["gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
+)
+@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+def test_the_default_number_of_micro_batches_fits_every_schedule(schedule, ranks):
+    parts = PipelineOptions(schedule=schedule).parts(ranks)
+    made = layout("model_parallel", ranks, spec=workload(layers=32, batch=parts), schedule=schedule)
+    assert made.note.endswith(f"; {parts} micro-batches")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "bubble"),
+    [
+        ("1f1b", 1 / 5),
+        ("interleaved_1f1b", 1 / 9),
+        ("interleaved_zero_bubble", 1 / 25),
+        ("zbv", 0.0),
+        ("dualpipev", None),
+    ],
+)
+def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
+    options = PipelineOptions(schedule=schedule, micro_batches=4)
+    assert options.bubble(2, workload()) == (bubble if bubble is None else pytest.approx(bubble))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "changes", "reason"),
+    [
+        ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
+        ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
+        ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
+    ],
+)
+def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):
+    with pytest.raises(Unsupported, match=reason):
+        layout(name, 1, kind="cuda", spec=workload().model_copy(update=changes), **options)
+
+
+def test_random_numbers_that_must_come_again_cannot_be_recorded():
+    spec = workload().model_copy(update={"activation_checkpointing": True})
+    assert layout("single", 1, kind="cuda", spec=spec, cuda_graphs=True).processes == 1
+    brought = spec.model_copy(update={"model": Custom(build="m.py:build")})
+    with pytest.raises(Unsupported, match="the state of random numbers"):
+        layout("single", 1, kind="cuda", spec=brought, cuda_graphs=True)
+
+
+def test_stages_that_only_compute_forward_are_one_a_rank():
+    scoring = workload().model_copy(update={"phase": "score"})
+    assert layout("model_parallel", 2, spec=scoring, schedule="gpipe").bubble == 1 / 5
+    with pytest.raises(Unsupported, match="use gpipe or 1f1b"):
+        layout("model_parallel", 2, spec=scoring, schedule="zbv")
+
+
+def test_the_naive_schedule_has_one_micro_batch():
+    with pytest.raises(ValueError, match="schedule naive has one micro-batch"):
+        PipelineOptions(schedule="naive", micro_batches=2)

@@ -1,0 +1,139 @@
+"""Phases score and generate: what is recorded of them, in real processes, and the figures formed of it."""
+
+import json
+import math
+
+import pytest
+
+from parbench.figures import generation, speed
+from parbench.records.trial import GenerationRecord
+from parbench.results import deviations
+from tests.conftest import CommandLine
+from tests.support.records import cell, job, rank, trial
+
+SCENARIO = """
+workloads:
+  w:
+    model: {kind: transformer, layers: 2, d_model: 16, heads: 2}
+    data: {source: synthetic, vocab_size: 64, tokens: 20000}
+    seq_len: 12
+    new_tokens: 5
+    global_batch: 8
+    phase: generate
+  s:
+    model: {kind: lstm, layers: 2, d_model: 16}
+    data: {source: synthetic, vocab_size: 64, tokens: 20000}
+    seq_len: 12
+    global_batch: 8
+    phase: score
+strategies: [single, ddp, local_sgd]
+devices: {kind: cpu, counts: [2], oversubscribe: true}
+measure: {rounds: 1, warmup: 5, window_s: 0.1, validation_batches: 2, deadline_s: 600}
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    parbench = CommandLine(tmp_path_factory.mktemp("generation"))
+    (parbench.folder / "s.yaml").write_text(SCENARIO)
+    ended = parbench("run", "s.yaml", "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(parbench("table", "out", "--format", "json").stdout)
+    return {(row["workload"], row["strategy"]): row for row in found}
+
+
+def test_generated_tokens_are_the_references(rows):
+    assert rows["w", "ddp"]["parity"] == "ok"
+    assert rows["w", "ddp"]["differing_sequences"] == 0
+
+
+def test_times_of_generation_fit_together(rows):
+    row = rows["w", "single"]
+    assert 0 < row["time_per_output_token_p50_s"] <= row["time_per_output_token_p90_s"]
+    assert row["time_per_output_token_p90_s"] <= row["time_per_output_token_p99_s"]
+    assert row["prefill_tokens_per_s"] == pytest.approx(8 * 7 / row["time_to_first_token_s"])
+    assert row["validation_perplexity"] is None
+
+
+def test_scored_text_has_the_references_perplexity(rows):
+    assert rows["s", "ddp"]["validation_perplexity"] == pytest.approx(rows["s", "single"]["validation_perplexity"])
+    assert rows["s", "ddp"]["parity"] == "ok"
+
+
+def test_a_strategy_that_only_trains_is_skipped_with_its_reason(rows):
+    for workload, phase in (("w", "generate"), ("s", "score")):
+        row = rows[workload, "local_sgd"]
+        assert (row["status"], row["reason"]) == ("skipped", f"is for train, not for phase {phase}")
+
+
+def generated(*sequences, shard=0, first=0.1, tokens=(0.01, 0.02, 0.03)):
+    record = GenerationRecord(sequences=sequences, first_token_s=(first,), token_s=tokens)
+    return rank(shard, shard=shard, jobs=(job(losses=(), generation=record),))
+
+
+def test_sequences_of_shards_are_put_together_and_those_of_one_shard_counted_once():
+    reference = trial(ranks=(generated("a", "b", "c", "d"),))
+    sharded = trial(ranks=(generated("a", "b"), generated("c", "d", shard=1)))
+    assert deviations.differing_sequences(sharded, reference) == 0
+    same_shard = trial(ranks=(generated("a", "b", "c", "d"), generated("a", "b", "c", "d")))
+    assert deviations.differing_sequences(same_shard, reference) == 0
+
+
+def test_a_sequence_that_differs_or_lacks_is_counted():
+    reference = trial(ranks=(generated("a", "b", "c"),))
+    assert deviations.differing_sequences(trial(ranks=(generated("a", "x", "c"),)), reference) == 1
+    assert deviations.differing_sequences(trial(ranks=(generated("a"),)), reference) == 2
+    assert deviations.differing_sequences(trial(ranks=(rank(jobs=(job(),)),)), reference) == 3
+
+
+def test_the_slowest_shard_says_when_all_prompts_were_taken_in():
+    of = cell(phase="generate", new_tokens=4)
+    found = generation.generation_figures(
+        trial(of, ranks=(generated("a", first=0.1), generated("b", shard=1, first=0.2))), of
+    )
+    assert found["time_to_first_token_s"] == 0.2
+    assert found["prefill_tokens_per_s"] == pytest.approx(8 * 60 / 0.2)
+    assert found["decode_tokens_per_s"] == pytest.approx(8 / 0.02)
+    assert found["time_per_output_token_p50_s"] == pytest.approx(0.02)
+
+
+def test_lanes_work_at_the_same_time_and_the_models_of_a_lane_do_not():
+    of = cell(phase="generate", new_tokens=4, models=4)
+    ours = generated("a", first=0.1).model_copy(update={"lane": 0})
+    other = generated("a", first=0.1).model_copy(update={"lane": 1, "rank": 1})
+    assert generation.generation_figures(trial(of, ranks=(ours,)), of)["prefill_tokens_per_s"] == pytest.approx(4800)
+    two = generation.generation_figures(trial(of, ranks=(ours, other)), of)
+    assert two["prefill_tokens_per_s"] == pytest.approx(9600)
+    assert two["decode_tokens_per_s"] == pytest.approx(2 * 8 / 0.02)
+
+
+def test_tokens_per_s_counts_new_tokens_only():
+    of = cell(phase="generate", new_tokens=4)
+    assert speed.tokens_per_s(trial(of), of) == pytest.approx(10 * 8 * 4 / 2)
+
+
+def test_mfu_needs_a_gpu_of_known_peak_and_counted_work():
+    of = cell(flops_per_token=1e6, device_kind="cuda")
+    assert speed.mfu(trial(of), of, 1e12) == pytest.approx(2560 * 1e6 / 1e12)
+    assert speed.mfu(trial(of), of, None) is None
+    assert speed.mfu(trial(), cell(device_kind="cuda"), 1e12) is None
+    assert speed.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
+
+
+def test_the_bubble_is_what_stages_did_not_compute():
+    ranks = (rank(0, jobs=(job(compute_s=1.5),)), rank(1, jobs=(job(compute_s=0.5),)))
+    assert speed.bubble(trial(ranks=ranks)) == pytest.approx(0.5)
+    assert speed.bubble(trial()) is None
+
+
+def test_stacked_models_share_a_window():
+    ranks = (rank(jobs=(job(0, stacked=2), job(1, stacked=2))),)
+    assert speed.tokens_per_s(trial(ranks=ranks), cell()) == pytest.approx(2 * 2560)
+
+
+def test_the_makespan_is_from_the_first_start_to_the_last_stop():
+    ranks = (rank(jobs=(job(started_s=5.0, stopped_s=7.0),)), rank(1, jobs=(job(1, started_s=6.0, stopped_s=9.0),)))
+    of = cell(models=2)
+    assert speed.makespan_s(trial(of, ranks=ranks)) == pytest.approx(4)
+    assert speed.models_per_hour(trial(of, ranks=ranks), of) == pytest.approx(1800)
+    assert math.isclose(speed.tokens_per_s(trial(of, ranks=ranks), of), 2 * 2560)
