@@ -52,7 +52,8 @@ def test_row_26_another_heavy_process(parbench_with_plugins: CommandLine, noise:
     model = "workloads.bag.model={kind: lstm, layers: 2, d_model: 64}"
     ended = parbench("run", "faults.yaml", "--out", "out", "--set", model, "--set", "workloads.bag.seq_len=32")
     assert ended.returncode == 0, ended.stderr
-    told = trials_of(parbench.folder / "out")[-1]["warnings"]
+    (trial,) = (each for each in trials_of(parbench.folder / "out") if each["purpose"] == "measure")
+    told = trial["warnings"]
     # A machine that is itself one of several may be short of cores as well, and say so.
     (warning,) = (each for each in told if each.startswith("other processes used "))
     assert warning.endswith(" of the cores of rank 0")
@@ -66,7 +67,8 @@ def test_row_37_a_rank_that_stood_still(parbench_with_plugins: CommandLine) -> N
     (parbench.folder / "faults.yaml").write_text(scenario("single", {"misbehaving": {"how": "stall"}}))
     ended = parbench("run", "faults.yaml", "--out", "out")
     assert ended.returncode == 0, ended.stderr
-    (trial,) = (each for each in trials_of(parbench.folder / "out") if "misbehaving" in each["cell"])
+    trials = [each for each in trials_of(parbench.folder / "out") if each["purpose"] == "measure"]
+    (trial,) = (each for each in trials if "misbehaving" in each["cell"])
     assert trial["status"] == "ok"
     # The other rank waits for it, in the same step.
     told = [
@@ -157,8 +159,9 @@ def test_row_31_a_thousand_cells(tmp_path: Path) -> None:
         run = run_campaign(plan, tmp_path / "out", launcher, PlainProgress(Console(file=told)), command=["parbench"])
     finally:
         tracemalloc.stop()
-    assert len(run.trials) == len(launcher.memory) == 1100
-    assert Counter(trial.status for trial in run.trials)["killed"] == 110
+    assert len(run.trials) == len(launcher.memory)
+    assert Counter(trial.purpose for trial in run.trials)["measure"] == 1000
+    assert Counter(trial.status for trial in run.trials)["killed"] == len(launcher.memory) // 10
     statuses = Counter(cells_table(run)["status"])
     assert statuses["killed"] > 50
     assert statuses["ok"] > 10
@@ -174,7 +177,7 @@ def test_row_31_many_real_trials_leave_nothing_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     ended = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert "1 of them made to fail; left over: nothing" in ended.stdout, ended.stdout
+    assert re.search(r"[1-9]\d* of them made to fail; left over: nothing", ended.stdout), ended.stdout
     files, threads = map(int, re.findall(r"[+-]\d+", ended.stdout.splitlines()[1]))
     assert files <= 0  # the run's own are closed by then
     assert threads == 0

@@ -142,10 +142,8 @@ def test_row_41_strangers_at_the_rendezvous(parbench_with_plugins: CommandLine) 
         relay.close()
     assert [code for *_, code in ends] == [0, 0], ends
     trials = trials_of(parbench.folder / "out")
-    assert Counter((trial["purpose"], trial["status"]) for trial in trials) == {
-        ("reference", "ok"): 1,
-        ("measure", "ok"): 4,
-    }
+    assert {trial["status"] for trial in trials} == {"ok"}
+    assert Counter(trial["purpose"] for trial in trials)["measure"] == 4
     assert {rank["node"] for trial in trials for rank in trial["ranks"]} == {0, 1}
     assert min(strangers.calls.values()) > 10, strangers.calls
     assert len(strangers.calls) == 6
