@@ -20,7 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 ELSEWHERE = ("new-figure.md",)
-"""Pages whose blocks another test runs."""
+"""Pages whose blocks another test runs: tests/figures/test_new_figure.py carries out that worked example."""
 
 PAGES = [
     REPOSITORY / "README.md",
