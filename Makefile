@@ -7,7 +7,7 @@ EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transform
 
 NETWORK_RUNS ?= $(foreach rate,10gbit 1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
 
-.PHONY: run test lint benchmark proof example network clean
+.PHONY: run test lint docs benchmark proof example network clean
 
 run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
 	@# 3: a cell failed. The report shows it.
@@ -22,6 +22,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## build the pages of docs/ into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 benchmark: $(READY)  ## fidelity, cost and scaling, against plain torch scripts
 	$(BIN)/pytest tests/benchmarks --benchmark-only -s

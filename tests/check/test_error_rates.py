@@ -1,4 +1,4 @@
-"""The error rates that the README states: seeded campaigns of 40 cells with the nested noise of real ones."""
+"""The error rates that docs/regression.md states: seeded campaigns of 40 cells with the nested noise of real ones."""
 
 import numpy as np
 import pytest
