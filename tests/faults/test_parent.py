@@ -104,12 +104,12 @@ def stuck(parbench_with_plugins: CommandLine) -> Iterator[object]:
         started.append(process)
 
         def third_step() -> list[psutil.Process]:
-            for cell in parbench.folder.glob("**/trials/r000-*/cell.json"):
+            for cell in parbench.folder.glob("**/trials/*/cell.json"):
                 # A trial that is being prepared has no whole assignment yet.
                 text = cell.read_text()
                 if text.endswith("}") and json.loads(text)["strategy"] == "misbehaving":
                     records = [json.loads(path.read_text()) for path in cell.parent.glob("rank*.json")]
-                    ready = [record for record in records if record["stage"] == "warm-up"]
+                    ready = [record for record in records if record["stage"] in ("steps", "warm-up")]
                     return [psutil.Process(each["pid"]) for each in ready] if len(ready) == 2 else []
             return []
 
