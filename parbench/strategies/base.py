@@ -153,7 +153,7 @@ class Strategy(ABC, Generic[O]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds model number `job` and, to train it, its optimizer."""
         self.workload = workload
-        self.model = self.wrap(workload.model(job), context)
+        self.model = workload.model(job, wrap=lambda model: self.wrap(model, context))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job)
 

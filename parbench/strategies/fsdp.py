@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
 
-    from parbench.models.nn.language_model import OnPart
+    from parbench.models.nn.language_model import PartHook
     from parbench.training.workload import Workload
 
 
@@ -59,10 +59,7 @@ class FSDP(Strategy[FSDPOptions]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Shards each block as soon as it is built, so that the whole model never lies in one rank."""
         self.workload = workload
-        mesh = line_of_devices(context)
-        shard = sharder(self.options, mesh)
-        self.model = workload.model(job, on_part=shard)
-        shard(self.model, "model")
+        self.model = workload.model(job, shard=make_sharder(self.options, line_of_devices(context)))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
 
@@ -73,8 +70,8 @@ class FSDP(Strategy[FSDPOptions]):
         yield
 
 
-def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
-    """What cuts each block of a model over `mesh`; the model itself comes last, and takes all the rest."""
+def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
+    """A hook that shards each block over `mesh` and, when it is called with the whole model at last, the rest."""
     import torch
     from torch import nn
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
 
 from parbench.errors import Unsupported
-from parbench.models.stages import Stage
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
 from parbench.strategies.ddp import DDPOptions, data_parallel
-from parbench.strategies.fsdp import FSDPOptions, sharder
-from parbench.strategies.model_parallel import ZERO_BUBBLE, Pipelined, PipelineOptions, describe, plan_stages
+from parbench.strategies.fsdp import FSDPOptions, make_sharder
+from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, describe, plan_stages
 from parbench.strategies.tensor_parallel import (
     Splitter,
     TensorParallelOptions,
@@ -23,7 +22,7 @@ from parbench.strategies.tensor_parallel import (
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -58,7 +57,7 @@ class HybridOptions(PipelineOptions):
         return TensorParallelOptions(sequence_parallel=self.sequence_parallel)
 
 
-class Hybrid(Pipelined[HybridOptions]):
+class Hybrid(Strategy[HybridOptions]):
     """Tensor parallelism between neighbours, pipeline stages around it, data parallelism outermost.
 
     The more two ranks have to say to each other, the closer they lie (Narayanan et al. 2021, "Efficient Large-Scale
@@ -69,6 +68,8 @@ class Hybrid(Pipelined[HybridOptions]):
     phases = ("train", "score")
     options_type = HybridOptions
     imports = ("parbench.training.pipeline", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+    staged: StagedModel | None = None
+    """The stages of this rank where the model is cut into stages."""
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:
@@ -118,30 +119,33 @@ class Hybrid(Pipelined[HybridOptions]):
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Splits tensors, then replicates or shards over the data axis; then the pipeline, if there is one."""
+        """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
         self.workload = workload
         _, pipeline, tensor = degrees = self.options.degrees()
         mesh = mesh_of(context.devices[0].type, degrees)
-        self.is_pipelined, self.is_split = pipeline > 1, tensor > 1
-        build = Builder(self.options, workload, job, mesh)
-        if self.is_pipelined:
-            modules = self.build_stages(build.stage, mesh.get_local_rank("pipeline"), pipeline)
+        self.is_split = tensor > 1
+        build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
+        if pipeline > 1:
+            line = Line(mesh["pipeline"].get_group(), pipeline, mesh.get_local_rank("pipeline"))
+            self.staged = StagedModel(self.options, workload, line, build)
+            self.model = self.staged.model
         else:
-            self.model = build.whole()
+            self.model = build()
         if workload.trains:
-            self.updates = workload.updates(build.parameters, job, group=context.group)
-        if self.is_pipelined:
-            self.connect(modules, pipeline, mesh["pipeline"].get_group())
+            # Before the first step: after it, DistributedDataParallel shows the split tensors that it has taken apart.
+            self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+            if self.staged is not None:
+                self.staged.updates = self.updates
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """One optimizer step, through the pipeline if there is one."""
-        with self._split_loss():
-            return super().step(batch) if self.is_pipelined else Strategy.step(self, batch)
+        with self._loss_context():
+            return super().step(batch) if self.staged is None else self.staged.step(batch)
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
         """The loss without a backward pass."""
-        with self._split_loss():
-            return super().evaluate(batch) if self.is_pipelined else Strategy.evaluate(self, batch)
+        with self._loss_context():
+            return super().evaluate(batch) if self.staged is None else self.staged.pipeline.evaluate(batch)
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
@@ -156,59 +160,29 @@ class Hybrid(Pipelined[HybridOptions]):
             yield
 
     def compute_s(self) -> float | None:
-        """Known of a pipeline's stages."""
-        return super().compute_s() if self.is_pipelined else None
+        """What this rank's stages have computed for; None where there are no stages."""
+        return None if self.staged is None else self.staged.compute_s()
 
-    def _split_loss(self) -> AbstractContextManager[None]:
+    def _loss_context(self) -> AbstractContextManager[None]:
         return split_loss() if self.is_split else nullcontext()
 
 
-class Builder:
-    """Builds a model or its stages on a mesh, and keeps the parameters as they are before any wrapper hides them."""
-
-    def __init__(self, options: HybridOptions, workload: "Workload", job: int, mesh: "DeviceMesh") -> None:
-        self.options = options
-        self.workload = workload
-        self.job = job
-        self.mesh = mesh
-        self.parameters: list[nn.Parameter] = []
-        data, _, tensor = options.degrees()
-        self._split = (
-            Splitter(workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel)
-            if tensor > 1
-            else None
+def _transformations(options: HybridOptions, workload: "Workload", mesh: "DeviceMesh") -> dict[str, Any]:
+    """What is done to the model over each axis of the mesh: the arguments of `parallelize`, which orders them."""
+    data, _, tensor = options.degrees()
+    transformations: dict[str, Any] = {}
+    if tensor > 1:
+        transformations["split"] = Splitter(
+            workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel
         )
-        # Over one data shard there is nothing to gather, only hooks to pay for.
-        shards = options.data_parallel == "fsdp" and data > 1
-        self._shard = sharder(FSDPOptions(), mesh["data"]) if shards else None
-
-    def whole(self) -> "nn.Module":
-        """The model of a data shard."""
-        return self._over_data(self.workload.model(self.job, on_part=self._on_part))
-
-    def stage(self, stage: Stage) -> "nn.Module":
-        """One stage of it."""
-        ends = (stage.embed, stage.head)
-        return self._over_data(self.workload.model(self.job, stage.blocks, ends=ends, on_part=self._on_part))
-
-    def _on_part(self, part: "nn.Module", name: str) -> None:
-        if self._split is not None:
-            self._split(part, name)
-        if self._shard is not None:
-            self._shard(part, name)
-
-    def _over_data(self, module: "nn.Module") -> "nn.Module":
-        data, _, _ = self.options.degrees()
-        if self._shard is not None:
-            self._shard(module, "model")
-        elif data > 1 and self.workload.trains:
-            # Over a mesh it looks for split tensors in every pass; where there are none, a group will do.
-            mesh = self.mesh["data"]
-            over: dict[str, Any] = {"device_mesh": mesh} if self._split else {"process_group": mesh.get_group()}
-            module = data_parallel(module, self.workload.device, DDPOptions(), **over)
-        # Now, because DistributedDataParallel takes split tensors apart, and shows them whole after the first pass.
-        self.parameters += module.parameters()
-        return module
+    # Over one data shard there is nothing to gather or average, only hooks to pay for.
+    if data > 1 and options.data_parallel == "fsdp":
+        transformations["shard"] = make_sharder(FSDPOptions(), mesh["data"])
+    elif data > 1 and workload.trains:
+        # Over a mesh, DDP looks for split tensors in every pass; where there are none, a process group does as well.
+        over = {"device_mesh": mesh["data"]} if tensor > 1 else {"process_group": mesh["data"].get_group()}
+        transformations["wrap"] = partial(data_parallel, device=workload.device, options=DDPOptions(), **over)
+    return transformations
 
 
 @cache

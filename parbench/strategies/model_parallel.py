@@ -1,8 +1,7 @@
 """Model parallelism: consecutive blocks on consecutive devices, one process a device, micro-batches in a pipeline."""
 
-from abc import ABC
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from parbench.data.batches import Batch
     from parbench.training.generation import Mark
-    from parbench.training.pipeline import Pipeline
+    from parbench.training.updates import Updates
     from parbench.training.workload import Workload
 
 Schedule = Literal["naive", "gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
@@ -91,45 +90,45 @@ class PipelineOptions(Options):
         return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks) + ranks - 1)
 
 
-P = TypeVar("P", bound=PipelineOptions)
+class Line(NamedTuple):
+    """The ranks over which one model's stages are spread: their group, how many they are, and which one this is."""
+
+    group: "ProcessGroup | None"
+    ranks: int
+    rank: int
 
 
-class Pipelined(Strategy[P], ABC):
-    """What strategies with a pipeline share: stages, a schedule that owns forward and backward, and a step of it."""
+class StagedModel:
+    """A rank's stages of one model and the schedule that drives them; each rank builds its own stages only.
 
-    pipeline: "Pipeline"
+    `build` builds one stage. `updates` are set before the first training step.
+    """
 
-    def build_stages(self, build: "Callable[[Stage], nn.Module]", rank: int, ranks: int) -> "dict[int, nn.Module]":
-        """The stages of one of `ranks` ranks, by number; together they are this rank's model."""
+    updates: "Updates"
+
+    def __init__(
+        self, options: PipelineOptions, workload: "Workload", line: Line, build: "Callable[[Stage], nn.Module]"
+    ) -> None:
         from torch import nn
 
-        plan = plan_stages(self.options, self.workload.spec, ranks)
-        modules = {index: build(plan[index]) for index in self.options.stages_of(rank, ranks)}
-        self.model = nn.ModuleList(modules.values())
-        return modules
-
-    def connect(self, modules: "dict[int, nn.Module]", ranks: int, group: "ProcessGroup | None") -> None:
-        """Puts this rank's stages under the schedule, with the others of `group`."""
         from parbench.training.pipeline import Pipeline
 
+        plan = plan_stages(options, workload.spec, line.ranks)
+        modules = {index: build(plan[index]) for index in options.stages_of(line.rank, line.ranks)}
+        self.workload = workload
+        self.model = nn.ModuleList(modules.values())
         self.pipeline = Pipeline(
-            self.options.schedule,
+            options.schedule,
             modules,
-            stages=ranks * self.options.stages_each(),
-            micro_batches=self.options.parts(ranks),
-            device=self.workload.device,
-            group=group,
-            scaled=self.scaled,
+            stages=line.ranks * options.stages_each(),
+            micro_batches=options.parts(line.ranks),
+            device=workload.device,
+            group=line.group,
+            scaled=self._scale,
         )
 
-    def scaled(self, loss: "Tensor") -> "Tensor":
-        """What the backward pass starts from: this part's share of the step."""
-        if not self.workload.trains:
-            return loss
-        return self.updates.scaled(loss / self.workload.spec.gradient_accumulation)
-
     def step(self, batch: "Batch") -> "Tensor | None":
-        """One optimizer step; the loss comes out of the last stage."""
+        """One optimizer step. The mean loss, in the rank of the last stage; None elsewhere."""
         import torch
 
         parts = batch.parts(self.workload.spec.gradient_accumulation)
@@ -137,25 +136,24 @@ class Pipelined(Strategy[P], ABC):
         self.updates.apply()
         return torch.stack(losses).mean() if losses else None
 
-    def evaluate(self, batch: "Batch") -> "Tensor | None":
-        """The loss without a backward pass, out of the last stage."""
-        return self.pipeline.evaluate(batch)
-
-    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
-        """Micro-batches of sequences follow each other through the stages, token by token."""
-        return self.pipeline.generate(prompts, new_tokens, mark)
-
-    def compute_s(self) -> float | None:
-        """What this rank's stages have computed for; the rest of the time they waited."""
+    def compute_s(self) -> float:
+        """Seconds that this rank's stages have computed so far; the rest of the time they waited."""
         return self.pipeline.clock.seconds()
 
+    def _scale(self, loss: "Tensor") -> "Tensor":
+        """What the backward pass starts from: the share of the step that this part of the batch is."""
+        if not self.workload.trains:
+            return loss
+        return self.updates.scaled(loss / self.workload.spec.gradient_accumulation)
 
-class ModelParallel(Pipelined[PipelineOptions]):
+
+class ModelParallel(Strategy[PipelineOptions]):
     """Each rank builds only the blocks of its stages; the schedule owns forward and backward."""
 
     name = "model_parallel"
     options_type = PipelineOptions
     imports = ("torch.distributed.pipelining", "parbench.training.pipeline")
+    staged: StagedModel
 
     @classmethod
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
@@ -169,14 +167,28 @@ class ModelParallel(Pipelined[PipelineOptions]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds this rank's stages and the schedule that drives them."""
         self.workload = workload
-
-        def build(stage: Stage) -> "nn.Module":
-            return workload.model(job, stage.blocks, ends=(stage.embed, stage.head))
-
-        modules = self.build_stages(build, context.rank, context.ranks)
+        line = Line(context.group, context.ranks, context.rank)
+        self.staged = StagedModel(self.options, workload, line, lambda stage: workload.model(job, stage))
+        self.model = self.staged.model
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
-        self.connect(modules, context.ranks, context.group)
+            self.staged.updates = self.updates
+
+    def step(self, batch: "Batch") -> "Tensor | None":
+        """One optimizer step; the loss comes out of the last stage."""
+        return self.staged.step(batch)
+
+    def evaluate(self, batch: "Batch") -> "Tensor | None":
+        """The loss without a backward pass, out of the last stage."""
+        return self.staged.pipeline.evaluate(batch)
+
+    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
+        """Micro-batches of sequences follow each other through the stages, token by token."""
+        return self.staged.pipeline.generate(prompts, new_tokens, mark)
+
+    def compute_s(self) -> float | None:
+        """What this rank's stages have computed for; the rest of the time they waited."""
+        return self.staged.compute_s()
 
 
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:

@@ -45,7 +45,7 @@ class TensorParallel(Strategy[TensorParallelOptions]):
         self.workload = workload
         mesh = line_of_devices(context)
         split = Splitter(workload.family, mesh, sequence_parallel=self.options.sequence_parallel)
-        self.model = workload.model(job, on_part=split)
+        self.model = workload.model(job, split=split)
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
 

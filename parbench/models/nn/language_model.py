@@ -10,8 +10,11 @@ from torch.utils.checkpoint import checkpoint
 
 from parbench.models.whole import WholeFamily
 
-OnPart = Callable[[nn.Module, str], None]
-"""Takes a part and what it is: `embed`, `block` or `head`; of a model without seams `block`, then `rest` or `whole`."""
+PartHook = Callable[[nn.Module, str], None]
+"""Is called with a part and its name: `embed`, `block` or `head`.
+
+Of a model without seams the names are `block`, for each of its units, and then `rest` or, without units, `whole`.
+"""
 
 
 class LanguageModel(nn.Module):
