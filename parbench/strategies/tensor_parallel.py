@@ -99,8 +99,6 @@ def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, 
         more = -(-workload.vocab_size // degree) * degree
         hint = f"set model.vocab_size to {more}"
         raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts; {hint}")
-    if workload.precision == "fp16" and workload.phase == "train":
-        raise Unsupported("torch's loss scaling does not take split and whole tensors together; use bf16")
     if options.sequence_parallel and workload.phase == "generate":
         raise Unsupported("a single new token cannot be split along the sequence (sequence_parallel)")
     if options.sequence_parallel and workload.seq_len % degree:
