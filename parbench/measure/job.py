@@ -9,15 +9,15 @@ from torch.distributed.distributed_c10d import Store
 
 from parbench.data.batches import Batches, StackedBatches
 from parbench.measure.clock import Timing, time_steps
-from parbench.measure.failures import finite, finite_time
+from parbench.measure.failures import require_finite, require_finite_time
 from parbench.measure.journal import Journal
 from parbench.measure.phases import STEPS
-from parbench.measure.probes.compile_time import compile_seconds
+from parbench.measure.probes.compile_time import read_compile_seconds
 from parbench.measure.probes.traffic import count_traffic
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Team
-from parbench.measure.twins import quietly
-from parbench.measure.validation import mean_losses, shared_loss
+from parbench.measure.twins import hold_learning_rate
+from parbench.measure.validation import compute_mean_losses, compute_shared_loss
 from parbench.measure.warmup import WarmUp, warm_up
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import JobRecord, TrafficRecord, ValidationRecord
@@ -96,11 +96,11 @@ class Job:
     def time(self, queue: Queue, team: Team, probes: WindowProbes) -> list[JobRecord]:
         """Warms up, times the window and validates. A record for each stacked model; `team` starts together."""
         self.journal.enter("warm-up")
-        compiled_s = compile_seconds()
+        compiled_s = read_compile_seconds()
         first = max(PARITY_STEPS, self.strategy.settling_steps())
         warm = warm_up(self.step, first, self.role.assignment.warmup, team, self.role.device)
         self.step.read_losses()  # raises where training has diverged, before a window is timed in vain
-        compile_s = compile_seconds() - compiled_s
+        compile_s = read_compile_seconds() - compiled_s
 
         self.journal.enter("window")
         steps = queue.window_steps(self.number, self.role.assignment.window_s, warm.step_s, cycle=self.strategy.cycle())
@@ -108,7 +108,7 @@ class Job:
         record = self._timed_record(warm, compile_s, timing, compute_s, probes)
 
         self.journal.enter("validation")
-        losses = mean_losses(self.role, self.strategy, self.batches)
+        losses = compute_mean_losses(self.role, self.strategy, self.batches)
         return self._split_by_model(record, [(record.total_steps, losses)] if losses else [])
 
     def follow(self) -> list[JobRecord]:
@@ -116,12 +116,12 @@ class Job:
         self.journal.enter("steps")
         validations = []
         steps = self.role.assignment.steps
-        for taken in quietly(self.strategy, range(steps + 1), self.role.assignment.quiet_steps):
+        for taken in hold_learning_rate(self.strategy, range(steps + 1), self.role.assignment.quiet_steps):
             if taken in self.role.assignment.validate_at:
-                validations.append((taken, mean_losses(self.role, self.strategy, self.batches)))
+                validations.append((taken, compute_mean_losses(self.role, self.strategy, self.batches)))
             if taken < steps:
                 self.step(taken)
-        shared = shared_loss(self.role, self.strategy, self.batches)
+        shared = compute_shared_loss(self.role, self.strategy, self.batches)
         record = self._record(warmup_steps=steps, warmup_s=0.0, steady=True, shared_loss=shared)
         return self._split_by_model(record, [(taken, losses) for taken, losses in validations if losses])
 
@@ -138,18 +138,20 @@ class Job:
     def _time_window(self, steps: range, team: Team, probes: WindowProbes) -> tuple[Timing, float | None]:
         """Times the steps, which all ranks of `team` start together; also the seconds that the strategy computed."""
         team.meet()
-        self.step.window_starts()
-        compiled_s, computed_before_s = compile_seconds(), self.strategy.compute_s()
-        probes.window_starts()
+        self.step.start_window()
+        compiled_s, computed_before_s = read_compile_seconds(), self.strategy.compute_s()
+        probes.start_window()
         timing = time_steps(self.step, steps, self.role.device)
-        probes.window_ends()
-        if compile_seconds() > compiled_s:
+        probes.end_window()
+        if read_compile_seconds() > compiled_s:
             raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
         if self.step.latest is not None:
-            finite(self.step.latest, f"the loss of step {steps[-1]}")
+            require_finite(self.step.latest, f"the loss of step {steps[-1]}")
         computed_s = self.strategy.compute_s()
         if computed_s is not None and computed_before_s is not None:
-            computed_s = finite_time(computed_s - computed_before_s, "the time that the strategy says it computed")
+            computed_s = require_finite_time(
+                computed_s - computed_before_s, "the time that the strategy says it computed"
+            )
         return timing, computed_s
 
     def _timed_record(
@@ -172,7 +174,7 @@ class Job:
     def _record(self, **values: Any) -> JobRecord:
         stacked = self.role.layout.stacked
         parameters = sum(parameter.numel() for parameter in self.strategy.model.parameters()) // stacked
-        generation = self.step.generation()
+        generation = self.step.read_generation()
         return JobRecord(job=self.number, parameters=parameters, stacked=stacked, generation=generation, **values)
 
     def _split_by_model(self, record: JobRecord, validations: Sequence[tuple[int, list[float]]]) -> list[JobRecord]:

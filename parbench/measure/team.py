@@ -102,7 +102,7 @@ class Team:
         self.group = group
         self._device = device
 
-    def slowest(self, seconds: float) -> float:
+    def find_slowest(self, seconds: float) -> float:
         """The largest of all ranks' values, the same in every rank."""
         if self.group is None or self.group.size() == 1:
             return seconds
@@ -112,7 +112,7 @@ class Team:
 
     def meet(self) -> None:
         """Returns once every rank of the team has called it."""
-        self.slowest(0.0)
+        self.find_slowest(0.0)
 
 
 class Teams(NamedTuple):

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from parbench.data.batches import Batch, Batches, StackedBatches
-from parbench.measure.failures import finite
+from parbench.measure.failures import require_finite
 from parbench.measure.team import Role
 from parbench.scenario.specs import Options
 from parbench.strategies.base import Strategy
 
 
-def mean_losses(role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches) -> list[float] | None:
+def compute_mean_losses(
+    role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches
+) -> list[float] | None:
     """The mean validation loss of each stacked model, in nats per token, over this rank's shard of every batch.
 
     None where this rank computes no loss, and where text is generated. Raises `FloatingPointError` where a loss is NaN
@@ -23,10 +25,10 @@ def mean_losses(role: Role, strategy: Strategy[Options], batches: Batches | Stac
     shards = role.layout.data_shards
     own = (batches.validation(index, role.shard, shards) for index in range(role.assignment.validation_batches))
     losses = [loss for loss in _evaluate(strategy, own) if loss is not None]
-    return finite(torch.stack(losses).mean(dim=0), "the validation loss") if losses else None
+    return require_finite(torch.stack(losses).mean(dim=0), "the validation loss") if losses else None
 
 
-def shared_loss(role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches) -> float | None:
+def compute_shared_loss(role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches) -> float | None:
     """The loss of a batch that every rank evaluates, whatever its shard: replicas that agree have the same loss.
 
     None where there is one data shard, or nothing is trained.

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from torch import distributed
 
-from parbench.measure.failures import failure_of
+from parbench.measure.failures import make_failure
 from parbench.measure.job import Job, Queue, make_batches
 from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
 from parbench.measure.probes.average import Average
-from parbench.measure.probes.matmul import matmul_flops
+from parbench.measure.probes.matmul import measure_matmul_flops
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Teams, form_teams
 from parbench.measure.twins import follow_twin
-from parbench.measure.validation import mean_losses
+from parbench.measure.validation import compute_mean_losses
 from parbench.records.assignment import Assignment
 from parbench.records.trial import JobRecord, RankRecord
 from parbench.scenario.specs import Options
@@ -62,7 +62,7 @@ def _work(folder: Path, listener: socket.socket | None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a strategy raises, even SystemExit, is this trial's result
         traceback.print_exc()
-        journal.write(failure=failure_of(error))
+        journal.write(failure=make_failure(error))
         return 1
     return 0
 
@@ -110,7 +110,7 @@ class Worker:
         """
         assignment = self.role.assignment
         if assignment.matmul and self.role.rank == 0:
-            self.journal.write(matmul_flops=matmul_flops(self.role.device, assignment.matmul))
+            self.journal.write(matmul_flops=measure_matmul_flops(self.role.device, assignment.matmul))
         twins = [
             follow_twin(twin, self.workload, self._set_up_first, assignment.steps, assignment.quiet_steps)
             for twin in assignment.twins
@@ -148,7 +148,7 @@ class Worker:
         """Every lane contributes to the average; the first one validates it, on the text of the first model."""
         strategy = self._set_up_first(self.workload)
         average.load_into(strategy.model)
-        losses = mean_losses(self.role, strategy, make_batches(self.workload, 0, self.role.layout.stacked))
+        losses = compute_mean_losses(self.role, strategy, make_batches(self.workload, 0, self.role.layout.stacked))
         strategy.close()
         if losses and self.role.lane == 0:
             self.journal.write(averaged_validation_loss=losses[0])

@@ -17,17 +17,17 @@ class WindowProbes:
         self.surroundings = Surroundings(cpus, devices)
         self.started_s = self.stopped_s = 0.0
 
-    def window_starts(self) -> None:
+    def start_window(self) -> None:
         """Comes right before the first step of a window."""
-        self.memory.window_starts()
-        self.surroundings.window_starts()
+        self.memory.start_window()
+        self.surroundings.start_window()
         self.started_s = time.monotonic()
 
-    def window_ends(self) -> None:
+    def end_window(self) -> None:
         """Comes right after its last step."""
         self.stopped_s = time.monotonic()
-        self.surroundings.window_ends()
-        self.memory.window_ends()
+        self.surroundings.end_window()
+        self.memory.end_window()
 
     def read(self) -> dict[str, Any]:
         """The fields of a rank's record that these probes fill."""
