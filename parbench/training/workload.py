@@ -24,7 +24,7 @@ from parbench.training.shares import Shares
 from parbench.training.updates import Updates
 
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What matrix products are computed in; in fp32 and TF32 nothing is cast."""
+"""The type that matrix products are computed in; in fp32 and TF32 nothing is cast."""
 
 
 class Workload:
@@ -38,7 +38,7 @@ class Workload:
         self.family.load()
 
     def varied(self, **changes: Any) -> "Workload":
-        """The same models and data with some fields of the workload changed."""
+        """The same models and data, with some fields of the workload changed."""
         return Workload(self.spec.model_copy(update=changes), self.corpus, seed=self.seed, device=self.device)
 
     @property
@@ -48,7 +48,7 @@ class Workload:
 
     @property
     def trains(self) -> bool:
-        """Whether there are gradients and an optimizer at all."""
+        """Whether there are gradients and an optimizer."""
         return self.spec.phase == "train"
 
     def model(
@@ -97,7 +97,7 @@ class Workload:
     def updates(
         self, parameters: Iterable[nn.Parameter], job: int, *, group: ProcessGroup | None = None, **changes: Any
     ) -> Updates:
-        """The optimizer of model number `job` with its loss scale; `group`: the ranks that each hold a part of it.
+        """The optimizer of model number `job`, with its loss scale. `group` are the ranks that each hold a part of it.
 
         `changes` are arguments of the optimizer beyond the workload's; those that are None are left out.
         """
@@ -129,5 +129,5 @@ class Workload:
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
     loss = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-    # Of logits that lie split over devices, every device has the whole loss.
+    # Where logits are split over devices, every device has the whole loss.
     return loss.full_tensor() if isinstance(loss, DTensor) else loss
