@@ -1,4 +1,4 @@
-"""Several ways at once: data × pipeline × tensor parallelism over a mesh of devices."""
+"""Data, pipeline and tensor parallelism at once, over a mesh of devices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,14 +10,14 @@ from pydantic import PositiveInt
 from parbench.errors import Unsupported
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
-from parbench.strategies.ddp import DDPOptions, data_parallel
+from parbench.strategies.ddp import DDPOptions, wrap_in_ddp
 from parbench.strategies.fsdp import FSDPOptions, make_sharder
-from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, describe, plan_stages
+from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, plan_stages, write_note
 from parbench.strategies.tensor_parallel import (
     Splitter,
     TensorParallelOptions,
     require_tensor_plan,
-    split_loss,
+    split_loss_context,
 )
 from parbench.system.devices import Devices
 
@@ -32,10 +32,10 @@ Degree = PositiveInt | Literal["auto"]
 
 
 class HybridOptions(PipelineOptions):
-    """How many parts the data, the layers (`pipeline`) and the matrices (`tensor`) are cut into.
+    """The degrees of parallelism: into how many parts `data`, layers (`pipeline`) and matrices (`tensor`) are cut.
 
-    Every `auto` makes a cell of each degree that multiplies with the others to the number of devices, and that the
-    workload supports. `data_parallel` is what the data axis does with its replicas. The other options are those of
+    An `auto` makes a cell for each degree that the workload supports and that, times the others, gives the number of
+    devices. `data_parallel` says how the data axis keeps its replicas equal. The other options are those of
     `model_parallel` and `tensor_parallel`.
     """
 
@@ -46,7 +46,7 @@ class HybridOptions(PipelineOptions):
     sequence_parallel: bool = False
 
     def degrees(self) -> tuple[int, int, int]:
-        """The degrees of data, pipeline and tensor parallelism; those that are still open count as 1."""
+        """The degrees of data, pipeline and tensor parallelism; `auto` counts as 1."""
         data, pipeline, tensor = (
             1 if degree == "auto" else degree for degree in (self.data, self.pipeline, self.tensor)
         )
@@ -60,7 +60,7 @@ class HybridOptions(PipelineOptions):
 class Hybrid(Strategy[HybridOptions]):
     """Tensor parallelism between neighbours, pipeline stages around it, data parallelism outermost.
 
-    The more two ranks have to say to each other, the closer they lie (Narayanan et al. 2021, "Efficient Large-Scale
+    The more two ranks communicate, the closer they are to each other (Narayanan et al. 2021, "Efficient Large-Scale
     Language Model Training on GPU Clusters Using Megatron-LM").
     """
 
@@ -73,16 +73,16 @@ class Hybrid(Strategy[HybridOptions]):
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:
-        """Every factorisation of the number of devices that fits the given degrees and that the workload supports.
+        """Every factorisation of the number of devices that has the given degrees and that the workload supports.
 
-        Where none is supported, the first, for its reason.
+        Where none is supported, the first one, which `layout` then refuses with a reason.
         """
         fitting = [
             options.model_copy(update={"data": data, "pipeline": pipeline, "tensor": tensor})
             for data, pipeline, tensor in factorisations(devices.count)
             if all(
-                given in ("auto", degree)
-                for given, degree in zip(
+                wish in ("auto", degree)
+                for wish, degree in zip(
                     (options.data, options.pipeline, options.tensor), (data, pipeline, tensor), strict=True
                 )
             )
@@ -96,7 +96,7 @@ class Hybrid(Strategy[HybridOptions]):
         data, pipeline, tensor = options.degrees()
         if data * pipeline * tensor != devices.count:
             raise Unsupported(
-                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} is not {devices.count} devices"
+                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} does not have {devices.count} devices"
             )
         if devices.per_node % tensor:
             raise Unsupported(
@@ -108,13 +108,13 @@ class Hybrid(Strategy[HybridOptions]):
             stages = plan_stages(options, workload, pipeline)
             require_equal_parts(workload, data * options.parts(pipeline), "micro-batches of data shards")
             _require_exchange(options)
-            note, bubble = describe(options, stages), options.bubble(pipeline, workload)
+            note, bubble = write_note(options, stages), options.bubble(pipeline, workload)
         if tensor > 1:
             require_tensor_plan(options.tensor_options(), workload, tensor)
         return Layout(
             processes=devices.count,
             data_shards=data,
-            note="; ".join(filter(None, (_placed(options, devices), note))),
+            note="; ".join(filter(None, (_write_mesh(options, devices), note))),
             bubble=bubble,
         )
 
@@ -122,7 +122,7 @@ class Hybrid(Strategy[HybridOptions]):
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
         self.workload = workload
         _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = mesh_of(context.devices[0].type, degrees)
+        mesh = init_mesh(context.devices[0].type, degrees)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -164,7 +164,7 @@ class Hybrid(Strategy[HybridOptions]):
         return None if self.staged is None else self.staged.compute_s()
 
     def _loss_context(self) -> AbstractContextManager[None]:
-        return split_loss() if self.is_split else nullcontext()
+        return split_loss_context() if self.is_split else nullcontext()
 
 
 def _transformations(options: HybridOptions, workload: "Workload", mesh: "DeviceMesh") -> dict[str, Any]:
@@ -181,23 +181,23 @@ def _transformations(options: HybridOptions, workload: "Workload", mesh: "Device
     elif data > 1 and workload.trains:
         # Over a mesh, DDP looks for split tensors in every pass; where there are none, a process group does as well.
         over = {"device_mesh": mesh["data"]} if tensor > 1 else {"process_group": mesh["data"].get_group()}
-        transformations["wrap"] = partial(data_parallel, device=workload.device, options=DDPOptions(), **over)
+        transformations["wrap"] = partial(wrap_in_ddp, device=workload.device, options=DDPOptions(), **over)
     return transformations
 
 
 @cache
-def mesh_of(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
-    """The mesh of all ranks, made once: models that are trained one after another share its process groups."""
+def init_mesh(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
+    """The mesh of all ranks. It is made once: models that are trained one after another share its process groups."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
 
 
 def _require_exchange(options: HybridOptions) -> None:
-    """Raises `Unsupported` where torch's schedule would not exchange gradients over the data axis as it should.
+    """Raises `Unsupported` where torch's schedule would not exchange all gradients over the data axis.
 
     Seen with torch 2.13: DistributedDataParallel refuses a second stage in a rank, and FSDP misses the gradients that
-    a split backward pass leaves for later, so that losses go astray.
+    a split backward pass computes later, so that losses are wrong.
     """
     data, _, _ = options.degrees()
     if data == 1:
@@ -219,8 +219,8 @@ def factorisations(number: int) -> list[tuple[int, int, int]]:
     ]
 
 
-def _placed(options: HybridOptions, devices: Devices) -> str:
-    """The mesh in words, and which of its axes reach from node to node: ranks of a node are consecutive."""
+def _write_mesh(options: HybridOptions, devices: Devices) -> str:
+    """The mesh in words, and which of its axes cross nodes. The ranks of a node are consecutive."""
     degrees, reach = options.degrees(), devices.count
     words = []
     for name, degree in zip(("data", "pipeline", "tensor"), degrees, strict=True):

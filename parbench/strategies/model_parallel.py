@@ -28,14 +28,14 @@ ZERO_BUBBLE = ("interleaved_zero_bubble", *V_SHAPED)
 
 
 class PipelineOptions(Options):
-    """How a batch goes through the stages, in `micro_batches` equal parts.
+    """How a batch passes through the stages, in `micro_batches` equal parts.
 
     `naive` sends it whole, so that one stage works at a time. `gpipe` runs all forward passes, then all backward
     passes (Huang et al. 2019); `1f1b` alternates them, which keeps fewer activations (Narayanan et al. 2019).
     `interleaved_1f1b` gives each rank `stages_per_rank` stages (Narayanan et al. 2021). The others split the backward
-    pass into two, and fill the bubble with the second: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
-    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Where `micro_batches` is left
-    open, there are 4, or as many as the schedule needs on so many ranks.
+    pass into two, and fill the bubble with the second part: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
+    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Without
+    `micro_batches` there are 4, or as many as the schedule needs.
     """
 
     schedule: Schedule = "1f1b"
@@ -56,11 +56,11 @@ class PipelineOptions(Options):
         return self
 
     def parts(self, ranks: int) -> int:
-        """The number of micro-batches on so many ranks."""
+        """The number of micro-batches on `ranks` ranks."""
         return 1 if self.schedule == "naive" else self.micro_batches or max(4, self.fewest_parts(ranks))
 
     def fewest_parts(self, ranks: int) -> int:
-        """How many micro-batches the schedule needs at least."""
+        """The smallest number of micro-batches that the schedule allows."""
         return {"naive": 1, "gpipe": 1, "dualpipev": ranks * self.stages_each()}.get(self.schedule, ranks)
 
     def stages_each(self) -> int:
@@ -74,13 +74,13 @@ class PipelineOptions(Options):
         return [rank + ranks * turn for turn in range(self.stages_each())]
 
     def bubble(self, ranks: int, workload: WorkloadSpec) -> float | None:
-        """The share of time that the schedule leaves stages idle, if they cost the same and messages nothing.
+        """The share of time that the schedule leaves stages idle, if all cost the same and messages cost nothing.
 
         (p-1)/(m+p-1) for p ranks and m micro-batches; v stages a rank make v micro-steps of each micro-batch
         (Narayanan et al. 2021, section 2.2). Forward passes alone wait as long as with backward passes. If a forward
         pass takes as long as either half of a backward one, ZB1P, which torch interleaves, waits for p-1 of 3m of
-        them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). It is not known
-        of DualPipeV, and of tokens that come round.
+        them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). None
+        where it is not known: for DualPipeV and for generation.
         """
         if workload.phase == "generate" or self.schedule == "dualpipev":
             return None
@@ -138,7 +138,7 @@ class StagedModel:
 
     def compute_s(self) -> float:
         """Seconds that this rank's stages have computed so far; the rest of the time they waited."""
-        return self.pipeline.clock.seconds()
+        return self.pipeline.clock.read_seconds()
 
     def _scale(self, loss: "Tensor") -> "Tensor":
         """What the backward pass starts from: the share of the step that this part of the batch is."""
@@ -161,7 +161,7 @@ class ModelParallel(Strategy[PipelineOptions]):
         stages = plan_stages(options, workload, devices.count)
         require_equal_parts(workload, options.parts(devices.count), "micro-batches")
         return Layout(
-            processes=devices.count, note=describe(options, stages), bubble=options.bubble(devices.count, workload)
+            processes=devices.count, note=write_note(options, stages), bubble=options.bubble(devices.count, workload)
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
@@ -222,11 +222,11 @@ def _require_enough_micro_batches(options: PipelineOptions, ranks: int) -> None:
         )
 
 
-def describe(options: PipelineOptions, stages: Sequence[Stage]) -> str:
-    """The stages of each rank and their shares of the work, and what the batch is cut into."""
+def write_note(options: PipelineOptions, stages: Sequence[Stage]) -> str:
+    """The stages of each rank with their shares of the work, and the number of micro-batches."""
     ranks = len(stages) // options.stages_each()
     parts = options.parts(ranks)
-    placed = " | ".join(
+    places = " | ".join(
         ", ".join(str(stages[index]) for index in options.stages_of(rank, ranks)) for rank in range(ranks)
     )
-    return f"{placed}; {parts} micro-batches" if parts > 1 else placed
+    return f"{places}; {parts} micro-batches" if parts > 1 else places
