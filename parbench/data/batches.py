@@ -1,4 +1,4 @@
-"""A token file cut into sequences and dealt out: deterministic by seed, step and shard."""
+"""A token file as batches of sequences, which depend only on seed, step and shard."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     targets: Tensor
 
     def parts(self, count: int) -> "list[Batch]":
-        """`count` equal parts of its sequences."""
+        """Cuts the batch into `count` parts of equally many sequences."""
         return [Batch(*part) for part in zip(self.inputs.chunk(count), self.targets.chunk(count), strict=True)]
 
 
@@ -28,7 +28,7 @@ class Batches:
     """Global batches of `global_batch` sequences, and each shard's equal part of them.
 
     The last tenth of the corpus is the validation split. Training sequences do not overlap; every epoch goes
-    through all of them once, in an order of its own, and a batch may span two epochs.
+    through all of them once, in a new order, and a batch may span two epochs.
     """
 
     def __init__(self, corpus: Corpus, *, seq_len: int, global_batch: int, seed: str, device: torch.device) -> None:
@@ -41,24 +41,24 @@ class Batches:
         self._seed = seed
         self._device = device
         self._window = torch.arange(seq_len + 1)
-        self._epoch = lru_cache(maxsize=2)(self._shuffled)
+        self._epoch = lru_cache(maxsize=2)(self._shuffle)
 
     def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Part `shard` of `shards` of the global batch of training step `step`."""
-        return self._gather(self._order(self._positions(step, shard, shards)))
+        return self._read(self._find_sequences(self._positions(step, shard, shards)))
 
     def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
-        """Part `shard` of `shards` of validation batch `index`; a short split is gone through again."""
+        """Part `shard` of `shards` of validation batch `index`; starts over where the split is too short."""
         positions = torch.tensor(self._positions(index, shard, shards))
-        return self._gather(self._training_sequences + positions % self._validation_sequences)
+        return self._read(self._training_sequences + positions % self._validation_sequences)
 
     def _positions(self, step: int, shard: int, shards: int) -> range:
         size = self._global_batch // shards
         first = step * self._global_batch + shard * size
         return range(first, first + size)
 
-    def _order(self, positions: range) -> Tensor:
-        """The numbers of the sequences at these positions of the endless run of epochs."""
+    def _find_sequences(self, positions: range) -> Tensor:
+        """The numbers of the sequences at these positions of all epochs, one after another."""
         parts, position = [], positions.start
         while position < positions.stop:
             epoch, place = divmod(position, self._training_sequences)
@@ -66,11 +66,11 @@ class Batches:
             position += len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _shuffled(self, epoch: int) -> Tensor:
+    def _shuffle(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(stable_seed(f"{self._seed}/epoch{epoch}"))
         return torch.randperm(self._training_sequences, generator=generator)
 
-    def _gather(self, sequences: Tensor) -> Batch:
+    def _read(self, sequences: Tensor) -> Batch:
         starts = sequences * self._seq_len
         tokens = self._tokens[starts[:, None] + self._window].long()
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
@@ -80,24 +80,24 @@ class Batches:
 
 
 class StackedBatches:
-    """The batches of several models as one: their tensors have the models as first dimension."""
+    """The batches of several models as one, with tensors (models, sequences, seq_len)."""
 
     def __init__(self, batches: Sequence[Batches]) -> None:
         self._batches = batches
 
     def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """As `Batches.training`, of every model."""
-        return _stacked([batches.training(step, shard, shards) for batches in self._batches])
+        return _stack([batches.training(step, shard, shards) for batches in self._batches])
 
     def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
         """As `Batches.validation`, of every model."""
-        return _stacked([batches.validation(index, shard, shards) for batches in self._batches])
+        return _stack([batches.validation(index, shard, shards) for batches in self._batches])
 
 
-def _stacked(batches: Sequence[Batch]) -> Batch:
+def _stack(batches: Sequence[Batch]) -> Batch:
     return Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
 
 
 def stable_seed(text: str) -> int:
-    """A 63-bit seed that is the same in every process and on every machine."""
+    """A 63-bit seed from `text`, the same in every process and on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

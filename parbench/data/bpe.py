@@ -1,4 +1,4 @@
-"""Text into byte pairs: a vocabulary trained on the text itself, and the text in it. Nothing stored is ever loaded."""
+"""Byte pairs: trains a vocabulary on a text and encodes the text in it. Loads no stored tokenizer."""
 
 import importlib
 from itertools import chain
@@ -7,12 +7,12 @@ from typing import Any
 LINES_AT_ONCE = 10_000
 
 
-def recipe(vocab_size: int) -> bytes:
-    """All that decides, beside the text, which tokens become of it."""
-    return f"byte-level BPE by lines, {vocab_size} tokens, tokenizers {_tokenizers().__version__}".encode()
+def write_recipe(vocab_size: int) -> bytes:
+    """All that decides the tokens of a text besides the text itself; a part of the cache's key."""
+    return f"byte-level BPE by lines, {vocab_size} tokens, tokenizers {_import_tokenizers().__version__}".encode()
 
 
-def encoded(text: bytes, vocab_size: int) -> bytes:
+def encode(text: bytes, vocab_size: int) -> bytes:
     """Little-endian int32 token ids, each below `vocab_size`, of a text that is read as UTF-8.
 
     Method: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units", on bytes as in GPT-2
@@ -21,7 +21,7 @@ def encoded(text: bytes, vocab_size: int) -> bytes:
     """
     import numpy
 
-    tokenizers = _tokenizers()
+    tokenizers = _import_tokenizers()
     by_bytes = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = by_bytes
@@ -37,5 +37,5 @@ def encoded(text: bytes, vocab_size: int) -> bytes:
     return b"".join(parts)
 
 
-def _tokenizers() -> Any:
+def _import_tokenizers() -> Any:
     return importlib.import_module("tokenizers")

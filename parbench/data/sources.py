@@ -1,4 +1,4 @@
-"""Where tokens come from, as a scenario writes it."""
+"""Sources of tokens, as a scenario names them."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ BYTES = 256
 class BytePairs(Spec):
     """A byte-level BPE vocabulary of `vocab_size` tokens, trained on the data itself (`parbench[tokenizers]`).
 
-    Where the data has fewer pairs to merge, the tokens that are left are known to the model and never seen.
+    Where the data has fewer pairs to merge, the remaining tokens are in the vocabulary and never occur.
     """
 
     vocab_size: Annotated[int, Field(ge=BYTES, le=1_000_000)] = 4096
@@ -34,14 +34,14 @@ class StandardLibraryText(Spec):
 
     @property
     def vocab_size(self) -> int:
-        """Bytes, or the trained vocabulary."""
+        """The size of the trained vocabulary; 256 for bytes."""
         return self.bpe.vocab_size if self.bpe else BYTES
 
 
 class TextFile(Spec):
-    """Any file, or all files below a folder that match `files`; as bytes or in a vocabulary trained on them.
+    """A file, or all files below a folder that match `files`; as bytes or in a vocabulary trained on them.
 
-    At most 1,000,000,000 bytes together, of regular files.
+    Regular files only, of at most 1,000,000,000 bytes together.
     """
 
     source: Literal["text"] = "text"
@@ -51,7 +51,7 @@ class TextFile(Spec):
 
     @property
     def vocab_size(self) -> int:
-        """Bytes, or the trained vocabulary."""
+        """The size of the trained vocabulary; 256 for bytes."""
         return self.bpe.vocab_size if self.bpe else BYTES
 
     @property
@@ -61,7 +61,7 @@ class TextFile(Spec):
 
 
 class SyntheticTokens(Spec):
-    """Random tokens, drawn uniformly: for measuring a vocabulary size that no text at hand has."""
+    """Uniformly random tokens, to measure a vocabulary size that no text at hand has."""
 
     source: Literal["synthetic"] = "synthetic"
     vocab_size: Annotated[int, Field(ge=2, le=2_000_000)]

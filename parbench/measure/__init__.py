@@ -1,1 +1,1 @@
-"""What runs inside the ranks: the measuring loop, its clocks and its probes."""
+"""What runs inside the ranks of a trial: the measuring loop, its clocks and its probes."""

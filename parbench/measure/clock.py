@@ -1,4 +1,4 @@
-"""Clocks for a sequence of steps. Nothing is read back from the device between the first and the last step."""
+"""Clocks for steps. Nothing is read back from the device between the first step and the last."""
 
 import time
 from collections.abc import Callable
@@ -16,14 +16,15 @@ class Timing(NamedTuple):
 
 
 def time_steps(step: Callable[[int], None], steps: range, device: torch.device) -> Timing:
-    """Runs `step(i)` for every i of `steps`; the device is synchronised once before and once after.
+    """Runs `step(i)` for every i of `steps`, and synchronises the device once before and once after.
 
-    On CUDA the time of each step is between events on the device's current stream; on CPU it is the monotonic clock's.
+    The time of a step runs, on CUDA, between two events on the device's current stream; on CPU it is read from the
+    monotonic clock.
     """
-    return _on_cuda(step, steps, device) if device.type == "cuda" else _on_cpu(step, steps)
+    return _time_on_cuda(step, steps, device) if device.type == "cuda" else _time_on_cpu(step, steps)
 
 
-def _on_cpu(step: Callable[[int], None], steps: range) -> Timing:
+def _time_on_cpu(step: Callable[[int], None], steps: range) -> Timing:
     marks = [time.perf_counter_ns()]
     for index in steps:
         step(index)
@@ -32,7 +33,7 @@ def _on_cpu(step: Callable[[int], None], steps: range) -> Timing:
     return Timing((marks[-1] - marks[0]) / 1e9, durations)
 
 
-def _on_cuda(step: Callable[[int], None], steps: range, device: torch.device) -> Timing:
+def _time_on_cuda(step: Callable[[int], None], steps: range, device: torch.device) -> Timing:
     events = [torch.cuda.Event(enable_timing=True) for _ in range(len(steps) + 1)]
     torch.cuda.synchronize(device)
     start = time.perf_counter_ns()
@@ -46,7 +47,7 @@ def _on_cuda(step: Callable[[int], None], steps: range, device: torch.device) ->
 
 
 class Marks:
-    """Moments of one step, to be told apart in seconds once the device has got there."""
+    """Moments within one step. The seconds between them can be read once the device has reached them."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
@@ -54,7 +55,7 @@ class Marks:
         self.mark()
 
     def mark(self) -> None:
-        """Now, on CPU; on CUDA when the stream gets here."""
+        """Adds a moment: on CPU it is now, on CUDA it is when the stream reaches this point."""
         if self._on_cuda:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -62,8 +63,8 @@ class Marks:
         else:
             self._marks.append(time.perf_counter())
 
-    def intervals(self) -> tuple[float, ...]:
-        """Seconds from each mark to the next. On CUDA the device must have been synchronised."""
+    def read_intervals(self) -> tuple[float, ...]:
+        """Seconds from each mark to the next. On CUDA the device must be synchronised first."""
         if self._on_cuda:
             return tuple(a.elapsed_time(b) / 1e3 for a, b in pairwise(self._marks))
         return tuple(b - a for a, b in pairwise(self._marks))

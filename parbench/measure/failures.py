@@ -1,4 +1,4 @@
-"""What counts as a failure in a rank, and how it is told."""
+"""What counts as a failure in a rank, and how it is recorded."""
 
 import math
 import time
@@ -11,8 +11,8 @@ from parbench.records.trial import Failure
 OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
 
-def finite(losses: torch.Tensor, what: str) -> list[float]:
-    """The value of a loss, or of each model's; raises `FloatingPointError` where one is NaN or infinite."""
+def require_finite(losses: torch.Tensor, what: str) -> list[float]:
+    """The loss of each model in `losses`; raises `FloatingPointError` where one is NaN or infinite."""
     values = [float(value) for value in losses.reshape(-1).tolist()]
     for value in values:
         if not math.isfinite(value):
@@ -20,31 +20,33 @@ def finite(losses: torch.Tensor, what: str) -> list[float]:
     return values
 
 
-def finite_time(seconds: float, what: str) -> float:
-    """`seconds`; raises `FloatingPointError` for what no clock shows."""
+def require_finite_time(seconds: float, what: str) -> float:
+    """`seconds`; raises `FloatingPointError` where it is NaN or infinite."""
     if not math.isfinite(seconds):
-        raise FloatingPointError(f"{what} is {seconds}, which is no time")
+        raise FloatingPointError(f"{what} is {seconds}, which is not a time in seconds")
     return seconds
 
 
-def failure_of(error: BaseException) -> Failure:
-    """The record of an error; outside its CUDA allocator, torch reports lack of memory as a plain RuntimeError."""
-    lacks_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+def make_failure(error: BaseException) -> Failure:
+    """The record of an error. torch has an error of its own for lack of CUDA memory; elsewhere it is a RuntimeError."""
+    is_out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
     )
     return Failure(
-        error=f"{type(error).__name__}: {told(error)}",
+        error=f"{type(error).__name__}: {_shorten_message(error)}",
         traceback="".join(traceback.format_exception(error)),
-        out_of_memory=lacks_memory,
+        out_of_memory=is_out_of_memory,
         at=time.monotonic(),
     )
 
 
-def told(error: BaseException) -> str:
-    """The message; of a compiler's pages, the last line, which says what is wrong."""
+def _shorten_message(error: BaseException) -> str:
+    """The error's message. torch.compile writes pages, of which the last line says what is wrong."""
     message = str(error)
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return message
     lines = [line.strip() for line in message.splitlines()]
-    spoken = [line for line in lines if line and not line.startswith(("Set TORCH", "You can suppress", "import torch"))]
-    return f"torch.compile failed: {spoken[-1] if spoken else message}"
+    reasons = [
+        line for line in lines if line and not line.startswith(("Set TORCH", "You can suppress", "import torch"))
+    ]
+    return f"torch.compile failed: {reasons[-1] if reasons else message}"

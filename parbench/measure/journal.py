@@ -1,11 +1,11 @@
-"""What a rank has to say, on disk."""
+"""A rank's record on disk, which is complete after every change, however the rank ends."""
 
 from pathlib import Path
 
 from parbench.records.trial import RankRecord, Stage
 
 EXIT_UNWRITTEN = 74
-"""As in sysexits.h: a rank could not write its record or its log, so nothing can be made of the trial."""
+"""EX_IOERR of sysexits.h: a rank could not write its record or its log, so its trial is worth nothing."""
 
 
 class JournalError(Exception):
@@ -13,7 +13,7 @@ class JournalError(Exception):
 
 
 class Journal:
-    """This rank's record on disk, replaced whole at every change. Raises `JournalError` where it cannot be."""
+    """This rank's record, in `rank<k>.json`. Every change replaces the file; raises `JournalError` where it cannot."""
 
     def __init__(self, folder: Path, record: RankRecord) -> None:
         self._path = folder / f"rank{record.rank}.json"
@@ -21,7 +21,7 @@ class Journal:
         self.write()
 
     def write(self, **changes: object) -> None:
-        """Puts `changes` into the record, and the record on disk."""
+        """Changes fields of the record, and writes the whole record."""
         self.record = self.record.model_copy(update=changes)
         temporary = self._path.with_suffix(".tmp")
         try:
@@ -30,6 +30,6 @@ class Journal:
         except OSError as error:
             raise JournalError(str(error)) from error
 
-    def stage(self, stage: Stage) -> None:
-        """Notes how far this rank has come."""
+    def enter(self, stage: Stage) -> None:
+        """Records that this rank has reached `stage`."""
         self.write(stage=stage)

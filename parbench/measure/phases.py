@@ -1,4 +1,4 @@
-"""What one step is in each phase, and what of its first steps proves that it computed the right thing."""
+"""What one step is in each phase, and what the first steps leave to prove that they computed the right thing."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -13,31 +13,32 @@ from torch.distributed.tensor import DTensor
 from parbench.base_types import Phase
 from parbench.data.batches import Batch
 from parbench.measure.clock import Marks
-from parbench.measure.failures import finite
+from parbench.measure.failures import require_finite
 from parbench.records.trial import GenerationRecord
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Strategy
 
-Deal = Callable[[int], Batch]
+GetBatch = Callable[[int], Batch]
+"""The batch of a step by its number."""
 
 
 class Steps(ABC):
-    """Calls a strategy, step by step, and keeps what the first `verified` steps gave; `taken` steps so far.
+    """Takes steps of a strategy, and keeps the losses or tokens of the first `verified` ones; `taken` counts all.
 
-    What is kept stays on the device until it is asked for: nothing is read back while steps are timed.
+    Losses and tokens stay on the device until they are read: nothing is read back while steps are timed.
     """
 
     phase: ClassVar[Phase]
 
     def __init__(
-        self, strategy: Strategy[Any], spec: WorkloadSpec, training: Deal, validation: Deal, verified: int
+        self, strategy: Strategy[Any], spec: WorkloadSpec, training: GetBatch, validation: GetBatch, verified: int
     ) -> None:
         self.strategy = strategy
         self.spec = spec
         self.verified = verified
         self.training = training
         self.validation = validation
-        self.forward_only = forward_only(strategy.model)
+        self.forward_only = choose_forward_mode(strategy.model)
         self.losses: list[Tensor] = []
         self.latest: Tensor | None = None
         self.taken = 0
@@ -51,16 +52,16 @@ class Steps(ABC):
     def _take(self, index: int) -> None:
         """One step of the phase."""
 
-    def window_starts(self) -> None:  # noqa: B027 - most have nothing to forget
-        """From here on times count."""
+    def start_window(self) -> None:  # noqa: B027 - most phases keep no times of warm-up
+        """Is called right before the first timed step."""
 
-    def generation(self) -> GenerationRecord | None:
-        """What was generated, in the phase that does."""
+    def read_generation(self) -> GenerationRecord | None:
+        """The tokens that were generated and their times; None in other phases."""
         return None
 
     def read_losses(self) -> list[list[float]]:
-        """What was kept, step by step, of each model. Raises `FloatingPointError` where a loss is NaN or infinite."""
-        return [finite(loss, f"the loss of step {index}") for index, loss in enumerate(self.losses)]
+        """The losses of each verified step, one a model. Raises `FloatingPointError` where one is NaN or infinite."""
+        return [require_finite(loss, f"the loss of step {index}") for index, loss in enumerate(self.losses)]
 
     def _keep(self, index: int, loss: Tensor | None) -> None:
         self.latest = loss
@@ -74,23 +75,23 @@ class TrainingSteps(Steps):
     phase = "train"
 
     def _take(self, index: int) -> None:
-        """On the next training batch."""
+        """An optimizer step on the training batch of that number."""
         self._keep(index, self.strategy.step(self.training(index)))
 
 
 class ScoringSteps(Steps):
-    """A step is the loss of a batch of held-out text."""
+    """A step computes the loss of a batch of held-out text."""
 
     phase = "score"
 
     def _take(self, index: int) -> None:
-        """Without gradients."""
+        """A forward pass without gradients, on the validation batch of that number."""
         with self.forward_only():
             self._keep(index, self.strategy.evaluate(self.validation(index)))
 
 
 class GenerationSteps(Steps):
-    """A step is the greedy continuation of a batch of prompts."""
+    """A step continues a batch of prompts by greedy decoding."""
 
     phase = "generate"
 
@@ -101,7 +102,7 @@ class GenerationSteps(Steps):
         self._has_tokens = False
 
     def _take(self, index: int) -> None:
-        """Prompts are the starts of held-out sequences."""
+        """Prompts are the beginnings of held-out sequences."""
         new_tokens = self.spec.generated
         with self.forward_only():
             prompts = self.validation(index).inputs[:, : self.spec.seq_len - new_tokens]
@@ -112,15 +113,15 @@ class GenerationSteps(Steps):
         if tokens is not None and index < self.verified:
             self._tokens.append(tokens)
 
-    def window_starts(self) -> None:
-        """Marks of warm-up are no part of it."""
+    def start_window(self) -> None:
+        """Forgets the times of warm-up."""
         self._marks.clear()
 
-    def generation(self) -> GenerationRecord:
-        """The verified steps' sequences, and the window's times where this rank has the tokens."""
+    def read_generation(self) -> GenerationRecord:
+        """Digests of the verified steps' sequences, and the window's times; empty where this rank has no tokens."""
         if not self._has_tokens:
             return GenerationRecord()
-        intervals = [marks.intervals() for marks in self._marks]
+        intervals = [marks.read_intervals() for marks in self._marks]
         return GenerationRecord(
             sequences=tuple(digest(sequence) for tokens in self._tokens for sequence in tokens),
             first_token_s=tuple(times[0] for times in intervals),
@@ -128,18 +129,18 @@ class GenerationSteps(Steps):
         )
 
 
-def forward_only(model: nn.Module) -> Callable[[], AbstractContextManager[None]]:
-    """What a forward pass without a backward one runs in: the cheaper inference mode, where that can be.
+def choose_forward_mode(model: nn.Module) -> Callable[[], AbstractContextManager[None]]:
+    """The context for a forward pass without a backward pass: `inference_mode`, which costs least, or `no_grad`.
 
-    Sharded and split tensors (`DTensor`) lose their way in inference mode (seen with torch 2.13), and the threads of
-    torch's DataParallel are not in it, while what they work on is.
+    `DTensor`s fail in inference mode (seen with torch 2.13). torch's DataParallel replicates in threads, which do not
+    inherit inference mode although the parameters that they replicate were made in it.
     """
-    split = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-    return torch.no_grad if split or isinstance(model, nn.DataParallel) else torch.inference_mode
+    has_dtensors = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return torch.no_grad if has_dtensors or isinstance(model, nn.DataParallel) else torch.inference_mode
 
 
 def digest(tokens: Tensor) -> str:
-    """What tells one sequence of token ids from another."""
+    """A short hash of a sequence of token ids: equal sequences have equal hashes."""
     return hashlib.sha256(str(tokens.tolist()).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What the fork server imports once, so that no trial pays for it. Imports only: no operator runs here."""
+"""The modules that the fork server imports once, so that no trial waits for them. No torch operator runs here."""
 
 import contextlib
 import gc
@@ -11,14 +11,15 @@ from parbench.models.base import FAMILIES
 from parbench.strategies.base import STRATEGIES
 
 # A strategy or family whose modules are missing fails in its own trial, with its own message.
-needed = [module for strategy in STRATEGIES.classes().values() for module in strategy.imports]
-needed += [module for family in FAMILIES.classes().values() for module in family.imports]
-needed += ["tqdm"]  # if it is there, torch.compile uses it
-for module in needed:
+modules = [module for strategy in STRATEGIES.classes().values() for module in strategy.imports]
+modules += [module for family in FAMILIES.classes().values() for module in family.imports]
+modules += ["tqdm"]  # torch.compile uses it where it is installed
+for module in modules:
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
 
-# What is imported here lives as long as any rank: no rank's collector has to walk, and thereby copy, all of it.
+# These modules live as long as any rank. Once frozen, the ranks' garbage collectors skip them; otherwise a collection
+# would write to, and thereby copy, the pages that ranks share.
 gc.freeze()
 
 __all__ = ["parbench", "torch"]

@@ -1,17 +1,154 @@
-"""The ranks of a trial: how they meet, and how they agree."""
+"""A rank among the ranks of a trial: what it has to do, how the ranks meet, and how they agree."""
 
 import os
 import socket
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import Store
 
+from parbench.measure.probes.compile_time import prepare_compiler
+from parbench.models.base import FAMILIES
+from parbench.records.assignment import Assignment
+from parbench.scenario.specs import Options, WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Layout, Strategy
+from parbench.system.devices import Devices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """What one rank does in a trial: the lane and data shard that it works on, and the devices that it drives.
+
+    `cores` are the logical CPUs of each of those devices; empty where ranks are not pinned.
+    """
+
+    assignment: Assignment
+    rank: int
+    spec: WorkloadSpec
+    strategy_class: type[Strategy[Any]]
+    options: Options
+    layout: Layout
+    lane: int
+    shard: int
+    cores: tuple[tuple[int, ...], ...]
+    devices: tuple[torch.device, ...]
+
+    @classmethod
+    def of(cls, assignment: Assignment, rank: int, local_rank: int) -> Self:
+        """The role of a rank, which is the `local_rank`-th of its node. Touches no device."""
+        model = assignment.workload["model"]
+        family = FAMILIES[model["kind"]].model_validate(model, context={"folder": assignment.folder})
+        spec = WorkloadSpec.model_validate({**assignment.workload, "model": family})
+        strategy_class = STRATEGIES[assignment.strategy]
+        options = strategy_class.options_type.model_validate(assignment.options)
+        kind = assignment.device_kind
+        devices = Devices(kind=kind, count=assignment.devices, nodes=assignment.nodes)
+        layout = strategy_class.layout(options, spec, devices)
+        lane, shard = layout.coordinate(rank)
+        numbers = layout.devices_of(local_rank)
+        return cls(
+            assignment=assignment,
+            rank=rank,
+            spec=spec,
+            strategy_class=strategy_class,
+            options=options,
+            layout=layout,
+            lane=lane,
+            shard=shard,
+            cores=assignment.cores[numbers.start : numbers.stop],
+            devices=tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """The first of its devices: where its model starts and its times are taken."""
+        return self.devices[0]
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """The logical CPUs of all its devices together."""
+        return tuple(cpu for device in self.cores for cpu in device)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its steps are timed; references and proofs only need losses."""
+        return self.assignment.purpose == "measure"
+
+    def make_strategy(self) -> Strategy[Any]:
+        """A new object of the strategy, for one model."""
+        return self.strategy_class(self.options)
+
+    def pin(self) -> None:
+        """Keeps this process on its cores, before any thread starts: threads inherit the cores of their maker."""
+        if self.cpus and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cpus)
+        torch.set_num_threads(self.assignment.threads)
+        prepare_compiler(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+            # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.
+            torch.backends.cudnn.allow_tf32 = self.spec.precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = self.spec.precision == "tf32"
+
+
+class Team:
+    """The ranks of a process group; a rank on its own (no group) agrees with itself."""
+
+    def __init__(self, group: ProcessGroup | None, device: torch.device) -> None:
+        self.group = group
+        self._device = device
+
+    def find_slowest(self, seconds: float) -> float:
+        """The largest of all ranks' values, the same in every rank."""
+        if self.group is None or self.group.size() == 1:
+            return seconds
+        value = torch.tensor(seconds, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self.group)
+        return float(value.item())
+
+    def meet(self) -> None:
+        """Returns once every rank of the team has called it."""
+        self.find_slowest(0.0)
+
+
+class Teams(NamedTuple):
+    """All ranks of the trial, the ranks of this rank's lane, and the store that all of them share."""
+
+    store: Store
+    world: Team
+    lane: Team
+
+
+def form_teams(role: Role, listener: socket.socket | None) -> Teams:
+    """Meets the other ranks, and finds those of this rank's lane. `listener` is as in `join_process_group`."""
+    layout = role.layout
+    # Ranks that train alone exchange nothing but times. They may share a GPU, which NCCL's ranks cannot.
+    alone = layout.lanes > 1 and layout.ranks_per_lane == 1
+    device = torch.device("cpu") if alone else role.device
+    store = join_process_group(device, timedelta(seconds=role.assignment.deadline_s), listener)
+    world = Team(distributed.group.WORLD, device)
+    lane = Team(world.group if layout.lanes == 1 else _lane_group(layout, role.lane), device)
+    world.meet()
+    return Teams(store, world, lane)
+
+
+def _lane_group(layout: Layout, lane: int) -> ProcessGroup | None:
+    size = layout.ranks_per_lane
+    if size == 1:
+        return None
+    # Every rank makes the groups of all lanes, as torch demands.
+    groups: list[ProcessGroup] = [
+        distributed.new_group(list(range(first, first + size))) for first in range(0, layout.processes, size)
+    ]
+    return groups[lane]
+
 
 def join_process_group(device: torch.device, timeout: timedelta, listener: socket.socket | None) -> Store:
-    """Joins under torchrun's variables, over gloo or NCCL; the store that the ranks met at.
+    """Joins the process group that torchrun's variables name, over gloo or NCCL; the store of its rendezvous.
 
     With `listener`, rank 0 serves the rendezvous on that open socket: the launcher that opened it knows its port
     before any rank starts, so no port is ever guessed or lost.
@@ -33,23 +170,3 @@ def join_process_group(device: torch.device, timeout: timedelta, listener: socke
         store, _, _ = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=bound)
     return store
-
-
-class Team:
-    """The ranks of a process group; a rank on its own (no group) agrees with itself."""
-
-    def __init__(self, group: ProcessGroup | None, device: torch.device) -> None:
-        self._group = group
-        self._device = device
-
-    def slowest(self, seconds: float) -> float:
-        """The largest of all ranks' values, the same in every rank."""
-        if self._group is None or self._group.size() == 1:
-            return seconds
-        value = torch.tensor(seconds, dtype=torch.float64, device=self._device)
-        distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self._group)
-        return float(value.item())
-
-    def meet(self) -> None:
-        """Returns once every rank has come this far."""
-        self.slowest(0.0)

@@ -1,48 +1,50 @@
-"""Losses of held-out text, without a step: of this rank's shards, and of a batch that all ranks share."""
+"""The loss on held-out text, without a step: of a rank's own shards, and of one batch that all ranks share."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from parbench.base_types import Phase
 from parbench.data.batches import Batch, Batches, StackedBatches
-from parbench.measure.failures import finite
+from parbench.measure.failures import require_finite
+from parbench.measure.team import Role
 from parbench.scenario.specs import Options
-from parbench.strategies.base import Layout, Strategy
+from parbench.strategies.base import Strategy
 
 
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """What a rank validates: its `shard` of `count` batches."""
+def compute_mean_losses(
+    role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches
+) -> list[float] | None:
+    """The mean validation loss of each stacked model, in nats per token, over this rank's shard of every batch.
 
-    phase: Phase
-    layout: Layout
-    shard: int
-    count: int
+    None where this rank computes no loss, and where text is generated. Raises `FloatingPointError` where a loss is NaN
+    or infinite.
+    """
+    if role.spec.phase == "generate":
+        return None
+    shards = role.layout.data_shards
+    own = (batches.validation(index, role.shard, shards) for index in range(role.assignment.validation_batches))
+    losses = [loss for loss in _evaluate(strategy, own) if loss is not None]
+    return require_finite(torch.stack(losses).mean(dim=0), "the validation loss") if losses else None
 
-    def mean_losses(self, strategy: Strategy[Options], batches: Batches | StackedBatches) -> list[float] | None:
-        """The mean loss of each stacked model; None where this rank has none, and where text is generated."""
-        if self.phase == "generate":
-            return None
-        mine = (batches.validation(index, self.shard, self.layout.data_shards) for index in range(self.count))
-        losses = [loss for loss in _evaluate(strategy, mine) if loss is not None]
-        return finite(torch.stack(losses).mean(dim=0), "the validation loss") if losses else None
 
-    def shared_loss(self, strategy: Strategy[Options], batches: Batches | StackedBatches) -> float | None:
-        """The loss of the same batch in every rank, whatever its shard: replicas that agree have the same."""
-        if self.layout.data_shards == 1 or self.phase != "train":
-            return None
-        loss = _evaluate(strategy, [batches.validation(0, 0, self.layout.data_shards)])[0]
-        return None if loss is None else float(loss.mean())
+def compute_shared_loss(role: Role, strategy: Strategy[Options], batches: Batches | StackedBatches) -> float | None:
+    """The loss of a batch that every rank evaluates, whatever its shard: replicas that agree have the same loss.
+
+    None where there is one data shard, or nothing is trained.
+    """
+    shards = role.layout.data_shards
+    if shards == 1 or role.spec.phase != "train":
+        return None
+    loss = _evaluate(strategy, [batches.validation(0, 0, shards)])[0]
+    return None if loss is None else float(loss.mean())
 
 
 def _evaluate(strategy: Strategy[Options], batches: Iterable[Batch]) -> list[Tensor | None]:
-    trained = strategy.model.training
+    was_training = strategy.model.training
     strategy.model.eval()
     with torch.no_grad():
         losses = [strategy.evaluate(batch) for batch in batches]
-    # Steps may follow, and cuDNN's recurrent layers have no backward pass unless they train.
-    strategy.model.train(trained)
+    # Steps may follow, and cuDNN's recurrent layers have no backward pass in evaluation mode.
+    strategy.model.train(was_training)
     return losses

@@ -1,4 +1,4 @@
-"""When warm-up is over: once steps have stopped getting faster, and not after a guess."""
+"""Warm-up, which is over once steps have stopped getting faster."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ TOLERANCE = 0.05
 
 
 class WarmUp(NamedTuple):
-    """How many steps it took, how long (seconds), whether it ended steady, and a step's time at its end (seconds)."""
+    """How many steps warm-up took and how many seconds; whether it ended `steady`; seconds per step at its end."""
 
     steps: int
     seconds: float
@@ -27,25 +27,26 @@ class WarmUp(NamedTuple):
 def warm_up(
     step: Callable[[int], None], first: int, length: int | Literal["auto"], team: Team, device: torch.device
 ) -> WarmUp:
-    """Runs `step(0)`, `step(1)`, …: at least `first` steps, then `length` in all or until steady.
+    """Runs `step(0)`, `step(1)`, …: `length` steps, or until they are steady, but at least `first`.
 
-    Steps come in chunks of at least 4 steps and 0.1 s. They are steady once a chunk's mean step is less than 5 % faster
-    than that of the chunk before. Every rank of `team` sees the slowest rank's times, so all stop at the same step.
+    Chunks have at least 4 steps and take at least 0.1 s. Steps are steady once the mean step of a chunk is less than
+    5 % faster than that of the chunk before. Every rank of `team` decides by the slowest rank's times, so all stop
+    after the same step.
     """
     count = first if length == "auto" else max(first, length)
     timing = time_steps(step, range(count), device)
-    seconds, step_s = timing.total_s, team.slowest(timing.total_s / count)
+    seconds, step_s = timing.total_s, team.find_slowest(timing.total_s / count)
     if length != "auto":
-        return WarmUp(count, seconds, True, team.slowest(_tail_mean(timing.steps_s)))
+        return WarmUp(count, seconds, True, team.find_slowest(_second_half_mean(timing.steps_s)))
     for _ in range(MAX_CHUNKS):
         chunk = max(CHUNK_STEPS, math.ceil(CHUNK_S / step_s))
         total_s = time_steps(step, range(count, count + chunk), device).total_s
-        count, seconds, before, step_s = count + chunk, seconds + total_s, step_s, team.slowest(total_s / chunk)
+        count, seconds, before, step_s = count + chunk, seconds + total_s, step_s, team.find_slowest(total_s / chunk)
         if step_s > before * (1 - TOLERANCE):
             return WarmUp(count, seconds, True, step_s)
     return WarmUp(count, seconds, False, step_s)
 
 
-def _tail_mean(steps_s: tuple[float, ...]) -> float:
-    tail = steps_s[len(steps_s) // 2 :]
-    return sum(tail) / len(tail)
+def _second_half_mean(steps_s: tuple[float, ...]) -> float:
+    second_half = steps_s[len(steps_s) // 2 :]
+    return sum(second_half) / len(second_half)

@@ -1,1 +1,1 @@
-"""Model families, and models that people bring."""
+"""Model families, and models that users bring."""

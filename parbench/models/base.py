@@ -1,4 +1,4 @@
-"""What a model family is: embed → blocks → head, so that every strategy finds its seams without knowing the family."""
+"""The interface of model families: embed → blocks → head, so that strategies can cut any model at its seams."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol, Self
@@ -16,7 +16,7 @@ FAMILIES: "Registry[Family]" = Registry("parbench.models", group="parbench.workl
 
 
 class Work(NamedTuple):
-    """Floating-point operations of a forward pass, per token: of `embed`, of each block, and of `head`."""
+    """Floating-point operations of a forward pass per token: of `embed`, of each block, and of `head`."""
 
     embed: float
     block: float
@@ -24,7 +24,7 @@ class Work(NamedTuple):
 
 
 class TensorPlan(NamedTuple):
-    """How each part is split over devices, as `parallelize_module` takes it; keys are the submodules' names."""
+    """How each part is split over devices, as `parallelize_module` takes it; keys are names of submodules."""
 
     embed: "ParallelStyle | None"
     block: "dict[str, ParallelStyle]"
@@ -36,11 +36,11 @@ class Use(Protocol):
 
     @property
     def precision(self) -> Precision:
-        """Of matrix products."""
+        """The precision of matrix products."""
 
     @property
     def phase(self) -> Phase:
-        """Whether it is trained, scores or generates."""
+        """What the model does: it is trained, scores text or generates it."""
 
     @property
     def compile(self) -> bool:
@@ -48,7 +48,7 @@ class Use(Protocol):
 
     @property
     def activation_checkpointing(self) -> bool:
-        """Whether activations are computed again in the backward pass."""
+        """Whether blocks compute their activations again in the backward pass."""
 
 
 class Family(Spec, ABC):
@@ -58,23 +58,23 @@ class Family(Spec, ABC):
     `embed` token ids (batch, seq_len) to hidden states, each block hidden states to hidden states of the same shape,
     and `head` hidden states to logits (batch, seq_len, vocab_size). Parts import torch when they are built.
 
-    A family that `generates` has parts that can go on after a prompt: `embed(tokens, start)` with the position of the
+    A family that `generates` has parts that can continue a prompt: `embed(tokens, start)` with the position of the
     first token, blocks with `new_cache(length)` and `block(hidden, cache)`.
 
-    `vocab_size` is for a vocabulary larger than the data's, such as that of a published model.
+    `vocab_size` sets a larger vocabulary than the data's, such as that of a published model.
     """
 
     kind: str
     vocab_size: Annotated[int, Field(ge=2, le=2_000_000)] | None = None
 
     generates: ClassVar[bool] = False
-    """Its blocks take a cache, so that tokens can be generated one by one."""
+    """Its blocks take a cache, so tokens can be generated one by one."""
     draws_random: ClassVar[bool] = False
-    """Its models may draw random numbers, which have to be the same where a block is computed again."""
+    """Its models may draw random numbers in the forward pass; checkpointing then restores the generator's state."""
     stacks: ClassVar[bool] = False
-    """Several models of it can be run as one by `torch.vmap`."""
+    """Several of its models can run as one under `torch.vmap`."""
     imports: ClassVar[tuple[str, ...]] = ()
-    """Modules beyond torch that its parts need: the launcher imports them once instead of in every trial."""
+    """Modules beyond torch that its parts need; the launcher imports them once, and not in every trial."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named sizes; a subclass that has some also has a field `preset`."""
 
@@ -87,7 +87,7 @@ class Family(Spec, ABC):
     @property
     @abstractmethod
     def n_blocks(self) -> int:
-        """How many blocks there are between `embed` and `head`."""
+        """The number of blocks between `embed` and `head`."""
 
     @abstractmethod
     def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":
@@ -102,38 +102,38 @@ class Family(Spec, ABC):
         """Hidden states → logits (batch, seq_len, vocab_size)."""
 
     def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
-        """The work of each part, from which stages are balanced and the use of hardware is told; None: not known."""
+        """The work of each part, by which stages are balanced and MFU is computed; None where it is not known."""
         return None
 
     def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:
-        """What embedding, each block and head cost, in proportion: their work; if that is not known, blocks alike."""
+        """Relative costs of embedding, each block and head: their work or, where it is not known, 1 for each block."""
         work = self.work(vocab_size, seq_len) or Work(embed=0.0, block=1.0, head=0.0)
         return (work.embed, *[work.block] * self.n_blocks, work.head)
 
     def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - for overriding
-        """Itself, with what only building it can tell. Raises `Unsupported`, which names the field at fault."""
+        """The family with what only building its model shows. Raises `Unsupported`, with the field at fault."""
         return self
 
     def refusal(self, use: Use, device_kind: str) -> str | None:  # noqa: ARG002 - for overriding
-        """Why this family cannot be used like that on such devices; None where it can."""
+        """Why such devices cannot run this use of the family; None where they can."""
         return None
 
     def load(self) -> None:
-        """Imports what building needs, ahead of it: what is imported is no part of the model's memory."""
+        """Imports what building needs, before memory is measured: imports do not count as the model's memory."""
 
     def stage_refusal(self) -> str | None:
         """Why the model cannot be cut into stages; None where it can."""
-        return None if self.n_blocks else "the model has no embed, blocks and head that stages could be made of"
+        return None if self.n_blocks else "the model has no embed, blocks and head to cut stages from"
 
     def tensor_refusal(self, degree: int) -> str | None:  # noqa: ARG002 - for overriding
         """Why the family's tensors cannot be split over `degree` devices; None where they can."""
         return f"model family {self.kind} has no tensor-parallel plan"
 
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
-        """How the parts are split; with `sequence_parallel`, what lies between them is split along the sequence."""
+        """How the parts are split; with `sequence_parallel`, activations between them are split along the sequence."""
         raise NotImplementedError(self.kind)
 
 
-def filled_from_preset(presets: dict[str, dict[str, Any]], data: Any) -> Any:
-    """What was written, completed by the preset that it names; an unknown name is left for validation to find."""
+def fill_from_preset(presets: dict[str, dict[str, Any]], data: Any) -> Any:
+    """`data` with the sizes of its preset where it has none of its own; validation reports unknown presets."""
     return {**presets.get(str(data.get("preset")), {}), **data} if isinstance(data, dict) else data

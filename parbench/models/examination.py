@@ -1,4 +1,4 @@
-"""A fresh interpreter that looks at the model somebody brought: whatever ends it, or never ends, costs a sentence."""
+"""Examines a user's model in a fresh interpreter, so that a crash, an exit or a hang becomes an error message."""
 
 import contextlib
 import ctypes
@@ -20,93 +20,95 @@ from parbench.models.user_code import load_function
 DEADLINE_S = 300.0
 
 
-# It imports what the asking process would, wherever that has its modules from.
+# The new process imports the same modules as this one: it takes over sys.path.
 INTERPRETER = """
 import json, sys
 from multiprocessing.connection import Connection
-asker = Connection(int(sys.argv[1]))
-question = json.loads(asker.recv_bytes())
-sys.path[:] = question["path"]
-from parbench.models.examination import answer
-answer(asker, question)
+parent = Connection(int(sys.argv[1]))
+request = json.loads(parent.recv_bytes())
+sys.path[:] = request["path"]
+from parbench.models.examination import reply_to
+reply_to(parent, request)
 """
 
 
 PR_SET_PDEATHSIG = 1
 
 
-def ask(question: Mapping[str, Any]) -> dict[str, Any]:
-    """What is found of the model that the question names. Raises `Unsupported` where it cannot be measured."""
-    mine, theirs = Pipe()
+def examine(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Found` for the model that `request` names. Raises `Unsupported` where it cannot be measured."""
+    connection, child_connection = Pipe()
     try:
-        with mine, _interpreter(theirs) as process:
+        with connection, _start_interpreter(child_connection) as process:
             with contextlib.suppress(OSError):  # it has ended already
-                mine.send_bytes(json.dumps({**question, "path": [*map(str, sys.path)]}).encode())
-            reply = _reply(mine, process)
+                connection.send_bytes(json.dumps({**request, "path": [*map(str, sys.path)]}).encode())
+            reply = _await_reply(connection, process)
     except OSError as error:
-        reply = f"no process can be started for that: {error.strerror}"
+        reply = f"no process can be started to build it: {error.strerror}"
     if isinstance(reply, str):
-        raise Unsupported(f"the model of {question['build']} cannot be examined: {reply}", field="build")
+        raise Unsupported(f"the model of {request['build']} cannot be examined: {reply}", field="build")
     if "refusal" in reply:
         raise Unsupported(reply["refusal"], field=reply["field"])
     return reply
 
 
-def answer(asker: Connection, question: Mapping[str, Any]) -> None:
-    """The other side: builds the model and tells what comes of it."""
-    # Nobody is left to tell once the asking process is gone, and that one is not to be killed for want of memory.
+def reply_to(parent: Connection, request: Mapping[str, Any]) -> None:
+    """Runs in the new process: examines the model and sends the result. Ends the process."""
+    # This process ends with its parent and, where memory runs out, is killed instead of it.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(OSError):
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what people's code prints is not the output of a plan
+        os.dup2(
+            sys.stderr.fileno(), sys.stdout.fileno()
+        )  # what users' code prints must not get into the output of `parbench plan`
     try:
-        reply = _look(question)
+        reply = _probe(request)
     except Unsupported as error:
         reply = {"refusal": str(error), "field": error.field}
     except BaseException as error:  # noqa: BLE001 - people's code may raise anything
-        refusal = f"the model of {question['build']} cannot be examined: {first_words(error)}"
+        refusal = f"the model of {request['build']} cannot be examined: {first_words(error)}"
         reply = {"refusal": refusal, "field": "build"}
-    asker.send_bytes(json.dumps(reply).encode())
+    parent.send_bytes(json.dumps(reply).encode())
     sys.stdout.flush()
-    os._exit(0)  # without waiting for threads that people's code has left
+    os._exit(0)  # without waiting for threads that users' code has left running
 
 
-def _look(question: Mapping[str, Any]) -> dict[str, Any]:
-    function, sha256 = load_function(question["build"], Path(question["folder"]))
+def _probe(request: Mapping[str, Any]) -> dict[str, Any]:
+    function, sha256 = load_function(request["build"], Path(request["folder"]))
     from parbench.models.nn.probe import Probe
 
-    probe = Probe(question["build"], question["vocab_size"], question["seq_len"])
-    seams = probe.examine(function, question["options"], question["global_batch"])
+    probe = Probe(request["build"], request["vocab_size"], request["seq_len"])
+    seams = probe.examine(function, request["options"], request["global_batch"])
     return {"sha256": sha256, **({"no_seams": seams} if isinstance(seams, str) else {"parameters": seams})}
 
 
-def _reply(mine: Connection, process: subprocess.Popen[bytes]) -> dict[str, Any] | str:
-    """What the process answers, or in words why it does not."""
-    end = os.pidfd_open(process.pid)
+def _await_reply(connection: Connection, process: subprocess.Popen[bytes]) -> dict[str, Any] | str:
+    """The reply of the process, or why there is none, in words."""
+    process_end = os.pidfd_open(process.pid)
     try:
-        ready = wait([mine, end], DEADLINE_S)
-        if mine in ready:
+        ready = wait([connection, process_end], DEADLINE_S)
+        if connection in ready:
             with contextlib.suppress(EOFError, OSError):
-                reply: dict[str, Any] = json.loads(mine.recv_bytes())
+                reply: dict[str, Any] = json.loads(connection.recv_bytes())
                 return reply
-            ready = wait([end], DEADLINE_S)
+            ready = wait([process_end], DEADLINE_S)
     finally:
-        os.close(end)
+        os.close(process_end)
     if not ready:
-        return f"to build it and to take a training step takes more than {DEADLINE_S:g} s"
+        return f"building it and taking a training step took more than {DEADLINE_S:g} s"
     code = process.wait()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
-    return f"the process that builds it {how}"
+    ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+    return f"the process that builds it {ending}"
 
 
 @contextlib.contextmanager
-def _interpreter(theirs: Connection) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, in a session of its own; it ends with the block, and so does all that it has started."""
-    with theirs:
+def _start_interpreter(child_connection: Connection) -> Iterator[subprocess.Popen[bytes]]:
+    """The new process, in a session of its own. When the block ends, it is killed with all that it has started."""
+    with child_connection:
         process = subprocess.Popen(  # noqa: S603 - our own text, by our own interpreter
-            [sys.executable, "-P", "-c", INTERPRETER, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-P", "-c", INTERPRETER, str(child_connection.fileno())],
+            pass_fds=[child_connection.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -114,12 +116,12 @@ def _interpreter(theirs: Connection) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        family = []
+        descendants = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(process.pid).children(recursive=True)
+            descendants = psutil.Process(process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        for each in family:
+        for descendant in descendants:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+                descendant.kill()
         process.wait()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from parbench.models.nn.causal import CausalLM
 
 
-MOST_PARAMETERS = 500_000_000
+MAX_CHECKED_PARAMETERS = 500_000_000
+"""The largest model that is built to check that it is causal."""
 
 
 CAUSAL_TOKENS = 8
@@ -35,10 +36,10 @@ class HuggingFace(WholeFamily):
     `architecture` is the library's model type (`gpt2`, `llama`, `qwen3`, …) and `config` its sizes as the library names
     them; a list among them makes a matrix. The vocabulary is the workload's. Dropout is off unless `config` says
     otherwise, so that strategies can be compared loss by loss; there are no special tokens; weights are tied where the
-    architecture ties them. A model whose logits depend on later tokens is refused; that is looked for in models of up
-    to 500 million parameters. Blocks are what the class says must not be split (`_no_split_modules`): they are sharded,
+    architecture ties them. A model whose logits depend on later tokens is refused, if it has at most
+    500 million parameters. Blocks are what the class says must not be split (`_no_split_modules`): they are sharded,
     compiled and checkpointed one by one. Nothing is downloaded, no checkpoint is read and no remote code is run.
-    `library` is filled in: the version of transformers is part of what is measured.
+    parbench fills in `library`, the version of transformers, which is part of what is measured.
     """
 
     kind: Literal["huggingface"] = "huggingface"
@@ -46,27 +47,27 @@ class HuggingFace(WholeFamily):
     config: Values
     library: SkipJsonSchema[str | None] = None
 
-    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - any will do
-        """Itself with the library's version, if its model can be built; raises `Unsupported` where it cannot."""
+    def examined(self, vocab_size: int, seq_len: int, *, global_batch: int = 2) -> Self:  # noqa: ARG002 - it runs on one sequence
+        """The family with the library's version. Raises `Unsupported` if its model cannot be built or is not causal."""
         if self.library:
-            raise Unsupported("is filled in when the scenario is read; leave it out", field="library")
-        outline = self._without_memory(vocab_size)
+            raise Unsupported("is filled in by parbench; leave it out", field="library")
+        outline = self._build_on_meta(vocab_size)
         positions = getattr(outline.model.config, "max_position_embeddings", None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise Unsupported(f"has {positions} positions, fewer than seq_len {seq_len}", field="config")
-        if sum(parameter.numel() for parameter in outline.parameters()) <= MOST_PARAMETERS:
+        if sum(parameter.numel() for parameter in outline.parameters()) <= MAX_CHECKED_PARAMETERS:
             self._require_causal(vocab_size, min(seq_len, CAUSAL_TOKENS))
-        return self.model_copy(update={"library": _transformers().__version__})
+        return self.model_copy(update={"library": _import_transformers().__version__})
 
     def load(self) -> None:
         """Imports the architecture's classes."""
-        self._without_memory(2)
+        self._build_on_meta(2)
 
     def whole(self, vocab_size: int, seq_len: int) -> "nn.Module":  # noqa: ARG002 - the config says how long
-        """The library's model, giving logits alone."""
+        """The library's model, reduced to its logits."""
         from parbench.models.nn.causal import CausalLM
 
-        transformers, values = _transformers(), self._values(vocab_size)
+        transformers, values = _import_transformers(), self._values(vocab_size)
         try:
             config = transformers.AutoConfig.for_model(self.architecture, **values)
             return CausalLM(transformers.AutoModelForCausalLM.from_config(config))
@@ -75,39 +76,39 @@ class HuggingFace(WholeFamily):
             raise Unsupported(reason, field="config") from None
 
     def units(self, model: "nn.Module") -> "list[nn.Module]":
-        """What the class says must not be split."""
+        """The modules that the model's class says must not be split."""
         return cast("CausalLM", model).blocks
 
     def checkpoint_units(self, model: "nn.Module") -> None:
-        """By the library's own means."""
+        """With the library's own activation checkpointing."""
         cast("CausalLM", model).checkpoint_blocks()
 
     def refusal(self, use: Use, device_kind: str) -> str | None:  # noqa: ARG002 - the same on all kinds
-        """Checkpointing lies in the library's own forward pass, which a compiled block leaves out under FSDP."""
+        """The library checkpoints in its own forward pass, which a compiled block skips under FSDP."""
         if use.activation_checkpointing and use.compile:
             return "blocks of transformers cannot be both compiled and checkpointed; choose one"
-        if use.activation_checkpointing and not self._without_memory(2).model.supports_gradient_checkpointing:
+        if use.activation_checkpointing and not self._build_on_meta(2).model.supports_gradient_checkpointing:
             return f"transformers cannot checkpoint the activations of {self.architecture}"
         return None
 
     def stage_refusal(self) -> str:
-        """Embedding, blocks and head are used in the middle of code of the architecture's own."""
-        return "a transformers model is one piece of code, of which no stages can be made"
+        """Each architecture calls embedding, blocks and head from code of its own."""
+        return "a transformers model cannot be cut into stages: its forward pass is one piece of code"
 
     def tensor_refusal(self, degree: int) -> str:  # noqa: ARG002 - for no degree
-        """Names of matrices differ from architecture to architecture."""
-        return "a transformers model has no tensor-parallel plan here"
+        """Matrices have other names in every architecture."""
+        return "parbench has no tensor-parallel plan for transformers models"
 
-    def _without_memory(self, vocab_size: int) -> "CausalLM":
-        """The model without values, on torch's `meta` device; building it imports all that it needs."""
-        _transformers()
+    def _build_on_meta(self, vocab_size: int) -> "CausalLM":
+        """The model on torch's `meta` device, without values. Building it imports all that it needs."""
+        _import_transformers()
         import torch
 
         with torch.device("meta"):
             return cast("CausalLM", self.whole(vocab_size, 1))
 
     def _require_causal(self, vocab_size: int, length: int) -> None:
-        """Raises `Unsupported` where changing the last token changes what the model gives for those before it."""
+        """Raises `Unsupported` where changing the last token changes the logits of earlier ones."""
         import torch
 
         tokens = torch.arange(length)[None] % vocab_size
@@ -125,47 +126,47 @@ class HuggingFace(WholeFamily):
             config = cast("CausalLM", model).model.config
             decoder = "" if getattr(config, "is_decoder", True) else ", or set is_decoder: true in config"
             raise Unsupported(
-                f"{self.architecture} is not causal: what it gives for a token depends on later ones, as in an "
+                f"{self.architecture} is not causal: the logits of a token depend on later tokens, as in an "
                 f"encoder; choose a decoder such as gpt2, llama or qwen3{decoder}",
                 field="architecture",
             )
 
     def _values(self, vocab_size: int) -> dict[str, Any]:
-        """The arguments of the config: what is written, and what is set here where nothing is."""
-        transformers = _transformers()
+        """The arguments of the config: those in the scenario, and defaults for dropout and special tokens."""
+        transformers = _import_transformers()
         names: Mapping[str, str] = importlib.import_module(
             "transformers.models.auto.modeling_auto"
         ).MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         if self.architecture not in names:
             raise Unsupported(
                 f"transformers {transformers.__version__} has no causal language model of type "
-                f"'{self.architecture}'{_meant(self.architecture, names)}",
+                f"'{self.architecture}'{_suggest(self.architecture, names)}",
                 field="architecture",
             )
-        usual = transformers.AutoConfig.for_model(self.architecture)
-        known = {name: value for name, value in vars(usual).items() if not name.startswith("_")}
+        defaults = transformers.AutoConfig.for_model(self.architecture)
+        fields = {name: value for name, value in vars(defaults).items() if not name.startswith("_")}
         for name in self.config:
             if name in ("vocab_size", "model_type"):
-                raise Unsupported(f"{name} is not for the config to say", field="config")
-            if name not in known and name not in usual.attribute_map:
                 raise Unsupported(
-                    f"a config of {self.architecture} has no {name}{_meant(name, [*known, *usual.attribute_map])}",
-                    field="config",
+                    f"{name} cannot be set here: it follows from the workload and the architecture", field="config"
                 )
-        undropped = {name: 0.0 for name, value in known.items() if "drop" in name and isinstance(value, float)}
+            if name not in fields and name not in defaults.attribute_map:
+                suggestion = _suggest(name, [*fields, *defaults.attribute_map])
+                raise Unsupported(f"a config of {self.architecture} has no {name}{suggestion}", field="config")
+        no_dropout = {name: 0.0 for name, value in fields.items() if "drop" in name and isinstance(value, float)}
         special = dict.fromkeys(SPECIAL_TOKENS)
-        return {**undropped, **special, "use_cache": False, **self.config, "vocab_size": vocab_size}
+        return {**no_dropout, **special, "use_cache": False, **self.config, "vocab_size": vocab_size}
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    """There are too many to list them all."""
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+def _suggest(name: str, candidates: Iterable[str]) -> str:
+    """The names most like `name`, as the end of a sentence: there are too many to list them all."""
+    matches = difflib.get_close_matches(name, candidates, n=3)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
 
-def _transformers() -> Any:
+def _import_transformers() -> Any:
     if importlib.util.find_spec("transformers") is None:
         raise Unsupported("needs the transformers library: pip install 'parbench[transformers]'", field="kind")
-    # Read when the library is first imported; nothing here needs the hub.
+    # The library reads it when it is first imported. Nothing here needs the hub.
     os.environ["HF_HUB_OFFLINE"] = "1"
     return importlib.import_module("transformers")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parbench.models.base import Family, TensorPlan, Work, filled_from_preset
+from parbench.models.base import Family, TensorPlan, Work, fill_from_preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Llama(Family):
     """`layers` blocks of width `d_model` (Touvron et al. 2023, Llama 2; Grattafiori et al. 2024, Llama 3).
 
-    Each of `key_value_heads` (all `heads`, if left out) serves an equal group of heads; the MLP is `mlp_width` wide
-    (8/3 of the model, in multiples of 64, if left out); positions are rotary, with base `rope_base`.
+    Each of `key_value_heads` (default: `heads`) serves an equal group of heads. The MLP is `mlp_width` wide (default:
+    8/3 of the model, rounded up to a multiple of 64). Positions are rotary, with base `rope_base`.
     """
 
     generates = True
@@ -53,7 +53,7 @@ class Llama(Family):
     @model_validator(mode="before")
     @classmethod
     def _sizes_of_the_preset(cls, data: Any) -> Any:
-        return filled_from_preset(cls.presets, data)
+        return fill_from_preset(cls.presets, data)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -76,7 +76,7 @@ class Llama(Family):
         """One block a layer."""
         return self.layers
 
-    def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":  # noqa: ARG002 - positions are the attention's
+    def embed(self, vocab_size: int, seq_len: int) -> "nn.Module":  # noqa: ARG002 - attention encodes positions
         """Token ids (batch, seq_len) → (batch, seq_len, d_model)."""
         from parbench.models.nn.embedding import TokenEmbedding
 
@@ -105,20 +105,20 @@ class Llama(Family):
         return nn.Sequential(nn.RMSNorm(self.d_model, eps=1e-5), nn.Linear(self.d_model, vocab_size, bias=False))
 
     def work(self, vocab_size: int, seq_len: int) -> Work:
-        """As Chowdhery et al. 2022 (PaLM, appendix B) count it: attention as if it were not causal."""
+        """Counted as in Chowdhery et al. 2022 (PaLM, appendix B): attention as if it were not causal."""
         width, head_size = self.d_model, self.d_model // self.heads
         weights = 2 * width**2 + 2 * width * self._key_value_heads * head_size + 3 * width * self._mlp_width
         return Work(embed=0.0, block=2.0 * weights + 4.0 * seq_len * width, head=2.0 * width * vocab_size)
 
     def tensor_refusal(self, degree: int) -> str | None:
-        """Whole heads, and equal parts of the MLP, are split over devices."""
+        """Each device takes whole heads and an equal part of the MLP."""
         for count, what in ((self._key_value_heads, "key_value_heads"), (self._mlp_width, "channels of the MLP")):
             if count % degree:
                 return f"{count} {what} do not divide into {degree} tensor-parallel parts"
         return None
 
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
-        """Columns of what goes into heads and MLP, rows of what comes out (Shoeybi et al. 2019, Megatron-LM)."""
+        """Matrices into heads and MLP by columns, out of them by rows (Shoeybi et al. 2019, Megatron-LM)."""
         from parbench.models.nn.splitting import split_blocks
 
         return TensorPlan(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from parbench.models.base import Family, Use, Work, filled_from_preset
+from parbench.models.base import Family, Use, Work, fill_from_preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ class LSTM(Family):
     @model_validator(mode="before")
     @classmethod
     def _sizes_of_the_preset(cls, data: Any) -> Any:
-        return filled_from_preset(cls.presets, data)
+        return fill_from_preset(cls.presets, data)
 
     @property
     def n_blocks(self) -> int:
@@ -46,7 +46,7 @@ class LSTM(Family):
 
         return TokenEmbedding(vocab_size, self.d_model)
 
-    def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - nor a length
+    def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - recurrence works for any length
         """(batch, seq_len, d_model) → the same shape."""
         from parbench.models.nn.lstm import ResidualLSTM
 
@@ -59,17 +59,17 @@ class LSTM(Family):
         return nn.Sequential(nn.LayerNorm(self.d_model), nn.Linear(self.d_model, vocab_size))
 
     def work(self, vocab_size: int, seq_len: int) -> Work:  # noqa: ARG002 - each position costs the same
-        """Four gates of an input and a recurrent product each, two operations a weight."""
+        """Four gates, each with an input and a recurrent product; two operations a weight."""
         return Work(embed=0.0, block=16.0 * self.d_model**2, head=2.0 * self.d_model * vocab_size)
 
     def refusal(self, use: Use, device_kind: str) -> str | None:
-        """On CPU torch has no LSTM kernel in fp16."""
+        """torch has no fp16 LSTM kernel for CPUs."""
         if use.precision == "fp16" and device_kind == "cpu":
             return "torch has no fp16 LSTM kernel for CPUs; use bf16"
         return None
 
     def tensor_refusal(self, degree: int) -> str:  # noqa: ARG002 - however many devices
-        """Splitting the gates would need the whole hidden state, from all devices, at every position."""
+        """Split gates need the whole hidden state, gathered from all devices, at every position."""
         return (
             "an LSTM's gates at one position need the whole hidden state of the position before: split over devices, "
             "every layer would wait for an all-gather at every position, and no fused kernel could be used"

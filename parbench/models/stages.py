@@ -1,4 +1,4 @@
-"""Cutting a model into stages of equal work, and mapping stages to ranks. No torch."""
+"""Cuts a model into stages of equal work. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Consecutive blocks of a model, with its embedding at the start and its head at the end; `share` of the work."""
+    """Consecutive blocks of a model, with `embed` at the start and `head` at the end; `share` of the work, 0 to 1."""
 
     blocks: range
     embed: bool
@@ -23,10 +23,10 @@ class Stage:
 
 
 def cut_into_stages(parts: Sequence[float], stages: int) -> list[Stage]:
-    """The stages, in order, whose costliest is as cheap as can be; the head may be a stage of its own.
+    """The stages in order, cut so that the costliest one is as cheap as possible. The head may be a stage of its own.
 
     `parts` are the costs of embedding, blocks and head, in any unit. The embedding stays with the first block. Raises
-    `ValueError` where there are fewer blocks and head together than stages.
+    `ValueError` where blocks and head together are fewer than `stages`.
     """
     embed, first, *others = parts
     n_blocks = len(parts) - 2
@@ -44,15 +44,15 @@ def cut_into_stages(parts: Sequence[float], stages: int) -> list[Stage]:
 
 
 def _balanced_cuts(costs: Sequence[float], stages: int) -> list[int]:
-    """Where to cut: of all ways, one with the smallest largest sum, and of those with the smallest sum of squares."""
+    """Where to cut `costs`: the largest sum is as small as possible and, among such cuts, so is the sum of squares."""
     count = len(costs)
     if stages > count:
         raise ValueError(f"{count} parts are too few for {stages} stages")
     sums = np.concatenate([[0.0], np.cumsum(costs)])
-    # best[i]: (largest sum, sum of squares) of the first i parts cut into the stages so far.
+    # largest[i], squares[i]: of the best cut of the first i parts into the stages so far.
     largest, squares = np.full(count + 1, np.inf), np.full(count + 1, np.inf)
     largest[0] = squares[0] = 0.0
-    froms: list[np.ndarray] = []
+    origins: list[np.ndarray] = []
     for _ in range(stages):
         new_largest, new_squares = np.full(count + 1, np.inf), np.full(count + 1, np.inf)
         origin = np.zeros(count + 1, dtype=int)
@@ -60,12 +60,12 @@ def _balanced_cuts(costs: Sequence[float], stages: int) -> list[int]:
             cost = sums[stop] - sums[:stop]
             candidates = np.maximum(largest[:stop], cost)
             ties = squares[:stop] + cost**2
-            # Rounding must not decide between cuts that are equally good.
+            # Rounded, so that floating-point errors do not decide between cuts that are equally good.
             start = int(np.lexsort((np.round(ties, 6), np.round(candidates, 6)))[0])
             new_largest[stop], new_squares[stop], origin[stop] = candidates[start], ties[start], start
         largest, squares = new_largest, new_squares
-        froms.append(origin)
+        origins.append(origin)
     cuts = [count]
-    for origin in reversed(froms):
+    for origin in reversed(origins):
         cuts.append(int(origin[cuts[-1]]))
     return cuts[::-1]

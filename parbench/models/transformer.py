@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parbench.models.base import Family, TensorPlan, Work, filled_from_preset
+from parbench.models.base import Family, TensorPlan, Work, fill_from_preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,8 +17,8 @@ class Transformer(Family):
     """`layers` pre-norm blocks of width `d_model` with `heads` attention heads (GPT-2, Radford et al. 2019).
 
     The MLP is four times as wide as the model; positions are learnt; there is no dropout, so that strategies can be
-    compared loss by loss; embedding and head have weights of their own, so that stages can hold one without the other
-    (the `gpt2` presets, whose names count tied weights, have that many more parameters).
+    compared loss by loss. Embedding and head do not share weights, so that a stage can hold one without the other; the
+    `gpt2` presets, whose names count tied weights, have that many more parameters.
     """
 
     generates = True
@@ -42,7 +42,7 @@ class Transformer(Family):
     @model_validator(mode="before")
     @classmethod
     def _sizes_of_the_preset(cls, data: Any) -> Any:
-        return filled_from_preset(cls.presets, data)
+        return fill_from_preset(cls.presets, data)
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -63,7 +63,7 @@ class Transformer(Family):
 
         return TokenAndPosition(vocab_size, seq_len, self.d_model)
 
-    def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - positions are the embedding's
+    def block(self, seq_len: int) -> "nn.Module":  # noqa: ARG002 - the embedding encodes positions
         """(batch, seq_len, d_model) → the same shape."""
         from torch import nn
 
@@ -82,18 +82,18 @@ class Transformer(Family):
         return nn.Sequential(nn.LayerNorm(self.d_model), nn.Linear(self.d_model, vocab_size, bias=False))
 
     def work(self, vocab_size: int, seq_len: int) -> Work:
-        """As Chowdhery et al. 2022 (PaLM, appendix B) count it: attention as if it were not causal."""
+        """Counted as in Chowdhery et al. 2022 (PaLM, appendix B): attention as if it were not causal."""
         block = 24.0 * self.d_model**2 + 4.0 * seq_len * self.d_model
         return Work(embed=0.0, block=block, head=2.0 * self.d_model * vocab_size)
 
     def tensor_refusal(self, degree: int) -> str | None:
-        """Whole heads are split over devices."""
+        """Each device takes whole heads."""
         if self.heads % degree:
             return f"{self.heads} heads do not divide into {degree} tensor-parallel parts"
         return None
 
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
-        """Columns of what goes into heads and MLP, rows of what comes out (Shoeybi et al. 2019, Megatron-LM)."""
+        """Matrices into heads and MLP by columns, out of them by rows (Shoeybi et al. 2019, Megatron-LM)."""
         from parbench.models.nn.splitting import split_blocks
 
         return TensorPlan(

@@ -1,4 +1,4 @@
-"""The one interface of all strategies. Whatever the runner would otherwise branch on is data here."""
+"""The interface of all strategies. Whatever the runner would otherwise branch on is data here."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a strategy makes of N devices.
+    """How a strategy lays a workload out over N devices.
 
-    `processes` ranks of `devices_per_process` devices, or several processes sharing each device; the global batch cut
-    into `data_shards` equal parts; `lanes` of models that are trained at the same time, each training `stacked` of
-    them in one step; `queued` where a lane that is free takes the next model; `averaged` where the parameters of
-    all models are averaged into one at the end; `emulated` where the strategy stands in
-    for what torch lacks here. `note` tells people how the model lies on the devices, and `bubble` is the share of time
-    that a pipeline's schedule leaves its stages idle if all else is ideal.
+    `processes` ranks drive `devices_per_process` devices each, or `processes_per_device` of them share a device. The
+    global batch is cut into `data_shards` equal parts. `lanes` models are trained at the same time, or `stacked` models
+    in every lane, in one step. `queued`: a lane that is free takes the next model. `averaged`: the parameters of all
+    models are averaged into one at the end. `emulated`: the strategy stands in for what torch lacks on these devices.
+    `note` says where the parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule
+    leaves its stages idle if all else is ideal.
     """
 
     processes: int
@@ -55,18 +55,18 @@ class Layout:
     def __post_init__(self) -> None:
         numbers = (self.devices_per_process, self.processes_per_device, self.data_shards, self.lanes, self.stacked)
         if min(self.processes, *numbers) < 1:
-            raise ValueError(f"every number of a layout is at least 1: {self}")
+            raise ValueError(f"every number of a layout must be at least 1: {self}")
         if self.processes % (self.lanes * self.data_shards):
-            raise ValueError(f"the processes of a layout divide evenly into its lanes and data shards: {self}")
+            raise ValueError(f"the processes of a layout must divide evenly into its lanes and data shards: {self}")
 
     @property
     def devices(self) -> int:
-        """How many devices it takes."""
+        """How many devices it uses."""
         return self.processes * self.devices_per_process // self.processes_per_device
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What decides which rank works on which part of which model."""
+        """The numbers that decide which rank works on which part of which model."""
         return self.processes, self.devices_per_process, self.data_shards, self.lanes, self.stacked
 
     @property
@@ -80,7 +80,7 @@ class Layout:
         return lane, within // (self.ranks_per_lane // self.data_shards)
 
     def devices_of(self, local_rank: int) -> range:
-        """The numbers of the devices that a rank of this host drives."""
+        """The numbers of the devices that a rank of this node drives."""
         first = local_rank // self.processes_per_device * self.devices_per_process
         return range(first, first + self.devices_per_process)
 
@@ -89,8 +89,8 @@ class Layout:
 class Context:
     """Where a rank runs: its place in its lane, its devices, and on CPU the logical CPUs of each of them.
 
-    `group` are the ranks of the lane (None where a lane is one of several and a single rank); `stacked` is how many
-    models they train in one step.
+    `group` is the process group of the lane; None where there are several lanes of one rank each. `stacked` is how many
+    models the lane trains in one step.
     """
 
     rank: int
@@ -112,11 +112,11 @@ class Strategy(ABC, Generic[O]):
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
-    """Computes what one device computes, so that the parity gate applies."""
+    """It computes what one device computes, so the parity gate applies."""
     reference: ClassVar[bool] = False
-    """Is what all others are compared with."""
+    """It is what all other strategies are compared with."""
     scales: ClassVar[bool] = True
-    """Takes more devices; otherwise it is one cell, on one device."""
+    """It can use more than one device; otherwise it makes one cell, on one device."""
     phases: ClassVar[tuple[Phase, ...]] = ("train", "score", "generate")
     device_kinds: ClassVar[tuple[DeviceKind, ...]] = ("cpu", "cuda")
     options_type: ClassVar[type[Options]] = Options
@@ -138,11 +138,11 @@ class Strategy(ABC, Generic[O]):
     @classmethod
     @abstractmethod
     def layout(cls, options: O, workload: WorkloadSpec, devices: Devices) -> Layout:
-        """What this strategy makes of `devices`. Touches no device; raises `Unsupported` with the reason."""
+        """How this strategy lays a workload out. Touches no device; raises `Unsupported` with the reason."""
 
     @classmethod
     def variants(cls, options: O, workload: WorkloadSpec, devices: Devices) -> Sequence[O]:  # noqa: ARG003
-        """The options with every `auto` decided for these devices: each becomes a cell of its own."""
+        """The options with a value for every `auto`, for these devices; each of them becomes a cell of its own."""
         return [options]
 
     @classmethod
@@ -153,7 +153,7 @@ class Strategy(ABC, Generic[O]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds model number `job` and, to train it, its optimizer."""
         self.workload = workload
-        self.model = self.wrap(workload.model(job), context)
+        self.model = workload.model(job, wrap=lambda model: self.wrap(model, context))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job)
 
@@ -162,13 +162,13 @@ class Strategy(ABC, Generic[O]):
         return model
 
     def step(self, batch: "Batch") -> "Tensor | None":
-        """One whole optimizer step on this rank's shard. The loss, detached; None where this rank has none."""
+        """Takes one whole optimizer step on this rank's shard. The loss, detached; None where this rank has none."""
         loss = self.accumulate(batch)
         self.updates.apply()
         return loss
 
     def accumulate(self, batch: "Batch") -> "Tensor":
-        """The gradients of the mean loss over `batch`, in as many parts as the workload says; that loss, detached."""
+        """Computes gradients of the mean loss over `batch`, in the workload's number of parts. That loss, detached."""
         count = self.workload.spec.gradient_accumulation
         if count == 1:
             loss = self.loss(batch)
@@ -183,17 +183,17 @@ class Strategy(ABC, Generic[O]):
         return cast("Tensor", total)
 
     def part_of_step(self, *, last: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - for overriding
-        """Around the passes of one part of an accumulated step; gradients need to be exchanged in the last only."""
+        """The context of one part of an accumulated step; gradients need to be exchanged in the last part only."""
         return nullcontext()
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
-        """The loss without a step; None where this rank has none. Called with gradients off, in every rank alike."""
+        """The loss without a step; None where this rank has none. All ranks call it together, with gradients off."""
         return self.loss(batch)
 
     def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
-        """The tokens (batch, new_tokens) after `prompts` (batch, length); None where this rank does not have them.
+        """The tokens (batch, new_tokens) that follow `prompts` (batch, length); None where this rank has none.
 
-        `mark` is called as each token comes to be.
+        It calls `mark` after each token.
         """
         from parbench.training.generation import decode_greedily
 
@@ -206,32 +206,35 @@ class Strategy(ABC, Generic[O]):
         return next_token_loss(self.model(batch.inputs), batch.targets)
 
     def compute_s(self) -> float | None:
-        """Seconds this rank has spent on forward and backward passes so far, where the strategy keeps count."""
+        """Seconds that this rank has spent on forward and backward passes so far; None where nobody counts."""
         return None
 
     def cycle(self) -> int:
-        """After how many steps what they do, and what the ranks say to each other, repeats."""
+        """The number of steps after which the pattern of computation and communication repeats."""
         return 1
 
     def settling_steps(self) -> int:
-        """How many steps differ from all that follow, and so must not be measured."""
+        """How many steps at the start differ from all later ones, and so must not be measured."""
         return 0
 
     def close(self) -> None:
-        """Lets go of what `setup` took, other than memory."""
+        """Releases what `setup` took, other than memory."""
 
 
 def line_of_devices(context: Context) -> "DeviceMesh":
-    """The ranks of a lane as a mesh of one dimension."""
+    """The ranks of a lane as a device mesh of one dimension."""
     from torch.distributed.device_mesh import DeviceMesh
 
     if context.group is None:
-        raise ValueError("a lane of one rank among several has no group to make a mesh of")
+        raise ValueError("a lane of one rank has no process group to make a mesh of, where there are several lanes")
     return DeviceMesh.from_group(context.group, context.devices[0].type)
 
 
 def require_equal_parts(workload: WorkloadSpec, parts: int, what: str) -> None:
-    """Raises `Unsupported` unless the global batch divides into `parts` equal `what`, also where steps accumulate."""
+    """Raises `Unsupported` unless the global batch, or each accumulated part of it, divides into `parts` equal parts.
+
+    `what` names them in the reason.
+    """
     accumulated = workload.gradient_accumulation
     if workload.global_batch % (parts * accumulated):
         each = f", each in {accumulated} parts (gradient_accumulation)" if accumulated > 1 else ""
@@ -242,7 +245,7 @@ def require_equal_parts(workload: WorkloadSpec, parts: int, what: str) -> None:
 
 
 def refuse(workload: WorkloadSpec, **reasons: str) -> None:
-    """Raises `Unsupported` with the reason of the first field of the workload that is set and stands in the way."""
+    """Raises `Unsupported` with the reason that is given for a field, if the workload sets that field."""
     for field, reason in reasons.items():
         value = getattr(workload, field)
         if value is True or (not isinstance(value, bool) and value not in (None, 1)):

@@ -1,9 +1,8 @@
 """DataParallel: one process drives a replica on each device, with threads.
 
 On CUDA it is `torch.nn.DataParallel`, whose replicas of an `nn.LSTM` flatten their weights again in every forward pass
-by themselves (`RNNBase._update_flat_weights`). On CPU that class silently runs the bare module, so the same algorithm
-is carried out over core shares and labelled `emulated`: scatter, replicate, parallel apply, gather, reduce to the
-first.
+(`RNNBase._update_flat_weights`). On CPU that class runs the bare module without a word, so the same algorithm runs here
+over shares of the cores, labelled `emulated`: scatter, replicate, parallel apply, gather, reduce to the first device.
 """
 
 import copy
@@ -26,7 +25,7 @@ class DataParallel(Strategy[Options]):
     """The first device scatters the batch, gathers outputs and gradients, and alone holds the optimizer."""
 
     name = "data_parallel"
-    # Replicas live for one forward pass, and a cache would have to live on.
+    # Replicas exist for one forward pass only, and a cache has to outlive it.
     phases = ("train", "score")
     threads: "DeviceThreads | None" = None
 
@@ -39,7 +38,7 @@ class DataParallel(Strategy[Options]):
         return Layout(processes=1, devices_per_process=devices.count, emulated=devices.kind == "cpu")
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":
-        """As torch does, a single device gets the bare model."""
+        """The model with a replica on each device; on a single device the bare model, as torch does it."""
         from torch import nn
 
         if len(context.devices) == 1:
@@ -47,7 +46,7 @@ class DataParallel(Strategy[Options]):
         if context.devices[0].type == "cuda":
             return nn.DataParallel(model, device_ids=list(context.devices))
         self.threads = DeviceThreads(context)
-        return threaded_replicas(model, self.threads)
+        return replicate_over_threads(model, self.threads)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -63,11 +62,11 @@ class DeviceThreads:
             ThreadPoolExecutor(1, f"device{index}", initializer=_become_device, initargs=(cores, context.threads))
             for index, cores in enumerate(context.cores)
         ]
-        # What the algorithm does on the first device (loss, reduction, optimizer) runs on this thread.
+        # This thread does what the algorithm does on the first device: loss, reduction and optimizer.
         _become_device(context.cores[0], context.threads)
 
     def map(self, function: Callable[..., T], *arguments: Any) -> list[T]:
-        """Calls `function` in every device's thread at once; the results in the devices' order."""
+        """Calls `function` in all devices' threads at the same time; the results, in the order of the devices."""
         futures = [pool.submit(function, *each) for pool, *each in zip(self.pools, *arguments, strict=True)]
         return [future.result() for future in futures]
 
@@ -86,19 +85,19 @@ def _become_device(cores: tuple[int, ...], threads: int) -> None:
 
 
 class Replicas:
-    """A model's replicas, one a device; the first is the model itself, and the others follow its parameters."""
+    """A model's replicas, one a device. The first is the model itself; the others copy its parameters."""
 
     def __init__(self, root: "nn.Module", threads: DeviceThreads) -> None:
-        # Each replica has a module of its own: threads that share one module would see each other's parameters.
+        # Each replica is a module of its own: threads that share a module would see each other's parameters.
         self.modules = [root, *(copy.deepcopy(root) for _ in threads.pools[1:])]
-        # What is frozen is the same in all of them for good.
+        # Frozen parameters stay the same in all replicas.
         self.parameters: list[list[Tensor]] = [
             [parameter for parameter in module.parameters() if parameter.requires_grad] for module in self.modules
         ]
         self.threads = threads
 
     def forward(self, inputs: "Tensor", with_gradients: bool) -> "list[Tensor]":
-        """Replicates the parameters, scatters the inputs (batch, …), and applies the replicas at the same time."""
+        """Copies the parameters to all replicas, scatters `inputs` (batch, …) and runs all replicas at once."""
         import torch
 
         with torch.no_grad():
@@ -108,14 +107,14 @@ class Replicas:
         return self.threads.map(_apply, self.modules, inputs.chunk(count), [with_gradients] * count)
 
     def backward(self, outputs: "list[Tensor]", gradient: "Tensor") -> "list[Tensor]":
-        """Scatters the gradient of the gathered outputs; the parameters' gradients, reduced to the first device."""
+        """Scatters the gradient of the gathered outputs; the parameters' gradients, summed on the first device."""
         import torch
 
         shares = gradient.chunk(len(self.modules))
-        reduced, *others = self.threads.map(torch.autograd.grad, outputs, self.parameters, shares)
+        total, *others = self.threads.map(torch.autograd.grad, outputs, self.parameters, shares)
         for gradients in others:
-            torch._foreach_add_(reduced, gradients)
-        return list(reduced)
+            torch._foreach_add_(total, gradients)
+        return list(total)
 
 
 def _apply(module: "nn.Module", inputs: "Tensor", with_gradients: bool) -> "Tensor":
@@ -126,8 +125,8 @@ def _apply(module: "nn.Module", inputs: "Tensor", with_gradients: bool) -> "Tens
         return output
 
 
-def threaded_replicas(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
-    """A module that computes what `root` computes, over one replica a device. Only `root` has parameters to train."""
+def replicate_over_threads(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
+    """A module that computes what `root` computes, with one replica a device. Only `root` has parameters to train."""
     import torch
     from torch import Tensor, nn
 
@@ -141,9 +140,9 @@ def threaded_replicas(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Any:
-            reduced = replicas.backward(ctx.outputs, gradient)
+            gradients = replicas.backward(ctx.outputs, gradient)
             ctx.outputs = None
-            return None, None, *reduced
+            return None, None, *gradients
 
     class ThreadedReplicas(nn.Module):
         def __init__(self) -> None:

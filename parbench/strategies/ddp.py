@@ -1,4 +1,4 @@
-"""DistributedDataParallel: a replica a process, gradients averaged while the backward pass still runs."""
+"""DistributedDataParallel: a replica in each process; gradients are averaged while the backward pass still runs."""
 
 import inspect
 from collections.abc import Callable
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class DDPOptions(Options):
-    """As `DistributedDataParallel` names them.
+    """The arguments of `DistributedDataParallel`, under its names.
 
-    `communication_hook` makes gradients smaller on the wire: rounded to 16 bits, or of low rank (`powersgd` of rank
-    `powersgd_rank`; Vogels et al. 2019). `shard_optimizer` keeps a part of the optimizer's state in each rank (ZeRO
-    stage 1; Rajbhandari et al. 2020).
+    `communication_hook` sends gradients in fewer bytes: rounded to 16 bits, or as matrices of low rank (`powersgd`
+    of rank `powersgd_rank`; Vogels et al. 2019). `shard_optimizer` keeps a part of the optimizer's state in each rank
+    (ZeRO stage 1; Rajbhandari et al. 2020).
     """
 
     gradient_as_bucket_view: bool = True
@@ -40,8 +40,8 @@ class DDPOptions(Options):
 class DDP(Strategy[DDPOptions]):
     """Every rank holds the model and a shard of the batch; gloo on CPU, NCCL on CUDA.
 
-    Method: Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training". Without training
-    there is nothing to average: replicas that never speak.
+    Method: Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training". Without
+    training there is nothing to average, and replicas do not communicate.
     """
 
     name = "ddp"
@@ -55,20 +55,24 @@ class DDP(Strategy[DDPOptions]):
         if options.communication_hook == "bf16" and devices.kind == "cpu":
             raise Unsupported("torch's bf16 communication hook needs CUDA; fp16 works on CPU")
         if options.shard_optimizer and workload.precision == "fp16":
-            raise Unsupported("loss scaling cannot look into an optimizer that is sharded; use bf16")
+            raise Unsupported("fp16 loss scaling cannot see the gradients of a sharded optimizer; use bf16")
         if options.communication_hook == "powersgd" and workload.precision == "fp16":
-            raise Unsupported("powersgd carries what it left out on to the next step: after one overflow, for good")
+            raise Unsupported(
+                "powersgd adds its error to the next step's gradients: after one overflow, for good; use bf16"
+            )
         if options.static_graph and workload.gradient_accumulation > 1:
-            raise Unsupported("static_graph expects every backward pass to be alike, and accumulation skips exchanges")
+            raise Unsupported(
+                "static_graph needs all backward passes to be alike, and gradient_accumulation skips some exchanges"
+            )
         return Layout(processes=devices.count, data_shards=devices.count)
 
     @classmethod
     def is_exact(cls, options: DDPOptions) -> bool:
-        """A hook rounds gradients."""
+        """Not with a communication hook, which rounds gradients."""
         return options.communication_hook == "none"
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Wraps the model for training; the optimizer is whole in each rank or a shard of it."""
+        """Wraps the model for training; each rank has the whole optimizer, or a shard of it."""
         super().setup(workload, job, context)
         if workload.trains and self.options.shard_optimizer and context.ranks > 1:
             from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -78,27 +82,27 @@ class DDP(Strategy[DDPOptions]):
                 self.model.parameters(),
                 optimizer_class,
                 process_group=context.group,
-                # A rank's share is broadcast in one piece instead of parameter by parameter.
+                # Each rank broadcasts its share in one piece, and not parameter by parameter.
                 parameters_as_bucket_view=True,
                 **arguments,
             )
             self.updates = workload.updates_with(sharded)
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":
-        """Gradients are views of the buckets that are reduced, so none is copied. There are no buffers to send."""
+        """The model in DDP, where it is trained."""
         if not self.workload.trains:
             return model
-        return data_parallel(model, context.devices[0], self.options, process_group=context.group)
+        return wrap_in_ddp(model, context.devices[0], self.options, process_group=context.group)
 
     def part_of_step(self, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients stay here until the last part."""
+        """Gradients are exchanged in the last part only."""
         return nullcontext() if last else self.model.no_sync()  # type: ignore[operator]
 
 
-def data_parallel(
+def wrap_in_ddp(
     model: "nn.Module", device: "torch.device", options: DDPOptions, **over: Any
 ) -> "DistributedDataParallel":
-    """The model as `DistributedDataParallel` with these options; `over` is its `process_group` or `device_mesh`."""
+    """The model in `DistributedDataParallel`. `over` is its `process_group` or `device_mesh`; buffers are not sent."""
     from torch.nn.parallel import DistributedDataParallel
 
     wrapped = DistributedDataParallel(
@@ -109,7 +113,7 @@ def data_parallel(
         static_graph=options.static_graph,
         bucket_cap_mb=options.bucket_cap_mb,
     )
-    hook = _communication_hook(options, over.get("process_group"))
+    hook = _choose_hook(options, over.get("process_group"))
     if hook is not None:
         state, function = hook
         wrapped.register_comm_hook(state, function)
@@ -117,14 +121,14 @@ def data_parallel(
 
 
 def _buffer_argument() -> str:
-    """What says whether buffers are sent in every forward pass: torch 2.13 gave it another name."""
+    """The argument that turns off sending buffers in every forward pass; torch 2.13 renamed it."""
     from torch.nn.parallel import DistributedDataParallel
 
-    known = inspect.signature(DistributedDataParallel).parameters
-    return "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    arguments = inspect.signature(DistributedDataParallel).parameters
+    return "forward_sync_buffers" if "forward_sync_buffers" in arguments else "broadcast_buffers"
 
 
-def _communication_hook(options: DDPOptions, group: "ProcessGroup | None") -> tuple[Any, Callable[..., Any]] | None:
+def _choose_hook(options: DDPOptions, group: "ProcessGroup | None") -> tuple[Any, Callable[..., Any]] | None:
     from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
     match options.communication_hook:
@@ -133,7 +137,7 @@ def _communication_hook(options: DDPOptions, group: "ProcessGroup | None") -> tu
         case "bf16":
             return group, default_hooks.bf16_compress_hook
         case "powersgd":
-            # It reduces whole gradients in its first steps, and must do so while buckets are still rebuilt.
+            # It reduces whole gradients in its first steps, as it must while DDP still rebuilds its buckets.
             state = powerSGD_hook.PowerSGDState(
                 group, matrix_approximation_rank=options.powersgd_rank, start_powerSGD_iter=3
             )

@@ -1,4 +1,4 @@
-"""An ensemble: several independent models on one device as one, their parameters stacked and their steps vectorised."""
+"""An ensemble: each device trains several independent models as one, with stacked parameters and vectorised steps."""
 
 import copy
 from typing import TYPE_CHECKING
@@ -36,17 +36,17 @@ class Ensemble(Strategy[EnsembleOptions]):
         """A process and a lane for each device, with equally many models stacked in each."""
         family = workload.model
         if not family.stacks:
-            raise Unsupported(f"models of family {family.kind} are not known to run stacked, under torch.vmap")
+            raise Unsupported(f"models of family {family.kind} have not been shown to run stacked, under torch.vmap")
         refuse(
             workload,
-            compile="torch.compile and torch.vmap over functional calls do not go together",
-            activation_checkpointing="activations under torch.vmap cannot be computed again",
+            compile="torch.compile cannot compile torch.vmap over functional calls",
+            activation_checkpointing="activations under torch.vmap cannot be checkpointed",
         )
         require_equal_parts(workload, 1, "batches")
         if workload.optimizer.lr_per_model:
-            raise Unsupported("stacked models share one optimizer, so lr_per_model cannot be had")
+            raise Unsupported("stacked models share one optimizer; leave lr_per_model out")
         if workload.length_per_model:
-            raise Unsupported("stacked models take their steps together, so length_per_model cannot be had")
+            raise Unsupported("stacked models take their steps together; leave length_per_model out")
         models = workload.models if workload.models != "auto" else options.models_per_device * devices.count
         if models % devices.count:
             raise Unsupported(f"{models} models do not divide into {devices.count} equal stacks")
@@ -55,21 +55,21 @@ class Ensemble(Strategy[EnsembleOptions]):
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds models `job`, `job + 1`, … and stacks them."""
         self.workload = workload
-        self.model = stacked([workload.model(job + index) for index in range(context.stacked)])
+        self.model = stack_models([workload.model(job + index) for index in range(context.stacked)])
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job)
 
     def loss(self, batch: "Batch") -> "Tensor":
-        """The mean loss of each model; the batch has the models as its first dimension."""
-        inputs, targets = with_models(batch)
+        """The mean loss of each model (models); the batch is (models, sequences, seq_len)."""
+        inputs, targets = add_model_dimension(batch)
         losses: Tensor = self.model(inputs, targets)
         return losses
 
     def accumulate(self, batch: "Batch") -> "Tensor":
         """One backward pass from the sum of the losses: each model's gradients are its own."""
         count = self.workload.spec.gradient_accumulation
-        cut = (tokens.chunk(count, dim=1) for tokens in with_models(batch))
-        parts = [type(batch)(*part) for part in zip(*cut, strict=True)]
+        chunks = (tokens.chunk(count, dim=1) for tokens in add_model_dimension(batch))
+        parts = [type(batch)(*part) for part in zip(*chunks, strict=True)]
         total: Tensor | None = None
         for part in parts:
             losses = self.loss(part) / count
@@ -80,13 +80,13 @@ class Ensemble(Strategy[EnsembleOptions]):
         return total
 
 
-def with_models(batch: "Batch") -> "Batch":
-    """The batch with the models as its first dimension, also where there is but one."""
+def add_model_dimension(batch: "Batch") -> "Batch":
+    """The batch as (models, sequences, seq_len), also where there is only one model."""
     return batch if batch.inputs.dim() == 3 else type(batch)(*(tokens.unsqueeze(0) for tokens in batch))
 
 
-def stacked(models: "list[nn.Module]") -> "nn.Module":
-    """One module with the parameters of all `models` stacked, that computes the loss of each."""
+def stack_models(models: "list[nn.Module]") -> "nn.Module":
+    """One module with the parameters of all `models`, stacked. It computes the loss of each model (models)."""
     import torch
     from torch import Tensor, nn
 
@@ -102,7 +102,7 @@ def stacked(models: "list[nn.Module]") -> "nn.Module":
     class Stack(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            # Names of parameters in a module of their own hold no dots.
+            # torch allows no dots in a parameter's own name.
             self.names = {name.replace(".", "/"): name for name in parameters}
             for safe, name in self.names.items():
                 self.register_parameter(safe, nn.Parameter(parameters[name].detach()))

@@ -1,4 +1,4 @@
-"""Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state cut over the ranks."""
+"""Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state are sharded over the ranks."""
 
 import ctypes
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
 
-    from parbench.models.nn.language_model import OnPart
+    from parbench.models.nn.language_model import PartHook
     from parbench.training.workload import Workload
 
 
-MAP_APART = 4 * 2**20
+MMAP_THRESHOLD_BYTES = 4 * 2**20
 M_MMAP_THRESHOLD = -3
+"""The parameter's number in malloc.h."""
 
 
 class FSDPOptions(Options):
-    """As `fully_shard` names them.
+    """The arguments of `fully_shard`, under its names.
 
-    `reshard_after_forward` frees a block's parameters between its forward and its backward pass, and gathers them
-    twice; embedding and head are kept. The mixed-precision policy: `param_dtype` is what parameters are gathered and
-    computed in, `reduce_dtype` what gradients are summed in; beside a `precision` of the workload that already casts,
-    they save communication.
+    `reshard_after_forward` frees a block's parameters between its forward and its backward pass, and so gathers them
+    twice; embedding and head are kept. Parameters are gathered and computed in `param_dtype`, and gradients are summed
+    in `reduce_dtype`. Where the workload's `precision` casts already, they still save communication.
     """
 
     reshard_after_forward: bool = True
@@ -36,7 +36,7 @@ class FSDPOptions(Options):
 
 
 class FSDP(Strategy[FSDPOptions]):
-    """Each rank keeps 1/N of every block, gathers the block when it is needed, and lets it go again.
+    """Each rank keeps 1/N of every block, gathers the block when it is needed, and frees it afterwards.
 
     Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel".
     """
@@ -53,37 +53,34 @@ class FSDP(Strategy[FSDPOptions]):
 
     @classmethod
     def is_exact(cls, options: FSDPOptions) -> bool:
-        """A policy that casts rounds what the reference does not."""
+        """Not with a type that rounds what the reference does not round."""
         return options.param_dtype == options.reduce_dtype == "fp32"
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Shards each block as soon as it is built, so that the whole model never lies in one rank."""
+        """Shards each block as soon as it is built, so that no rank ever holds the whole model."""
         self.workload = workload
-        mesh = line_of_devices(context)
-        shard = sharder(self.options, mesh)
-        self.model = workload.model(job, on_part=shard)
-        shard(self.model, "model")
+        self.model = workload.model(job, shard=make_sharder(self.options, line_of_devices(context)))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
-        """Gradients are summed over ranks in the last part of a step only, and lie whole in each rank until then."""
+        """Gradients are summed over ranks in the last part of a step only, and are whole until then."""
         self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
         yield
 
 
-def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
-    """What cuts each block of a model over `mesh`; the model itself comes last, and takes all the rest."""
+def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
+    """A hook that shards each block over `mesh` and, when it is called with the whole model at last, the rest."""
     import torch
     from torch import nn
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     if mesh.device_type == "cpu":
-        give_back_freed_memory()
+        return_freed_memory()
     policy = MixedPrecisionPolicy()
     if not FSDP.is_exact(options):
-        # Not where all is fp32 anyway: FSDP would look through the inputs of every block for something to cast.
+        # Only where something is cast: with a policy, FSDP searches the inputs of every block for tensors to cast.
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
         policy = MixedPrecisionPolicy(
             param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype]
@@ -92,27 +89,28 @@ def sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "OnPart":
     def shard(part: "nn.Module", name: str) -> None:
         for module in part.modules():
             if isinstance(module, nn.RNNBase):
-                # cuDNN's copy of the weights in one piece would be taken once, and never see what is gathered later.
-                module.flatten_parameters = _leave_parameters  # type: ignore[method-assign]
+                # It would copy the weights into one piece for cuDNN once, and never see what FSDP gathers later.
+                module.flatten_parameters = _keep_parameters  # type: ignore[method-assign]
         if name == "block":
             fully_shard(part, mesh=mesh, reshard_after_forward=options.reshard_after_forward, mp_policy=policy)
         elif name == "model":
-            # Embedding and head, where the step starts and turns: one exchange for both, kept in between.
+            # Embedding and head: the forward pass starts with one and ends with the other, so one exchange serves both.
             fully_shard(part, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
 
     return shard
 
 
-def _leave_parameters() -> None:
-    """Parameters stay where FSDP gathers them."""
+def _keep_parameters() -> None:
+    """Leaves parameters where FSDP gathers them."""
 
 
-def give_back_freed_memory() -> None:
-    """Has glibc map blocks of 4 MiB and more apart, so that parameters that are let go leave the process.
+def return_freed_memory() -> None:
+    """Has glibc map blocks of 4 MiB and more on their own, so that freed parameters return to the system.
 
-    By default it learns to take them from its heap, where what is allocated meanwhile lies between them: with 100
-    million parameters on 2 ranks, the holes outweighed what sharding saves. Other C libraries are left as they are.
+    By default glibc raises that limit and takes such blocks from its heap, where later allocations lie between them:
+    with 100 million parameters on 2 ranks, the holes took more memory than sharding saves. Other C libraries are left
+    as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAP_APART)
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

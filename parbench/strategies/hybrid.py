@@ -1,29 +1,28 @@
-"""Several ways at once: data × pipeline × tensor parallelism over a mesh of devices."""
+"""Data, pipeline and tensor parallelism at once, over a mesh of devices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
 
 from parbench.errors import Unsupported
-from parbench.models.stages import Stage
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
-from parbench.strategies.ddp import DDPOptions, data_parallel
-from parbench.strategies.fsdp import FSDPOptions, sharder
-from parbench.strategies.model_parallel import ZERO_BUBBLE, Pipelined, PipelineOptions, describe, plan_stages
+from parbench.strategies.ddp import DDPOptions, wrap_in_ddp
+from parbench.strategies.fsdp import FSDPOptions, make_sharder
+from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, plan_stages, write_note
 from parbench.strategies.tensor_parallel import (
     Splitter,
     TensorParallelOptions,
     require_tensor_plan,
-    split_loss,
+    split_loss_context,
 )
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -33,10 +32,10 @@ Degree = PositiveInt | Literal["auto"]
 
 
 class HybridOptions(PipelineOptions):
-    """How many parts the data, the layers (`pipeline`) and the matrices (`tensor`) are cut into.
+    """The degrees of parallelism: into how many parts `data`, layers (`pipeline`) and matrices (`tensor`) are cut.
 
-    Every `auto` makes a cell of each degree that multiplies with the others to the number of devices, and that the
-    workload supports. `data_parallel` is what the data axis does with its replicas. The other options are those of
+    An `auto` makes a cell for each degree that the workload supports and that, times the others, gives the number of
+    devices. `data_parallel` says how the data axis keeps its replicas equal. The other options are those of
     `model_parallel` and `tensor_parallel`.
     """
 
@@ -47,7 +46,7 @@ class HybridOptions(PipelineOptions):
     sequence_parallel: bool = False
 
     def degrees(self) -> tuple[int, int, int]:
-        """The degrees of data, pipeline and tensor parallelism; those that are still open count as 1."""
+        """The degrees of data, pipeline and tensor parallelism; `auto` counts as 1."""
         data, pipeline, tensor = (
             1 if degree == "auto" else degree for degree in (self.data, self.pipeline, self.tensor)
         )
@@ -58,10 +57,10 @@ class HybridOptions(PipelineOptions):
         return TensorParallelOptions(sequence_parallel=self.sequence_parallel)
 
 
-class Hybrid(Pipelined[HybridOptions]):
+class Hybrid(Strategy[HybridOptions]):
     """Tensor parallelism between neighbours, pipeline stages around it, data parallelism outermost.
 
-    The more two ranks have to say to each other, the closer they lie (Narayanan et al. 2021, "Efficient Large-Scale
+    The more two ranks communicate, the closer they are to each other (Narayanan et al. 2021, "Efficient Large-Scale
     Language Model Training on GPU Clusters Using Megatron-LM").
     """
 
@@ -69,19 +68,21 @@ class Hybrid(Pipelined[HybridOptions]):
     phases = ("train", "score")
     options_type = HybridOptions
     imports = ("parbench.training.pipeline", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+    staged: StagedModel | None = None
+    """The stages of this rank where the model is cut into stages."""
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:
-        """Every factorisation of the number of devices that fits the given degrees and that the workload supports.
+        """Every factorisation of the number of devices that has the given degrees and that the workload supports.
 
-        Where none is supported, the first, for its reason.
+        Where none is supported, the first one, which `layout` then refuses with a reason.
         """
         fitting = [
             options.model_copy(update={"data": data, "pipeline": pipeline, "tensor": tensor})
             for data, pipeline, tensor in factorisations(devices.count)
             if all(
-                given in ("auto", degree)
-                for given, degree in zip(
+                wish in ("auto", degree)
+                for wish, degree in zip(
                     (options.data, options.pipeline, options.tensor), (data, pipeline, tensor), strict=True
                 )
             )
@@ -95,7 +96,7 @@ class Hybrid(Pipelined[HybridOptions]):
         data, pipeline, tensor = options.degrees()
         if data * pipeline * tensor != devices.count:
             raise Unsupported(
-                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} is not {devices.count} devices"
+                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} does not have {devices.count} devices"
             )
         if devices.per_node % tensor:
             raise Unsupported(
@@ -107,41 +108,44 @@ class Hybrid(Pipelined[HybridOptions]):
             stages = plan_stages(options, workload, pipeline)
             require_equal_parts(workload, data * options.parts(pipeline), "micro-batches of data shards")
             _require_exchange(options)
-            note, bubble = describe(options, stages), options.bubble(pipeline, workload)
+            note, bubble = write_note(options, stages), options.bubble(pipeline, workload)
         if tensor > 1:
             require_tensor_plan(options.tensor_options(), workload, tensor)
         return Layout(
             processes=devices.count,
             data_shards=data,
-            note="; ".join(filter(None, (_placed(options, devices), note))),
+            note="; ".join(filter(None, (_write_mesh(options, devices), note))),
             bubble=bubble,
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Splits tensors, then replicates or shards over the data axis; then the pipeline, if there is one."""
+        """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
         self.workload = workload
         _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = mesh_of(context.devices[0].type, degrees)
-        self.is_pipelined, self.is_split = pipeline > 1, tensor > 1
-        build = Builder(self.options, workload, job, mesh)
-        if self.is_pipelined:
-            modules = self.build_stages(build.stage, mesh.get_local_rank("pipeline"), pipeline)
+        mesh = init_mesh(context.devices[0].type, degrees)
+        self.is_split = tensor > 1
+        build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
+        if pipeline > 1:
+            line = Line(mesh["pipeline"].get_group(), pipeline, mesh.get_local_rank("pipeline"))
+            self.staged = StagedModel(self.options, workload, line, build)
+            self.model = self.staged.model
         else:
-            self.model = build.whole()
+            self.model = build()
         if workload.trains:
-            self.updates = workload.updates(build.parameters, job, group=context.group)
-        if self.is_pipelined:
-            self.connect(modules, pipeline, mesh["pipeline"].get_group())
+            # Before the first step: after it, DistributedDataParallel shows the split tensors that it has taken apart.
+            self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+            if self.staged is not None:
+                self.staged.updates = self.updates
 
     def step(self, batch: "Batch") -> "Tensor | None":
         """One optimizer step, through the pipeline if there is one."""
-        with self._split_loss():
-            return super().step(batch) if self.is_pipelined else Strategy.step(self, batch)
+        with self._loss_context():
+            return super().step(batch) if self.staged is None else self.staged.step(batch)
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
         """The loss without a backward pass."""
-        with self._split_loss():
-            return super().evaluate(batch) if self.is_pipelined else Strategy.evaluate(self, batch)
+        with self._loss_context():
+            return super().evaluate(batch) if self.staged is None else self.staged.pipeline.evaluate(batch)
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
@@ -156,74 +160,44 @@ class Hybrid(Pipelined[HybridOptions]):
             yield
 
     def compute_s(self) -> float | None:
-        """Known of a pipeline's stages."""
-        return super().compute_s() if self.is_pipelined else None
+        """What this rank's stages have computed for; None where there are no stages."""
+        return None if self.staged is None else self.staged.compute_s()
 
-    def _split_loss(self) -> AbstractContextManager[None]:
-        return split_loss() if self.is_split else nullcontext()
+    def _loss_context(self) -> AbstractContextManager[None]:
+        return split_loss_context() if self.is_split else nullcontext()
 
 
-class Builder:
-    """Builds a model or its stages on a mesh, and keeps the parameters as they are before any wrapper hides them."""
-
-    def __init__(self, options: HybridOptions, workload: "Workload", job: int, mesh: "DeviceMesh") -> None:
-        self.options = options
-        self.workload = workload
-        self.job = job
-        self.mesh = mesh
-        self.parameters: list[nn.Parameter] = []
-        data, _, tensor = options.degrees()
-        self._split = (
-            Splitter(workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel)
-            if tensor > 1
-            else None
+def _transformations(options: HybridOptions, workload: "Workload", mesh: "DeviceMesh") -> dict[str, Any]:
+    """What is done to the model over each axis of the mesh: the arguments of `parallelize`, which orders them."""
+    data, _, tensor = options.degrees()
+    transformations: dict[str, Any] = {}
+    if tensor > 1:
+        transformations["split"] = Splitter(
+            workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel
         )
-        # Over one data shard there is nothing to gather, only hooks to pay for.
-        shards = options.data_parallel == "fsdp" and data > 1
-        self._shard = sharder(FSDPOptions(), mesh["data"]) if shards else None
-
-    def whole(self) -> "nn.Module":
-        """The model of a data shard."""
-        return self._over_data(self.workload.model(self.job, on_part=self._on_part))
-
-    def stage(self, stage: Stage) -> "nn.Module":
-        """One stage of it."""
-        ends = (stage.embed, stage.head)
-        return self._over_data(self.workload.model(self.job, stage.blocks, ends=ends, on_part=self._on_part))
-
-    def _on_part(self, part: "nn.Module", name: str) -> None:
-        if self._split is not None:
-            self._split(part, name)
-        if self._shard is not None:
-            self._shard(part, name)
-
-    def _over_data(self, module: "nn.Module") -> "nn.Module":
-        data, _, _ = self.options.degrees()
-        if self._shard is not None:
-            self._shard(module, "model")
-        elif data > 1 and self.workload.trains:
-            # Over a mesh it looks for split tensors in every pass; where there are none, a group will do.
-            mesh = self.mesh["data"]
-            over: dict[str, Any] = {"device_mesh": mesh} if self._split else {"process_group": mesh.get_group()}
-            module = data_parallel(module, self.workload.device, DDPOptions(), **over)
-        # Now, because DistributedDataParallel takes split tensors apart, and shows them whole after the first pass.
-        self.parameters += module.parameters()
-        return module
+    # Over one data shard there is nothing to gather or average, only hooks to pay for.
+    if data > 1 and options.data_parallel == "fsdp":
+        transformations["shard"] = make_sharder(FSDPOptions(), mesh["data"])
+    elif data > 1 and workload.trains:
+        # Over a mesh, DDP looks for split tensors in every pass; where there are none, a process group does as well.
+        over = {"device_mesh": mesh["data"]} if tensor > 1 else {"process_group": mesh["data"].get_group()}
+        transformations["wrap"] = partial(wrap_in_ddp, device=workload.device, options=DDPOptions(), **over)
+    return transformations
 
 
 @cache
-def mesh_of(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
-    """The mesh of all ranks, made once: models that are trained one after another share its process groups."""
+def init_mesh(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
+    """The mesh of all ranks. It is made once: models that are trained one after another share its process groups."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
 
 
 def _require_exchange(options: HybridOptions) -> None:
-    """Raises `Unsupported` where torch's schedule would not exchange gradients over the data axis as it should.
+    """Raises `Unsupported` where torch's schedule would not exchange all gradients over the data axis.
 
     Seen with torch 2.13: DistributedDataParallel refuses a second stage in a rank, and FSDP misses the gradients that
-    a split backward pass leaves for later, so that losses go astray.
+    a split backward pass computes later, so that losses are wrong.
     """
     data, _, _ = options.degrees()
     if data == 1:
@@ -245,8 +219,8 @@ def factorisations(number: int) -> list[tuple[int, int, int]]:
     ]
 
 
-def _placed(options: HybridOptions, devices: Devices) -> str:
-    """The mesh in words, and which of its axes reach from node to node: ranks of a node are consecutive."""
+def _write_mesh(options: HybridOptions, devices: Devices) -> str:
+    """The mesh in words, and which of its axes cross nodes. The ranks of a node are consecutive."""
     degrees, reach = options.degrees(), devices.count
     words = []
     for name, degree in zip(("data", "pipeline", "tensor"), degrees, strict=True):

@@ -1,4 +1,4 @@
-"""Local SGD: every rank steps alone, and parameters are averaged now and then."""
+"""Local SGD: every rank steps alone, and parameters are averaged every few steps."""
 
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class LocalSGDOptions(Options):
-    """Parameters are averaged every `period` steps, in the first `warmup_steps` steps after each.
+    """Parameters are averaged every `period` steps; during the first `warmup_steps` steps, after each step.
 
-    A window holds whole periods, and so at least one.
+    A window has whole periods, at least one.
     """
 
     period: PositiveInt = 8
@@ -28,8 +28,8 @@ class LocalSGDOptions(Options):
 class LocalSGD(Strategy[LocalSGDOptions]):
     """A model, an optimizer and a shard of the batch in each rank; averaged every `period` steps.
 
-    Method: Stich 2019, "Local SGD Converges Fast and Communicates Little". Not what one device computes: between
-    averages each rank follows the gradient of its own shard.
+    Method: Stich 2019, "Local SGD Converges Fast and Communicates Little". It does not compute what one
+    device computes: between averages, each rank follows the gradient of its own shard.
     """
 
     name = "local_sgd"
@@ -45,22 +45,22 @@ class LocalSGD(Strategy[LocalSGDOptions]):
         return Layout(processes=devices.count, data_shards=devices.count)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Every rank starts from the same parameters: they have the same seed."""
+        """Every rank starts with the same parameters, from the same seed."""
         super().setup(workload, job, context)
         self.group = line_of_devices(context).get_group()
-        self.steps, self.apart = 0, False
+        self.steps, self.diverged = 0, False
 
     def step(self, batch: "Batch") -> "Tensor | None":
-        """A step on this rank's shard and, when it is time, the average of all ranks' parameters."""
+        """A step on this rank's shard; when a period is over, averages the parameters of all ranks."""
         loss = super().step(batch)
-        self.steps, self.apart = self.steps + 1, True
+        self.steps, self.diverged = self.steps + 1, True
         if self.steps <= self.options.warmup_steps or self.steps % self.options.period == 0:
             self._average()
         return loss
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
-        """The loss of one model: whatever the ranks have learnt since the last average is averaged first."""
-        if self.apart:
+        """The loss of the average model: ranks that have stepped since the last average are averaged first."""
+        if self.diverged:
             self._average()
         return super().evaluate(batch)
 
@@ -68,11 +68,11 @@ class LocalSGD(Strategy[LocalSGDOptions]):
         from torch.distributed.algorithms.model_averaging.utils import average_parameters
 
         average_parameters(self.model.parameters(), self.group)
-        self._put_weights_in_order()
-        self.apart = False
+        self._flatten_weights()
+        self.diverged = False
 
-    def _put_weights_in_order(self) -> None:
-        """cuDNN's recurrent layers want their weights in one piece, and averaging has left them in another order."""
+    def _flatten_weights(self) -> None:
+        """cuDNN's recurrent layers need their weights in one piece of memory, which averaging has replaced."""
         from torch import nn
 
         for module in self.model.modules():
@@ -80,9 +80,9 @@ class LocalSGD(Strategy[LocalSGDOptions]):
                 module.flatten_parameters()
 
     def cycle(self) -> int:
-        """Parameters are averaged once in a period."""
+        """One period, in which parameters are averaged once."""
         return self.options.period
 
     def settling_steps(self) -> int:
-        """They are averaged in every one of the first steps."""
+        """The first steps, after each of which parameters are averaged."""
         return self.options.warmup_steps

@@ -1,8 +1,7 @@
 """Model parallelism: consecutive blocks on consecutive devices, one process a device, micro-batches in a pipeline."""
 
-from abc import ABC
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from parbench.data.batches import Batch
     from parbench.training.generation import Mark
-    from parbench.training.pipeline import Pipeline
+    from parbench.training.updates import Updates
     from parbench.training.workload import Workload
 
 Schedule = Literal["naive", "gpipe", "1f1b", "interleaved_1f1b", "interleaved_zero_bubble", "zbv", "dualpipev"]
@@ -29,14 +28,14 @@ ZERO_BUBBLE = ("interleaved_zero_bubble", *V_SHAPED)
 
 
 class PipelineOptions(Options):
-    """How a batch goes through the stages, in `micro_batches` equal parts.
+    """How a batch passes through the stages, in `micro_batches` equal parts.
 
     `naive` sends it whole, so that one stage works at a time. `gpipe` runs all forward passes, then all backward
     passes (Huang et al. 2019); `1f1b` alternates them, which keeps fewer activations (Narayanan et al. 2019).
     `interleaved_1f1b` gives each rank `stages_per_rank` stages (Narayanan et al. 2021). The others split the backward
-    pass into two, and fill the bubble with the second: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
-    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Where `micro_batches` is left
-    open, there are 4, or as many as the schedule needs on so many ranks.
+    pass into two, and fill the bubble with the second part: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
+    `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Without
+    `micro_batches` there are 4, or as many as the schedule needs.
     """
 
     schedule: Schedule = "1f1b"
@@ -57,11 +56,11 @@ class PipelineOptions(Options):
         return self
 
     def parts(self, ranks: int) -> int:
-        """The number of micro-batches on so many ranks."""
+        """The number of micro-batches on `ranks` ranks."""
         return 1 if self.schedule == "naive" else self.micro_batches or max(4, self.fewest_parts(ranks))
 
     def fewest_parts(self, ranks: int) -> int:
-        """How many micro-batches the schedule needs at least."""
+        """The smallest number of micro-batches that the schedule allows."""
         return {"naive": 1, "gpipe": 1, "dualpipev": ranks * self.stages_each()}.get(self.schedule, ranks)
 
     def stages_each(self) -> int:
@@ -75,13 +74,13 @@ class PipelineOptions(Options):
         return [rank + ranks * turn for turn in range(self.stages_each())]
 
     def bubble(self, ranks: int, workload: WorkloadSpec) -> float | None:
-        """The share of time that the schedule leaves stages idle, if they cost the same and messages nothing.
+        """The share of time that the schedule leaves stages idle, if all cost the same and messages cost nothing.
 
         (p-1)/(m+p-1) for p ranks and m micro-batches; v stages a rank make v micro-steps of each micro-batch
         (Narayanan et al. 2021, section 2.2). Forward passes alone wait as long as with backward passes. If a forward
         pass takes as long as either half of a backward one, ZB1P, which torch interleaves, waits for p-1 of 3m of
-        them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). It is not known
-        of DualPipeV, and of tokens that come round.
+        them, and ZBV not at all (Qi et al. 2024, "Pipeline Parallelism with Controllable Memory"). None
+        where it is not known: for DualPipeV and for generation.
         """
         if workload.phase == "generate" or self.schedule == "dualpipev":
             return None
@@ -91,45 +90,45 @@ class PipelineOptions(Options):
         return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks) + ranks - 1)
 
 
-P = TypeVar("P", bound=PipelineOptions)
+class Line(NamedTuple):
+    """The ranks over which one model's stages are spread: their group, how many they are, and which one this is."""
+
+    group: "ProcessGroup | None"
+    ranks: int
+    rank: int
 
 
-class Pipelined(Strategy[P], ABC):
-    """What strategies with a pipeline share: stages, a schedule that owns forward and backward, and a step of it."""
+class StagedModel:
+    """A rank's stages of one model and the schedule that drives them; each rank builds its own stages only.
 
-    pipeline: "Pipeline"
+    `build` builds one stage. `updates` are set before the first training step.
+    """
 
-    def build_stages(self, build: "Callable[[Stage], nn.Module]", rank: int, ranks: int) -> "dict[int, nn.Module]":
-        """The stages of one of `ranks` ranks, by number; together they are this rank's model."""
+    updates: "Updates"
+
+    def __init__(
+        self, options: PipelineOptions, workload: "Workload", line: Line, build: "Callable[[Stage], nn.Module]"
+    ) -> None:
         from torch import nn
 
-        plan = plan_stages(self.options, self.workload.spec, ranks)
-        modules = {index: build(plan[index]) for index in self.options.stages_of(rank, ranks)}
-        self.model = nn.ModuleList(modules.values())
-        return modules
-
-    def connect(self, modules: "dict[int, nn.Module]", ranks: int, group: "ProcessGroup | None") -> None:
-        """Puts this rank's stages under the schedule, with the others of `group`."""
         from parbench.training.pipeline import Pipeline
 
+        plan = plan_stages(options, workload.spec, line.ranks)
+        modules = {index: build(plan[index]) for index in options.stages_of(line.rank, line.ranks)}
+        self.workload = workload
+        self.model = nn.ModuleList(modules.values())
         self.pipeline = Pipeline(
-            self.options.schedule,
+            options.schedule,
             modules,
-            stages=ranks * self.options.stages_each(),
-            micro_batches=self.options.parts(ranks),
-            device=self.workload.device,
-            group=group,
-            scaled=self.scaled,
+            stages=line.ranks * options.stages_each(),
+            micro_batches=options.parts(line.ranks),
+            device=workload.device,
+            group=line.group,
+            scaled=self._scale,
         )
 
-    def scaled(self, loss: "Tensor") -> "Tensor":
-        """What the backward pass starts from: this part's share of the step."""
-        if not self.workload.trains:
-            return loss
-        return self.updates.scaled(loss / self.workload.spec.gradient_accumulation)
-
     def step(self, batch: "Batch") -> "Tensor | None":
-        """One optimizer step; the loss comes out of the last stage."""
+        """One optimizer step. The mean loss, in the rank of the last stage; None elsewhere."""
         import torch
 
         parts = batch.parts(self.workload.spec.gradient_accumulation)
@@ -137,25 +136,24 @@ class Pipelined(Strategy[P], ABC):
         self.updates.apply()
         return torch.stack(losses).mean() if losses else None
 
-    def evaluate(self, batch: "Batch") -> "Tensor | None":
-        """The loss without a backward pass, out of the last stage."""
-        return self.pipeline.evaluate(batch)
+    def compute_s(self) -> float:
+        """Seconds that this rank's stages have computed so far; the rest of the time they waited."""
+        return self.pipeline.clock.read_seconds()
 
-    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
-        """Micro-batches of sequences follow each other through the stages, token by token."""
-        return self.pipeline.generate(prompts, new_tokens, mark)
-
-    def compute_s(self) -> float | None:
-        """What this rank's stages have computed for; the rest of the time they waited."""
-        return self.pipeline.clock.seconds()
+    def _scale(self, loss: "Tensor") -> "Tensor":
+        """What the backward pass starts from: the share of the step that this part of the batch is."""
+        if not self.workload.trains:
+            return loss
+        return self.updates.scaled(loss / self.workload.spec.gradient_accumulation)
 
 
-class ModelParallel(Pipelined[PipelineOptions]):
+class ModelParallel(Strategy[PipelineOptions]):
     """Each rank builds only the blocks of its stages; the schedule owns forward and backward."""
 
     name = "model_parallel"
     options_type = PipelineOptions
     imports = ("torch.distributed.pipelining", "parbench.training.pipeline")
+    staged: StagedModel
 
     @classmethod
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
@@ -163,20 +161,34 @@ class ModelParallel(Pipelined[PipelineOptions]):
         stages = plan_stages(options, workload, devices.count)
         require_equal_parts(workload, options.parts(devices.count), "micro-batches")
         return Layout(
-            processes=devices.count, note=describe(options, stages), bubble=options.bubble(devices.count, workload)
+            processes=devices.count, note=write_note(options, stages), bubble=options.bubble(devices.count, workload)
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds this rank's stages and the schedule that drives them."""
         self.workload = workload
-
-        def build(stage: Stage) -> "nn.Module":
-            return workload.model(job, stage.blocks, ends=(stage.embed, stage.head))
-
-        modules = self.build_stages(build, context.rank, context.ranks)
+        line = Line(context.group, context.ranks, context.rank)
+        self.staged = StagedModel(self.options, workload, line, lambda stage: workload.model(job, stage))
+        self.model = self.staged.model
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
-        self.connect(modules, context.ranks, context.group)
+            self.staged.updates = self.updates
+
+    def step(self, batch: "Batch") -> "Tensor | None":
+        """One optimizer step; the loss comes out of the last stage."""
+        return self.staged.step(batch)
+
+    def evaluate(self, batch: "Batch") -> "Tensor | None":
+        """The loss without a backward pass, out of the last stage."""
+        return self.staged.pipeline.evaluate(batch)
+
+    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
+        """Micro-batches of sequences follow each other through the stages, token by token."""
+        return self.staged.pipeline.generate(prompts, new_tokens, mark)
+
+    def compute_s(self) -> float | None:
+        """What this rank's stages have computed for; the rest of the time they waited."""
+        return self.staged.compute_s()
 
 
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
@@ -210,11 +222,11 @@ def _require_enough_micro_batches(options: PipelineOptions, ranks: int) -> None:
         )
 
 
-def describe(options: PipelineOptions, stages: Sequence[Stage]) -> str:
-    """The stages of each rank and their shares of the work, and what the batch is cut into."""
+def write_note(options: PipelineOptions, stages: Sequence[Stage]) -> str:
+    """The stages of each rank with their shares of the work, and the number of micro-batches."""
     ranks = len(stages) // options.stages_each()
     parts = options.parts(ranks)
-    placed = " | ".join(
+    places = " | ".join(
         ", ".join(str(stages[index]) for index in options.stages_of(rank, ranks)) for rank in range(ranks)
     )
-    return f"{placed}; {parts} micro-batches" if parts > 1 else placed
+    return f"{places}; {parts} micro-batches" if parts > 1 else places

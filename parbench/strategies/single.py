@@ -18,7 +18,7 @@ EAGER_STEPS = 3
 
 
 class SingleOptions(Options):
-    """`cuda_graphs` records a whole training step once and replays it, so that the CPU launches no kernel twice."""
+    """`cuda_graphs` captures a whole training step once and replays it, so that the CPU launches one graph a step."""
 
     cuda_graphs: bool = False
 
@@ -41,46 +41,50 @@ class Single(Strategy[SingleOptions]):
             if devices.kind != "cuda":
                 raise Unsupported("cuda_graphs needs a CUDA device")
             if workload.phase != "train" or workload.precision == "fp16":
-                raise Unsupported("cuda_graphs records training steps, whose loss scale must not change (fp16)")
-            refuse(workload, gradient_accumulation="cuda_graphs records steps of one backward pass")
+                raise Unsupported(
+                    "cuda_graphs captures a training step, whose loss scale must not change: no fp16, no other phase"
+                )
+            refuse(workload, gradient_accumulation="cuda_graphs captures steps of one backward pass")
             family = workload.model
             if workload.activation_checkpointing and family.draws_random:
-                raise Unsupported("cuda_graphs cannot record the state of random numbers, which checkpointing keeps")
+                raise Unsupported(
+                    "cuda_graphs cannot capture the state of random numbers, which activation_checkpointing restores"
+                )
         return Layout(processes=1)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """For a graph, the optimizer keeps its step counts on the device."""
+        """With a graph, the optimizer keeps its step counts on the device."""
         super().setup(workload, job, context)
         if self.options.cuda_graphs:
             import torch
 
             counts_steps = workload.spec.optimizer.name != "sgd"
             self.updates = workload.updates(self.model.parameters(), job, capturable=counts_steps or None)
-            self.steps, self.aside = 0, torch.cuda.Stream()
+            self.steps, self.side_stream = 0, torch.cuda.Stream()
 
     def step(self, batch: "Batch") -> "Tensor | None":
-        """The first steps run as they are, then one is recorded, and replayed from there on."""
+        """Runs the first steps eagerly, then captures one, and replays it from there on."""
         if not self.options.cuda_graphs:
             return super().step(batch)
         self.steps += 1
         if self.steps <= EAGER_STEPS:
-            return self._aside(batch)
+            return self._step_on_side_stream(batch)
         if self.graph is None:
-            self._record(batch)
+            self._capture(batch)
         return self._replay(batch)
 
-    def _aside(self, batch: "Batch") -> "Tensor | None":
-        """A step on a stream of its own, as must be before recording."""
+    def _step_on_side_stream(self, batch: "Batch") -> "Tensor | None":
+        """A step on a stream of its own, as torch requires before a capture."""
         import torch
 
-        self.aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.aside):
+        self.side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side_stream):
             loss = super().step(batch)
-        torch.cuda.current_stream().wait_stream(self.aside)
+        torch.cuda.current_stream().wait_stream(self.side_stream)
         return loss
 
-    def _record(self, batch: "Batch") -> None:
-        """Records a step on buffers that later batches are copied into; recording computes nothing."""
+    def _capture(self, batch: "Batch") -> None:
+        """Captures a step on buffers into which later batches are copied. A capture computes nothing."""
         import torch
 
         self.inputs = type(batch)(*(part.clone() for part in batch))
@@ -89,17 +93,17 @@ class Single(Strategy[SingleOptions]):
             loss = self.loss(self.inputs)
             loss.backward()
             self.updates.optimizer.step()
-        self.recorded_loss = loss.detach()
+        self.captured_loss = loss.detach()
 
     def _replay(self, batch: "Batch") -> "Tensor":
         if self.graph is None:
-            raise RuntimeError("no step has been recorded")
+            raise RuntimeError("no step has been captured")
         for buffer, part in zip(self.inputs, batch, strict=True):
             buffer.copy_(part, non_blocking=True)
         self.graph.replay()
-        # The next replay writes over it.
-        return self.recorded_loss.clone()
+        # A copy, because the next replay overwrites the loss.
+        return self.captured_loss.clone()
 
     def close(self) -> None:
-        """Lets go of the graph's memory."""
+        """Frees the graph's memory."""
         self.graph = None

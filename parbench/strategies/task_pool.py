@@ -1,4 +1,4 @@
-"""Task parallelism: independent models on independent devices, without a word between them."""
+"""Task parallelism: independent models on independent devices, without communication."""
 
 from typing import Literal
 
@@ -11,9 +11,9 @@ from parbench.system.devices import Devices
 
 
 class TaskPoolOptions(Options):
-    """`tasks_per_device` models share a device at a time: small models leave much of a large GPU idle.
+    """`tasks_per_device` models share a device: small models leave much of a large GPU idle.
 
-    With `aggregate: average`, the parameters of all trained models are averaged into one at the end, and its
+    With `aggregate: average`, the parameters of all trained models are averaged into one model at the end, whose
     validation loss is reported.
     """
 
@@ -22,7 +22,7 @@ class TaskPoolOptions(Options):
 
 
 class TaskPool(Strategy[TaskPoolOptions]):
-    """A lane for each device; a lane that is free takes the next model of the queue, the longest first.
+    """A lane for each device. A lane that is free takes the next model from a queue, the longest first.
 
     Longest first: Graham 1969, "Bounds on Multiprocessing Timing Anomalies".
     """
@@ -32,13 +32,13 @@ class TaskPool(Strategy[TaskPoolOptions]):
 
     @classmethod
     def layout(cls, options: TaskPoolOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
-        """A process and a lane for each task at a time; raises `Unsupported` where there are fewer models than that."""
+        """A process and a lane for each concurrent task; raises `Unsupported` where models are fewer than lanes."""
         lanes = devices.count * options.tasks_per_device
         if workload.models != "auto" and workload.models < lanes:
             what = f"{devices.count} devices" + (f" × {options.tasks_per_device} tasks" * (lanes > devices.count))
             raise Unsupported(f"a pool of {what} needs at least {lanes} models")
         if options.aggregate != "none" and workload.phase != "train":
-            raise Unsupported("only trained models are averaged (aggregate)")
+            raise Unsupported("aggregate averages trained models; this workload trains none")
         return Layout(
             processes=lanes,
             processes_per_device=options.tasks_per_device,

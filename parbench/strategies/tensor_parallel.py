@@ -1,4 +1,4 @@
-"""Tensor parallelism: every block's matrices split over all ranks, which work on the same batch together."""
+"""Tensor parallelism: every block's matrices are split over all ranks, which work on the same batch."""
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class TensorParallelOptions(Options):
-    """`sequence_parallel` also splits what lies between the matrices, along the sequence (Korthikanti et al. 2022)."""
+    """`sequence_parallel` also splits activations, along the sequence, between matrices (Korthikanti et al. 2022)."""
 
     sequence_parallel: bool = False
 
 
 class TensorParallel(Strategy[TensorParallelOptions]):
-    """Columns and rows of each block's matrices on different devices; the vocabulary of the head, too.
+    """Splits columns and rows of each block's matrices over devices, and the vocabulary of the head.
 
-    Method: Shoeybi et al. 2019, "Megatron-LM". The loss is computed on split logits, which no rank ever has whole.
+    Method: Shoeybi et al. 2019, "Megatron-LM". The loss is computed on split logits, so no rank ever holds all of them.
     """
 
     name = "tensor_parallel"
@@ -41,27 +41,27 @@ class TensorParallel(Strategy[TensorParallelOptions]):
         return Layout(processes=devices.count)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """Splits each part as soon as it is built, so that no rank ever has the whole model."""
+        """Splits each part as soon as it is built, so that no rank ever holds the whole model."""
         self.workload = workload
         mesh = line_of_devices(context)
         split = Splitter(workload.family, mesh, sequence_parallel=self.options.sequence_parallel)
-        self.model = workload.model(job, on_part=split)
+        self.model = workload.model(job, split=split)
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
 
     def step(self, batch: "Batch") -> "Tensor | None":
-        """Forward and backward pass with the loss over split logits."""
-        with split_loss():
+        """One optimizer step, with the loss over split logits."""
+        with split_loss_context():
             return super().step(batch)
 
     def evaluate(self, batch: "Batch") -> "Tensor | None":
         """The loss over split logits."""
-        with split_loss():
+        with split_loss_context():
             return super().evaluate(batch)
 
 
 class Splitter:
-    """Splits a family's parts over `mesh`, one after another, in the order in which they are built."""
+    """A hook that splits each part of a family's models over `mesh`."""
 
     def __init__(self, family: Family, mesh: "DeviceMesh", *, sequence_parallel: bool) -> None:
         self.mesh = mesh
@@ -81,8 +81,8 @@ class Splitter:
             parallelize_module(part, self.mesh, style)
 
 
-def split_loss() -> "AbstractContextManager[None]":
-    """Around forward and backward passes whose logits are split over the vocabulary."""
+def split_loss_context() -> "AbstractContextManager[None]":
+    """The context of forward and backward passes whose logits are split over the vocabulary."""
     from torch.distributed.tensor.parallel import loss_parallel
 
     context: AbstractContextManager[None] = loss_parallel()
@@ -99,10 +99,8 @@ def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, 
         more = -(-workload.vocab_size // degree) * degree
         hint = f"set model.vocab_size to {more}"
         raise Unsupported(f"a vocabulary of {workload.vocab_size:,} does not divide into {degree} parts; {hint}")
-    if workload.precision == "fp16" and workload.phase == "train":
-        raise Unsupported("torch's loss scaling does not take split and whole tensors together; use bf16")
     if options.sequence_parallel and workload.phase == "generate":
-        raise Unsupported("a single new token cannot be split along the sequence (sequence_parallel)")
+        raise Unsupported("sequence_parallel cannot split a single new token along the sequence")
     if options.sequence_parallel and workload.seq_len % degree:
         raise Unsupported(
             f"a sequence of {workload.seq_len} tokens does not divide into {degree} parts", field="seq_len"

@@ -1,4 +1,4 @@
-"""Greedy decoding: a prompt, then token after token, each the likeliest to follow."""
+"""Greedy decoding: after a prompt, token by token, always the likeliest."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 Mark = Callable[[], None]
+"""Is called as each token is there; on CUDA, once its computation is queued."""
 
 
 def decode_greedily(model: nn.Module, prompts: Tensor, new_tokens: int, mark: Mark) -> Tensor:
-    """The `new_tokens` tokens (batch, new_tokens) that `model` puts after `prompts` (batch, length).
+    """The tokens (batch, new_tokens) with which `model` continues `prompts` (batch, length).
 
-    The prompt goes through the model once, then every token by itself, with what blocks remember in caches. `mark` is
-    called when each token is there (on CUDA: is queued to be).
+    The prompt goes through the model once. Then each token goes through alone, and blocks find the positions before it
+    in their caches. `mark` is called after each token.
     """
     length = prompts.shape[1]
     caches = model.new_caches(length + new_tokens)  # type: ignore[operator]
@@ -21,13 +22,13 @@ def decode_greedily(model: nn.Module, prompts: Tensor, new_tokens: int, mark: Ma
     for _ in range(new_tokens):
         logits = model(tokens, caches, start)
         start += tokens.shape[1]
-        tokens = likeliest(logits)
+        tokens = choose_likeliest(logits)
         generated.append(tokens)
         mark()
     return torch.cat(generated, dim=1)
 
 
-def likeliest(logits: Tensor) -> Tensor:
-    """The token ids (batch, 1) of the largest logits (batch, 1, vocab_size), which may lie split over devices."""
-    whole = logits.full_tensor() if isinstance(logits, DTensor) else logits
-    return whole.argmax(dim=-1)
+def choose_likeliest(logits: Tensor) -> Tensor:
+    """The token ids (batch, 1) of the largest logits (batch, 1, vocab_size), which may be split over devices."""
+    full = logits.full_tensor() if isinstance(logits, DTensor) else logits
+    return full.argmax(dim=-1)

@@ -1,4 +1,4 @@
-"""A pipeline of stages over the ranks of a group: what each rank holds, and the schedule that drives it."""
+"""A pipeline of stages over the ranks of a group, and the schedule that drives it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from torch.distributed import ProcessGroup, pipelining
 from torch.distributed.pipelining import schedules
 
 from parbench.data.batches import Batch
-from parbench.training.generation import Mark, likeliest
+from parbench.training.generation import Mark, choose_likeliest
 from parbench.training.workload import next_token_loss
 
 SCHEDULES: dict[str, type[Any]] = {
@@ -25,10 +25,10 @@ SCHEDULES: dict[str, type[Any]] = {
 
 
 class PipelineStage(pipelining.PipelineStage):
-    """A stage that greets other ranks only.
+    """torch's stage, without the first message between two stages of the same rank.
 
-    Before its first step, torch 2.11 lets neighbouring stages send each other a number, also where both lie in one
-    rank, as in V-shaped schedules; gloo has no connection to itself.
+    Before the first step, torch 2.11 has neighbouring stages send each other a number, even where one rank holds both,
+    as in V-shaped schedules. gloo cannot send to its own rank.
     """
 
     def _get_init_p2p_neighbors_ops(self) -> list[distributed.P2POp]:
@@ -36,9 +36,10 @@ class PipelineStage(pipelining.PipelineStage):
 
 
 class Pipeline:
-    """The stages of one rank, by their numbers in the whole pipeline, under one schedule.
+    """The stages of one rank under a schedule.
 
-    `modules` are those stages, already split or wrapped; `scaled` makes of a loss what the backward pass starts from.
+    `modules` are the stages by their number in the whole pipeline of `stages`; they are split and wrapped already.
+    The backward pass starts from `scaled(loss)`.
     """
 
     def __init__(
@@ -58,31 +59,34 @@ class Pipeline:
         self.stages = stages
         self.first, self.last = 0 in modules, stages - 1 in modules
         self.losses: list[Tensor] = []
-        self.forms: dict[tuple[int, torch.Size], Form] = {}
+        self.forms: dict[tuple[int, torch.Size], TensorForm] = {}
         self.clock = ComputeClock(device)
         self._scaled = scaled
-        made = [
-            self.clock.attached(PipelineStage(module, index, stages, device, group=group))
+        own_stages = [
+            self.clock.attach(PipelineStage(module, index, stages, device, group=group))
             for index, module in modules.items()
         ]
         takes_several = issubclass(SCHEDULES[schedule], schedules.PipelineScheduleMulti)
         self._schedule = SCHEDULES[schedule](
-            made if takes_several else made[0], n_microbatches=micro_batches, loss_fn=self._loss, scale_grads=False
+            own_stages if takes_several else own_stages[0],
+            n_microbatches=micro_batches,
+            loss_fn=self._loss,
+            scale_grads=False,
         )
-        self.ranks = [made[0].stage_index_to_group_rank[index] for index in range(stages)]
+        self.ranks = [own_stages[0].stage_index_to_group_rank[index] for index in range(stages)]
 
     def train(self, batch: Batch) -> Tensor | None:
         """Forward and backward passes of all micro-batches; the mean loss, in the rank of the last stage."""
         self.losses.clear()
         inputs = (batch.inputs,) if self.first else ()
         self._schedule.step(*inputs, **({"target": batch.targets} if self.last else {}), return_outputs=False)
-        # Before its first step a schedule tries the loss on made-up logits, to learn what comes out.
+        # The last ones: before its first step a schedule also calls the loss on made-up logits, to learn its shape.
         return torch.stack(self.losses[-self.micro_batches :]).mean() if self.last else None
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         loss = next_token_loss(logits, targets)
         self.losses.append(loss.detach())
-        # Divided here and not by the schedule, which would divide once more what earlier parts of a step have left.
+        # Divided here: the schedule would divide all gradients, also those that earlier parts of the step have left.
         return self._scaled(loss / self.micro_batches)
 
     def evaluate(self, batch: Batch) -> Tensor | None:
@@ -95,40 +99,41 @@ class Pipeline:
         return torch.stack(losses).mean()
 
     def generate(self, prompts: Tensor, new_tokens: int, mark: Mark) -> Tensor | None:
-        """Greedy decoding: micro-batches follow each other through the stages.
+        """Greedy decoding. Micro-batches follow each other through the stages.
 
-        A micro-batch's next token starts when its last one has come round from the last stage to the first.
+        A micro-batch starts its next token when the last stage has sent the token before to the first stage.
         """
         relay = Relay(self, length=prompts.shape[1] + new_tokens)
         tokens, generated = list(prompts.chunk(self.micro_batches)), list[list[Tensor]]()
         for step in range(new_tokens):
-            logits = relay.forward(tokens, come_round=step > 0)
+            logits = relay.forward(tokens, from_last_stage=step > 0)
             tokens = [part[:, :1] for part in tokens]
             if self.last:
-                tokens = [likeliest(each) for each in logits]
+                tokens = [choose_likeliest(each) for each in logits]
                 generated.append(tokens)
                 if step < new_tokens - 1:
-                    relay.bring_round(tokens)
+                    relay.return_to_first(tokens)
             mark()
         return torch.cat([torch.cat(step) for step in generated], dim=1) if self.last else None
 
 
-class Form(NamedTuple):
-    """What a receiver must know of a tensor."""
+class TensorForm(NamedTuple):
+    """The shape and type of a tensor, which its receiver must know."""
 
     shape: torch.Size
     dtype: torch.dtype
 
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Types of hidden states; a message names one by its place in this list."""
 
 
 class Relay:
-    """Forward passes alone: micro-batches handed from stage to stage, as soon as each stage has them done.
+    """Forward passes without backward passes: each stage hands a micro-batch to the next as soon as it is done.
 
-    A rank with several stages takes one micro-batch through all of them before the next: NCCL may hold a send back
-    until it is received, and ranks that send all that they have before they receive anything would wait for each other.
-    With `length`, positions up to that many are remembered from one pass to the next.
+    A rank with several stages takes one micro-batch through all of them before the next one. NCCL may block a send
+    until it is received, so ranks that send everything before they receive anything could wait for each other forever.
+    With `length`, blocks keep caches of up to that many positions from one pass to the next.
     """
 
     def __init__(self, pipeline: "Pipeline", *, length: int | None = None) -> None:
@@ -137,19 +142,19 @@ class Relay:
         self._caches: dict[tuple[int, int], list[Any]] = {}
         self._start = 0
         self._pending: list[tuple[Any, Tensor]] = []
-        self._kept: dict[int, list[Tensor]] = {}
+        self._local: dict[int, list[Tensor]] = {}
 
-    def forward(self, inputs: Sequence[Tensor], *, come_round: bool = False) -> list[Tensor]:
-        """Through all stages; the outputs of the last one, where it is. `inputs` are token ids of each micro-batch.
+    def forward(self, inputs: Sequence[Tensor], *, from_last_stage: bool = False) -> list[Tensor]:
+        """Takes micro-batches of token ids through all stages; the outputs of the last stage, in its own rank.
 
-        Those that `come_round` are at the last stage, and only their shapes count elsewhere.
+        With `from_last_stage`, the token ids are in the last stage's rank; elsewhere only the shapes of `inputs` count.
         """
         outputs: list[Tensor] = []
-        if come_round and self._pipeline.first:
+        if from_last_stage and self._pipeline.first:
             inputs = [self._receive(0, tokens) for tokens in inputs]
         for number, tokens in enumerate(inputs):
             for index, module in self._pipeline.modules.items():
-                output = self._through(module, index, number, self._receive(index, tokens) if index else tokens)
+                output = self._run_stage(module, index, number, self._receive(index, tokens) if index else tokens)
                 if index == self._pipeline.stages - 1:
                     outputs.append(output)
                 else:
@@ -158,63 +163,63 @@ class Relay:
         self._wait()
         return outputs
 
-    def bring_round(self, tokens: Sequence[Tensor]) -> None:
-        """Hands the tokens of the last stage to the first."""
+    def return_to_first(self, tokens: Sequence[Tensor]) -> None:
+        """Sends the tokens that the last stage has chosen to the first stage."""
         for part in tokens:
             self._send(0, part, part)
         self._wait()
 
     def _wait(self) -> None:
-        """Until all that was sent has been taken: it must not be freed before."""
+        """Waits until everything sent has been received; its memory must not be freed earlier."""
         for work, _ in self._pending:
             work.wait()
         self._pending.clear()
 
-    def _through(self, module: nn.Module, index: int, number: int, hidden: Tensor) -> Tensor:
-        timed = self._pipeline.clock.timed(module)
+    def _run_stage(self, module: nn.Module, index: int, number: int, hidden: Tensor) -> Tensor:
+        timed_module = self._pipeline.clock.add_timing(module)
         if self._length is None:
-            return cast("Tensor", timed(hidden))
+            return cast("Tensor", timed_module(hidden))
         caches = self._caches.get((index, number))
         if caches is None:
             caches = self._caches[index, number] = module.new_caches(self._length)  # type: ignore[operator]
-        return cast("Tensor", timed(hidden, caches, self._start))
+        return cast("Tensor", timed_module(hidden, caches, self._start))
 
     def _send(self, index: int, tensor: Tensor, tokens: Tensor) -> None:
-        """To the stage called `index`. The first hidden states of such tokens go after their form."""
+        """Sends a tensor to stage `index`; before the first hidden states for each shape of tokens, their form."""
         if index in self._pipeline.modules:
-            self._kept.setdefault(index, []).append(tensor)
+            self._local.setdefault(index, []).append(tensor)
             return
         rank, forms = self._pipeline.ranks[index], self._pipeline.forms
         if index and (index, tokens.shape) not in forms:
-            forms[index, tokens.shape] = Form(tensor.shape, tensor.dtype)
-            self._post(torch.tensor([*tensor.shape, DTYPES.index(tensor.dtype)], device=tensor.device), rank)
-        self._post(tensor.contiguous(), rank)
+            forms[index, tokens.shape] = TensorForm(tensor.shape, tensor.dtype)
+            self._start_send(torch.tensor([*tensor.shape, DTYPES.index(tensor.dtype)], device=tensor.device), rank)
+        self._start_send(tensor.contiguous(), rank)
 
-    def _post(self, tensor: Tensor, rank: int) -> None:
+    def _start_send(self, tensor: Tensor, rank: int) -> None:
         self._pending.append((distributed.isend(tensor, group=self._pipeline.group, group_dst=rank), tensor))
 
     def _receive(self, index: int, tokens: Tensor) -> Tensor:
-        """What the stage called `index` gets: tokens shaped as `tokens`, or hidden states of such tokens."""
-        if self._kept.get(index):
-            return self._kept[index].pop(0)
+        """Receives the input of stage `index`: token ids shaped as `tokens`, or the hidden states of such tokens."""
+        if self._local.get(index):
+            return self._local[index].pop(0)
         rank, forms = self._pipeline.ranks[index - 1], self._pipeline.forms
         if index == 0:
-            return self._fetch(torch.empty_like(tokens, memory_format=torch.contiguous_format), rank)
+            return self._receive_into(torch.empty_like(tokens, memory_format=torch.contiguous_format), rank)
         if (index, tokens.shape) not in forms:
-            *sizes, number = self._fetch(torch.empty(4, dtype=torch.int64, device=tokens.device), rank).tolist()
-            forms[index, tokens.shape] = Form(torch.Size(sizes), DTYPES[number])
+            *sizes, number = self._receive_into(torch.empty(4, dtype=torch.int64, device=tokens.device), rank).tolist()
+            forms[index, tokens.shape] = TensorForm(torch.Size(sizes), DTYPES[number])
         form = forms[index, tokens.shape]
-        return self._fetch(torch.empty(form.shape, dtype=form.dtype, device=tokens.device), rank)
+        return self._receive_into(torch.empty(form.shape, dtype=form.dtype, device=tokens.device), rank)
 
-    def _fetch(self, into: Tensor, rank: int) -> Tensor:
-        distributed.recv(into, group=self._pipeline.group, group_src=rank)
-        return into
+    def _receive_into(self, buffer: Tensor, rank: int) -> Tensor:
+        distributed.recv(buffer, group=self._pipeline.group, group_src=rank)
+        return buffer
 
 
 class ComputeClock:
-    """Sums the time that stages compute, apart from what they wait: the rest of a step is bubble and communication.
+    """Sums the time that stages compute. The rest of a step they wait: for the bubble and for communication.
 
-    On CUDA between events on the stage's stream, read when asked; on CPU by the clock.
+    On CUDA, time is taken between events on the stage's stream, and read later; on CPU, from the monotonic clock.
     """
 
     METHODS = ("forward_one_chunk", "backward_one_chunk", "backward_weight_one_chunk")
@@ -224,22 +229,22 @@ class ComputeClock:
         self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    def attached(self, stage: Any) -> Any:
-        """The stage, whose passes are timed from now on."""
+    def attach(self, stage: Any) -> Any:
+        """Times all forward and backward passes of `stage` from now on; returns the stage."""
         for name in self.METHODS:
-            setattr(stage, name, self.timed(getattr(stage, name)))
+            setattr(stage, name, self.add_timing(getattr(stage, name)))
         return stage
 
-    def seconds(self) -> float:
-        """The time so far."""
+    def read_seconds(self) -> float:
+        """The sum so far, in seconds; on CUDA, waits for the device."""
         if self._events:
             torch.cuda.synchronize()
             self._seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1e3
             self._events.clear()
         return self._seconds
 
-    def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method, whose calls are timed."""
+    def add_timing(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """`method`, with its calls timed."""
 
         def on_cpu(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()

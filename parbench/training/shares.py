@@ -1,4 +1,4 @@
-"""Parameters that lie over several ranks, as the plain tensors that a rank has of them: what optimizers step."""
+"""This rank's shares of parameters that are split over ranks, as plain tensors that an optimizer can step."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from torch.distributed.tensor import DTensor
 
 
 class Shares:
-    """This rank's share of every parameter, in the same memory; `parameters` has plain ones as they are.
+    """This rank's share of every parameter, in the parameter's own memory; whole parameters are taken as they are.
 
-    Optimizers here work element by element, so that the update of a share is the share of the update. Over plain
-    tensors torch fuses the step of every optimizer. Of parameters that are split (`DTensor`) it fuses Adam's alone,
-    apart from that of whole ones, and finds out anew in every step how they lie.
+    All optimizers here work element by element, so the update of a share is the share of the update. On plain tensors
+    torch fuses the step of every optimizer. On split parameters (`DTensor`) it fuses Adam's only, in a kernel apart
+    from that of whole parameters, and works out their placements anew in every step.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -28,13 +28,13 @@ class Shares:
                 self.parameters.append(parameter)
 
     def take_gradients(self) -> None:
-        """Moves gradients from split parameters to this rank's shares; every rank at the same time."""
+        """Moves gradients from split parameters to this rank's shares. A collective: all ranks call it together."""
         with torch.no_grad():
             for parameter, share in self._split:
                 gradient = parameter.grad
                 if isinstance(gradient, DTensor):
                     if gradient.placements != parameter.placements:
-                        # Of a parameter that every rank has whole, each may have a summand of the gradient.
+                        # Where every rank holds the whole parameter, each may hold one summand of its gradient.
                         gradient = gradient.redistribute(placements=parameter.placements)
                     share.grad = gradient.to_local()
                     parameter.grad = None

@@ -1,4 +1,4 @@
-"""From a loss to new parameters: the optimizer, and in fp16 the scale that keeps small gradients from vanishing."""
+"""From gradients to new parameters: the optimizer and, in fp16, the scale that keeps small gradients from underflow."""
 
 import torch
 from torch import Tensor, distributed
@@ -9,10 +9,10 @@ from parbench.training.shares import Shares
 
 
 class Updates:
-    """An optimizer's steps, with dynamic loss scaling where asked for (Micikevicius et al. 2018).
+    """The steps of an optimizer, with dynamic loss scaling on the device `scaled_on` (Micikevicius et al. 2018).
 
-    `shares` are what it steps where parameters are split over ranks. With `group`, whose ranks hold different parts of
-    one model, an overflow in one rank skips the step in all.
+    The optimizer steps `shares` where parameters are split over ranks. The ranks of `group` hold different parts of one
+    model: an overflow in one of them skips the step in all.
     """
 
     def __init__(
@@ -27,16 +27,16 @@ class Updates:
         self._shares = shares
         self._scaler = torch.amp.GradScaler(scaled_on.type) if scaled_on else None
         if self._scaler is not None:
-            # The scale comes to be at its first use, and only the rank with the loss uses it.
+            # The scaler makes its scale at first use. In a pipeline all ranks need it, and only the last uses it.
             self._scaler.scale(torch.zeros((), device=scaled_on))
         self._group = group if group is not None and group.size() > 1 else None
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss to start the backward pass from."""
+        """The loss, multiplied by the loss scale: the backward pass starts from it."""
         return loss if self._scaler is None else self._scaler.scale(loss)
 
     def apply(self) -> None:
-        """One step of the optimizer on the gradients there are; then there are none."""
+        """Takes one optimizer step, and clears the gradients."""
         if self._shares is not None:
             self._shares.take_gradients()
         if self._scaler is None:
@@ -50,5 +50,6 @@ class Updates:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _share_overflow(self, scaler: torch.amp.GradScaler, group: ProcessGroup) -> None:
+        """Tells all ranks of an overflow in any of them, through the flags that the scaler reads."""
         for overflow in scaler._found_inf_per_device(self.optimizer).values():
             distributed.all_reduce(overflow, distributed.ReduceOp.MAX, group=group)

@@ -1,6 +1,7 @@
-"""A workload as a rank runs it: models, batches, optimizers and the loss, each by the number of the model (the job)."""
+"""A workload as a rank runs it: models, batches, optimizers and the loss. A `job` is the number of a model."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,15 +14,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from parbench.base_types import Precision
 from parbench.data.batches import Batches
 from parbench.models.base import Family
-from parbench.models.nn.language_model import LanguageModel, OnPart, WholeModel
+from parbench.models.nn.language_model import PartHook
+from parbench.models.stages import Stage
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
+from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
 
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What matrix products are computed in; in fp32 and TF32 nothing is cast."""
+"""The type that matrix products are computed in; in fp32 and TF32 nothing is cast."""
 
 
 class Workload:
@@ -35,7 +38,7 @@ class Workload:
         self.family.load()
 
     def varied(self, **changes: Any) -> "Workload":
-        """The same models and data with some fields of the workload changed."""
+        """The same models and data, with some fields of the workload changed."""
         return Workload(self.spec.model_copy(update=changes), self.corpus, seed=self.seed, device=self.device)
 
     @property
@@ -45,43 +48,41 @@ class Workload:
 
     @property
     def trains(self) -> bool:
-        """Whether there are gradients and an optimizer at all."""
+        """Whether there are gradients and an optimizer."""
         return self.spec.phase == "train"
 
     def model(
         self,
         job: int,
-        blocks: range | None = None,
+        stage: Stage | None = None,
         *,
-        ends: tuple[bool, bool] | None = None,
-        on_part: OnPart | None = None,
-    ) -> LanguageModel | WholeModel:
-        """Model number `job` on this rank's device: whole, or the stage of it that holds `blocks` and `ends`.
+        split: PartHook | None = None,
+        shard: PartHook | None = None,
+        wrap: Wrap | None = None,
+    ) -> nn.Module:
+        """Model number `job` on this rank's device: whole, or one stage of it.
 
-        `on_part` gets each part once it is built and on the device, before the next one is.
+        `split`, `shard` and `wrap` are what a strategy does to it; `parallelize` says in which order.
         """
-
-        def place(part: nn.Module, name: str) -> None:
-            part.to(self.device)
-            if self.spec.compile and name != "rest":
-                # Its forward alone: hooks that strategies add stay outside of the compiled graph.
-                part.forward = torch.compile(part.forward, dynamic=False)
-            if on_part is not None:
-                on_part(part, name)
-
-        model = build_model(
+        build = partial(
+            build_model,
             self.family,
             vocab_size=self.spec.vocab_size,
             seq_len=self.spec.seq_len,
             seed=f"{self.seed}/{job}",
-            blocks=blocks,
-            ends=ends,
-            on_part=place,
+            blocks=None if stage is None else stage.blocks,
+            ends=None if stage is None else (stage.embed, stage.head),
         )
-        model.autocast = AUTOCAST.get(self.spec.precision)
-        if self.spec.activation_checkpointing:
-            model.checkpoint_blocks()
-        return model
+        return parallelize(
+            lambda hook: build(on_part=hook),
+            device=self.device,
+            compiled=self.spec.compile,
+            checkpointed=self.spec.activation_checkpointing,
+            autocast=AUTOCAST.get(self.spec.precision),
+            split=split,
+            shard=shard,
+            wrap=wrap,
+        )
 
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""
@@ -96,19 +97,19 @@ class Workload:
     def updates(
         self, parameters: Iterable[nn.Parameter], job: int, *, group: ProcessGroup | None = None, **changes: Any
     ) -> Updates:
-        """The optimizer of model number `job` with its loss scale; `group`: the ranks that each hold a part of it.
+        """The optimizer of model number `job`, with its loss scale. `group` are the ranks that each hold a part of it.
 
-        `changes` are arguments of the optimizer beyond what the workload says.
+        `changes` are arguments of the optimizer beyond the workload's; those that are None are left out.
         """
         optimizer, arguments = self.optimizer_class(job)
         shares = Shares(parameters)
-        given = {name: value for name, value in changes.items() if value is not None}
-        return self.updates_with(optimizer(shares.parameters, **arguments, **given), shares=shares, group=group)
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return self.updates_with(optimizer(shares.parameters, **arguments, **changes), shares=shares, group=group)
 
     def updates_with(
         self, optimizer: Optimizer, *, shares: Shares | None = None, group: ProcessGroup | None = None
     ) -> Updates:
-        """As `updates`, with an optimizer that a strategy has made itself, of `shares` if parameters are split."""
+        """As `updates`, with an optimizer that a strategy has made itself; it steps `shares` if there are any."""
         scaled_on = self.device if self.spec.precision == "fp16" else None
         return Updates(optimizer, shares=shares, scaled_on=scaled_on, group=group)
 
@@ -128,5 +129,5 @@ class Workload:
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
     loss = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-    # Of logits that lie split over devices, every device has the whole loss.
+    # Where logits are split over devices, every device has the whole loss.
     return loss.full_tensor() if isinstance(loss, DTensor) else loss

@@ -155,6 +155,7 @@ def strategy_step(ours: Ours, pair: Pair, corpus: Corpus, rank: int) -> Step:
         spec,
         lambda index: batches.training(index, *where),
         lambda index: batches.validation(index, *where),
+        verified=0,
     )
 
 

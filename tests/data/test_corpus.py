@@ -99,7 +99,7 @@ def test_a_folder_without_a_file_that_matches_is_a_sentence(tmp_path):
 def test_a_pattern_that_is_none_is_a_sentence(tmp_path, pattern):
     if pattern == "**.txt" and sys.version_info >= (3, 13):
         pytest.skip("since Python 3.13 this is a pattern")
-    with pytest.raises(UsageError, match=r"data\.files: .* is no pattern of relative paths"):
+    with pytest.raises(UsageError, match=r"data\.files: .* is not a pattern of relative paths"):
         prepared(TextFile(path=".", files=pattern), tmp_path)
 
 
@@ -116,7 +116,10 @@ def test_a_folder_is_read_up_to_a_limit_for_all_of_its_files(tmp_path, monkeypat
         (tmp_path / name).write_text("x" * 50)
     assert content(TextFile(path="."), tmp_path) == b"x" * 100
     (tmp_path / "c.txt").write_text("x")
-    with pytest.raises(UsageError, match=r"data\.files: what matches \*\*/\*\.txt .* has 101 bytes, and at most 100"):
+    with pytest.raises(
+        UsageError,
+        match=r"data\.files: the files below .* that match \*\*/\*\.txt have 101 bytes together; at most 100 are read",
+    ):
         prepared(TextFile(path="."), tmp_path)
 
 
@@ -162,12 +165,12 @@ def test_with_no_room_for_pairs_every_byte_is_a_token(tmp_path):
 
 @pytest.mark.usefixtures("tokenizers")
 def test_any_bytes_can_be_encoded():
-    assert len(bpe.encoded(bytes(range(256)) * 4, 300)) % 4 == 0
+    assert len(bpe.encode(bytes(range(256)) * 4, 300)) % 4 == 0
 
 
 @pytest.mark.usefixtures("tokenizers")
 def test_tokens_are_the_same_in_every_process():
-    script = f"import sys; from parbench.data.bpe import encoded; sys.stdout.buffer.write(encoded({PROSE!r}, 300))"
+    script = f"import sys; from parbench.data.bpe import encode; sys.stdout.buffer.write(encode({PROSE!r}, 300))"
     others = [
         subprocess.run(
             [sys.executable, "-c", script],
@@ -177,7 +180,7 @@ def test_tokens_are_the_same_in_every_process():
         ).stdout
         for seed, threads in (("1", "1"), ("2", "4"))
     ]
-    assert others == [bpe.encoded(PROSE, 300)] * 2
+    assert others == [bpe.encode(PROSE, 300)] * 2
 
 
 @pytest.mark.usefixtures("tokenizers")
@@ -265,7 +268,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(tmp_path, damage):
 def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ResultsError, match=r"token file cannot be kept in .*; set PARBENCH_CACHE"):
+    with pytest.raises(ResultsError, match=r"token file cannot be written to .*; set PARBENCH_CACHE"):
         prepared(text_file(tmp_path), tmp_path)
 
 
@@ -274,7 +277,7 @@ def test_a_cache_without_room_keeps_no_half_file(tmp_path, own_cache):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(ResultsError, match=r"token file cannot be kept in .*File too large"):
+        with pytest.raises(ResultsError, match=r"token file cannot be written to .*File too large"):
             prepared(data, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

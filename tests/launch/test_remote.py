@@ -72,7 +72,7 @@ def with_fields_added(package: Path) -> None:
 def with_fields_removed(package: Path) -> None:
     remove_field(package / "results/trial.py", "Assignment", "round")
     remove_field(package / "results/trial.py", "RankRecord", "threads")
-    edit(package / "measure/worker.py", r"threads=self\.assignment\.threads, cores=cores", "cores=cores")
+    edit(package / "measure/worker.py", r"threads=assignment\.threads, cores=role\.cpus", "cores=role.cpus")
 
 
 def with_modules_moved(package: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_model_without_seams_has_those_that_take_it_whole_and_the_others_say_w
         ("no_such_package.models:build", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
         ("models/broken.py:build", "models/broken.py cannot be imported: SyntaxError: "),
         ("models/brought.py:absent", "models/brought.py has no function absent"),
-        ("models/brought.py:not_a_function", "not_a_function in models/brought.py is no function"),
+        ("models/brought.py:not_a_function", "not_a_function in models/brought.py is not a function"),
         ("models/brought.py:raising", "models/brought.py:raising cannot be built: ValueError: no model today"),
         ("models/brought.py:leaving", "models/brought.py:leaving cannot be built: SystemExit: 3"),
         ("models/brought.py:without_sizes", "cannot be built: TypeError: without_sizes() got an unexpected keyword"),
@@ -145,7 +145,7 @@ def test_a_model_that_is_never_built_ends_with_all_that_it_has_started(scenario,
     monkeypatch.setattr(examination, "DEADLINE_S", 20.0)
     monkeypatch.setenv("OFFSPRING", OFFSPRING)
     found = mistake(scenario, "workloads.mine.model.build=models/brought.py:hanging")
-    assert found.endswith("cannot be examined: to build it and to take a training step takes more than 20 s")
+    assert found.endswith("cannot be examined: building it and taking a training step took more than 20 s")
     wait_for(lambda: not offspring(), "the end of what the model's code has started")
 
 
@@ -158,9 +158,9 @@ def test_threads_that_a_models_code_leaves_are_not_waited_for(scenario):
     [
         ({}, 300, 300),
         ({}, 1, 1),
-        ({"MOST_LOGITS": 8 * 64 * 100}, 300, 100),
-        ({"MOST_LOGITS": 1}, 300, 2),
-        ({"MOST_OPERATIONS": 6 * 2 * 64 * 4 * 8 * 50}, 300, 50),
+        ({"MAX_LOGITS": 8 * 64 * 100}, 300, 100),
+        ({"MAX_LOGITS": 1}, 300, 2),
+        ({"MAX_OPERATIONS": 6 * 2 * 64 * 4 * 8 * 50}, 300, 50),
     ],
 )
 def test_of_a_global_batch_as_much_is_tried_as_takes_seconds(monkeypatch, limits, global_batch, tried):
@@ -203,7 +203,7 @@ def test_sizes_of_the_workload_are_no_options(scenario):
 
 def test_what_is_found_is_not_for_people_to_write(scenario):
     found = mistake(scenario, "workloads.mine.model.found={sha256: x}")
-    assert found.endswith("workloads.mine.model.found: is filled in when the scenario is read; leave it out")
+    assert found.endswith("workloads.mine.model.found: is filled in by parbench; leave it out")
 
 
 def test_options_reach_the_function_and_lists_of_them_make_a_matrix(scenario):

@@ -121,9 +121,9 @@ def test_checkpointing_changes_no_gradient():
         ("gpt2", "gpt22", 5, "architecture", "has no causal language model of type 'gpt22'; did you mean gpt2"),
         ("gpt2", "t5", 5, "architecture", "has no causal language model of type 't5'"),
         ("n_head: 2", "n_head: 5", 6, "config", "transformers cannot build gpt2: ValueError: "),
-        ("architecture: gpt2", "architecture: gpt2\n      library: 5.0.0", 6, "library", "is filled in when"),
+        ("architecture: gpt2", "architecture: gpt2\n      library: 5.0.0", 6, "library", "is filled in by parbench"),
         ("n_head: 2", "n_hed: 2", 6, "config", "a config of gpt2 has no n_hed; did you mean n_head"),
-        ("n_head: 2", "vocab_size: 2", 6, "config", "vocab_size is not for the config to say"),
+        ("n_head: 2", "vocab_size: 2", 6, "config", "vocab_size cannot be set here"),
         ("n_head: 2", "auto_map: {}", 6, "config", "a config of gpt2 has no auto_map"),
         ("n_head: 2", "n_layer: many", 6, "config", "Field 'n_layer' expected int, got str"),
         ("n_head: 2", "n_head: 2, n_positions: 4", 6, "config", "has 4 positions, fewer than seq_len 8"),
@@ -161,7 +161,7 @@ ENCODER = """\
 @pytest.mark.parametrize(
     ("architecture", "line", "field", "message"),
     [
-        ("bert", 5, "architecture", "bert is not causal: what it gives for a token depends on later ones, as "),
+        ("bert", 5, "architecture", "bert is not causal: the logits of a token depend on later tokens, as "),
         ("roberta", 6, "config", "transformers cannot run roberta: TypeError: "),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_is_not_causal_or_cannot_run_is_refused(scenario, architecture, lin
 
 @needs_the_library
 def test_a_model_too_large_to_be_built_here_is_not_looked_at(scenario, monkeypatch):
-    monkeypatch.setattr(huggingface, "MOST_PARAMETERS", 0)
+    monkeypatch.setattr(huggingface, "MAX_CHECKED_PARAMETERS", 0)
     scenario.write_text(SCENARIO.replace("gpt2", "xlnet").replace("{n_layer: 2, n_embd: 32, n_head: 2}", "{}"))
     assert len(plan(scenario).runnable) == 3
 
@@ -202,8 +202,8 @@ def test_losses_match_the_reference(scenario, launcher, tmp_path):
     made = plan(scenario)
     reasons = {cell.record.strategy: cell.record.reason for cell in made.cells if cell.record.reason}
     assert reasons == {
-        "model_parallel": "a transformers model is one piece of code, of which no stages can be made",
-        "tensor_parallel": "a transformers model has no tensor-parallel plan here",
+        "model_parallel": "a transformers model cannot be cut into stages: its forward pass is one piece of code",
+        "tensor_parallel": "parbench has no tensor-parallel plan for transformers models",
     }
     spec = made.scenario.workloads["hub"]
     corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=tmp_path)

@@ -7,7 +7,7 @@ from parbench.scenario.document import parse_document
 from parbench.scenario.loader import Draft, draft_scenario
 
 FAMILIES = catalogue().families
-KINDS = ["lstm", "transformer", "llama"]
+KINDS = [kind for kind, family in FAMILIES.items() if family.presets]
 
 
 def draft(model: str) -> Draft:

@@ -50,7 +50,7 @@ def test_degrees_that_are_given_stay():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"data": 3}, "a mesh of data 3 × pipeline 1 × tensor 1 is not 4 devices"),
+        ({"data": 3}, "a mesh of data 3 × pipeline 1 × tensor 1 does not have 4 devices"),
         ({"data": 2, "pipeline": 2, "schedule": "zbv"}, "ddp cannot have several stages a rank"),
         ({"data": 2, "pipeline": 2, "schedule": "zbv", "data_parallel": "fsdp"}, "fsdp misses gradients"),
     ],

@@ -1,1 +1,1 @@
-"""What a rank measures beside its steps."""
+"""What a rank measures besides the times and losses of its steps."""

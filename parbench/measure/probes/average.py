@@ -1,4 +1,4 @@
-"""Many trained models into one: the average of their parameters."""
+"""One model out of many: the average of their parameters."""
 
 import torch
 from torch import Tensor, distributed, nn
@@ -6,7 +6,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 class Average:
-    """The sum of the parameters of this rank's models; over all ranks, divided, it is the average model."""
+    """Sums the parameters of this rank's models; all ranks' sums together give the average model."""
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
@@ -14,16 +14,16 @@ class Average:
 
     @torch.no_grad()
     def add(self, model: nn.Module) -> None:
-        """Counts a trained model in."""
+        """Adds a trained model."""
         vector = parameters_to_vector(model.parameters()).cpu()
         self._sum = vector if self._sum is None else self._sum + vector
         self._count += 1
 
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
-        """Makes `model` the average of all ranks' models. Every rank calls it, each with at least one model added."""
+        """Loads the average of all ranks' models into `model`. Every rank calls it, after it has added a model."""
         if self._sum is None:
-            raise RuntimeError("there is no model to average")
+            raise RuntimeError("no model has been added that could be averaged")
         count = torch.tensor(float(self._count))
         if distributed.get_world_size() > 1:
             distributed.all_reduce(self._sum)

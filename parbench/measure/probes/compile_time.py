@@ -1,4 +1,4 @@
-"""Where torch.compile works, and how long it has taken."""
+"""Where torch.compile runs, and how long it has taken."""
 
 import threading
 from importlib import import_module
@@ -9,14 +9,14 @@ import torch._inductor.config
 
 
 def prepare_compiler(device: torch.device) -> None:
-    """On CPU, torch compiles in this process: helpers of its own would crowd a rank's cores, also in the window."""
+    """On CPU, has torch compile in this process: its worker processes would take the rank's cores from the steps."""
     if device.type == "cpu":
         torch._inductor.config.compile_threads = 1
     if find_spec("tqdm"):
-        # torch shows its progress, to nobody here, and each rank would leave the semaphore of tqdm's lock behind.
+        # torch.compile shows a progress bar with tqdm, whose default lock would leave a semaphore behind in every rank.
         import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
-def compile_seconds() -> float:
-    """Seconds spent on compiling since the process started; 0 where nothing was compiled."""
+def read_compile_seconds() -> float:
+    """Seconds that this process has spent on compiling so far; 0 where nothing was compiled."""
     return float(torch._dynamo.utils.calculate_time_spent().get("total_wall_time", 0.0))

@@ -12,31 +12,33 @@ _SELF = Path("/proc/self")
 
 
 class MemoryProbe:
-    """Starts counting when it is made, before the model is built."""
+    """Reads the peaks since the object was made, which happens before the model is built."""
 
     def __init__(self, devices: tuple[torch.device, ...]) -> None:
         self._devices = [device for device in devices if device.type == "cuda"]
         self._windows_us: list[tuple[int, int]] = []
         for device in self._devices:
             torch.cuda.reset_peak_memory_stats(device)
-        self._baseline = _restart_peak()
+        self._baseline = _reset_peak()
 
-    def window_starts(self) -> None:
-        """From here on utilisation counts."""
+    def start_window(self) -> None:
+        """GPU utilisation counts from here on."""
         self._window_started_us = _now_us()
 
-    def window_ends(self) -> None:
-        """Up to here it did."""
+    def end_window(self) -> None:
+        """GPU utilisation counts up to here."""
         self._windows_us.append((self._window_started_us, _now_us()))
 
     def read(self) -> MemoryRecord:
-        """The peaks since the start, in bytes; None for what this system does not tell."""
-        peak = _resident_peak()
+        """The peaks, in bytes; None where this system does not report them."""
+        peak = _read_peak()
         growth = None if peak is None or self._baseline is None else max(0, peak - self._baseline)
-        return MemoryRecord(resident_growth=growth, devices=tuple(self._device(device) for device in self._devices))
+        return MemoryRecord(
+            resident_growth=growth, devices=tuple(self._read_device(device) for device in self._devices)
+        )
 
-    def _device(self, device: torch.device) -> DeviceMemory:
-        used, utilization = _device_level(device, self._windows_us)
+    def _read_device(self, device: torch.device) -> DeviceMemory:
+        used, utilization = _read_nvml(device, self._windows_us)
         return DeviceMemory(
             allocated_peak=torch.cuda.max_memory_allocated(device),
             reserved_peak=torch.cuda.max_memory_reserved(device),
@@ -46,35 +48,35 @@ class MemoryProbe:
 
 
 def _now_us() -> int:
-    """NVML stamps its samples with the wall clock."""
+    """Microseconds on the wall clock, with which NVML stamps its samples."""
     return time.time_ns() // 1000
 
 
-def _restart_peak() -> int | None:
-    """Makes the kernel forget the peak so far; what is resident now, in bytes.
+def _reset_peak() -> int | None:
+    """Resets the kernel's peak of resident memory; returns what is resident now, in bytes.
 
-    Writing 5 to clear_refs resets VmHWM to the present resident size (proc(5)). The peak that getrusage reports cannot
-    be used: it is inherited from the parent process.
+    Writing 5 to clear_refs resets VmHWM to the present resident size (proc(5)). The peak of getrusage is of no use: a
+    process inherits it from its parent.
     """
     try:
         (_SELF / "clear_refs").write_text("5")
     except OSError:
         return None
-    return _resident_peak()
+    return _read_peak()
 
 
-def _resident_peak() -> int | None:
+def _read_peak() -> int | None:
     try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE)
+        match = re.search(r"^VmHWM:\s+(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) * 1024 if found else None
+    return int(match[1]) * 1024 if match else None
 
 
-def _device_level(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple[int | None, float | None]:
-    """Memory in use on the whole device (bytes) and its mean utilisation in the windows (0 to 1), from NVML.
+def _read_nvml(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple[int | None, float | None]:
+    """From NVML: memory in use on the whole device (bytes), and its mean utilisation in the windows (0 to 1).
 
-    The driver samples utilisation by itself and keeps the samples, so nothing has to run beside the steps.
+    The driver samples utilisation and keeps the samples, so nothing has to run beside the steps.
     """
     import pynvml
 

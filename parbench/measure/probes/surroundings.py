@@ -1,4 +1,4 @@
-"""What else ran on a rank's cores and GPUs while it measured: read before and after a window, never within."""
+"""What else ran on a rank's cores and GPUs during its windows. Counters are read before and after a window only."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from parbench.system.cpus import allowed_cpus
 from parbench.system.kernel import CPUS, read
 from parbench.system.nvml import answer, nvml
 
-_HELD_DOWN = {
+_THROTTLE_REASONS = {
     "heat": ("nvmlClocksEventReasonSwThermalSlowdown", "nvmlClocksEventReasonHwThermalSlowdown"),
     "power brake": ("nvmlClocksEventReasonHwPowerBrakeSlowdown",),
     "hardware": ("nvmlClocksEventReasonHwSlowdown",),
@@ -20,7 +20,7 @@ _HELD_DOWN = {
 
 
 class _Moment(NamedTuple):
-    """Clocks and counters that only grow, in seconds; `throttled` counts events."""
+    """Clocks and counters, which only grow: seconds, and for `throttled` events."""
 
     at: float = 0.0
     busy: float = 0.0
@@ -30,7 +30,7 @@ class _Moment(NamedTuple):
 
 
 class Surroundings:
-    """Adds up over the windows of a rank. A rank that is not pinned watches all cores that it may use."""
+    """Sums over the windows of a rank, for its cores; a rank that is not pinned watches all cores that it may use."""
 
     def __init__(self, cores: tuple[int, ...], devices: tuple[torch.device, ...]) -> None:
         self._cores = cores or tuple(allowed_cpus())
@@ -38,52 +38,54 @@ class Surroundings:
         self._sum = _Moment()
         self._gpus: tuple[GpuSurroundings, ...] = ()
 
-    def window_starts(self) -> None:
-        """From here on others count."""
-        self._start = self._moment()
+    def start_window(self) -> None:
+        """Counters count from here on."""
+        self._start = self._read_counters()
 
-    def window_ends(self) -> None:
-        """Up to here they did."""
-        grown = (now - before for before, now in zip(self._start, self._moment(), strict=True))
-        self._sum = _Moment._make(known + more for known, more in zip(self._sum, grown, strict=True))
+    def end_window(self) -> None:
+        """Counters count up to here."""
+        growth = (now - before for before, now in zip(self._start, self._read_counters(), strict=True))
+        self._sum = _Moment._make(total + more for total, more in zip(self._sum, growth, strict=True))
         with nvml() as driver:
             if driver is not None:
-                self._gpus = tuple(_gpu(driver, device) for device in self._devices)
+                self._gpus = tuple(_read_gpu(driver, device) for device in self._devices)
 
     def read(self) -> SurroundingsRecord:
         """The sums so far."""
-        found = self._sum
+        total = self._sum
         return SurroundingsRecord(
-            window_s=found.at,
-            busy_s=found.busy,
-            stolen_s=found.stolen,
-            own_s=found.own,
-            throttled=int(found.throttled),
+            window_s=total.at,
+            busy_s=total.busy,
+            stolen_s=total.stolen,
+            own_s=total.own,
+            throttled=int(total.throttled),
             gpus=self._gpus,
         )
 
-    def _moment(self) -> _Moment:
-        every = psutil.cpu_times(percpu=True)
-        mine = [every[core] for core in self._cores if core < len(every)]
+    def _read_counters(self) -> _Moment:
+        machine = psutil.cpu_times(percpu=True)
+        cores = [machine[core] for core in self._cores if core < len(machine)]
         return _Moment(
             at=time.monotonic(),
-            busy=sum(each.user + each.nice + each.system + each.irq + each.softirq for each in mine),
-            stolen=sum(each.steal for each in mine),
+            busy=sum(each.user + each.nice + each.system + each.irq + each.softirq for each in cores),
+            stolen=sum(each.steal for each in cores),
             own=time.process_time(),
-            throttled=sum(_times_throttled(core) for core in self._cores),
+            throttled=sum(_read_throttle_count(core) for core in self._cores),
         )
 
 
-def _times_throttled(core: int) -> int:
-    said = read(Path(CPUS) / f"cpu{core}/thermal_throttle/core_throttle_count")
-    return int(said) if said and said.isdigit() else 0
+def _read_throttle_count(core: int) -> int:
+    text = read(Path(CPUS) / f"cpu{core}/thermal_throttle/core_throttle_count")
+    return int(text) if text and text.isdigit() else 0
 
 
-def _gpu(driver: Any, device: torch.device) -> GpuSurroundings:
+def _read_gpu(driver: Any, device: torch.device) -> GpuSurroundings:
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     handle = answer(driver.nvmlDeviceGetHandleByUUID, uuid.encode())
     processes = None if handle is None else answer(driver.nvmlDeviceGetComputeRunningProcesses, handle)
     reasons = (None if handle is None else answer(driver.nvmlDeviceGetCurrentClocksEventReasons, handle)) or 0
-    held = (name for name, flags in _HELD_DOWN.items() if any(reasons & getattr(driver, flag, 0) for flag in flags))
-    # The power cap is left out: a GPU at full load is there all the time.
-    return GpuSurroundings(uuid=uuid, processes=None if processes is None else len(processes), held_down=tuple(held))
+    causes = (
+        name for name, flags in _THROTTLE_REASONS.items() if any(reasons & getattr(driver, flag, 0) for flag in flags)
+    )
+    # The power cap is not among the causes: a GPU under full load is always at it.
+    return GpuSurroundings(uuid=uuid, processes=None if processes is None else len(processes), held_down=tuple(causes))

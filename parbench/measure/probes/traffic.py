@@ -1,4 +1,4 @@
-"""What a rank says to the others in a step, counted by torch's profiler once all that is timed is over."""
+"""What a rank exchanges with others in a step, counted by torch's profiler after the timed steps."""
 
 import math
 from collections.abc import Callable
@@ -14,27 +14,28 @@ BACKENDS = ("gloo:", "nccl:")
 RECEIVING = ("recv", "recvAnySource")
 
 
-MOST_STEPS = 64
+MAX_STEPS = 64
+"""A longer cycle is not profiled: it would take longer than the answer is worth."""
 
 
 _BYTES = {"double": 8, "long int": 8, "float": 4, "int": 4, "c10::Half": 2, "c10::BFloat16": 2}
 
 
 def count_traffic(step: Callable[[int], None], steps: range) -> TrafficRecord | None:
-    """Calls and bytes of a step, the mean over `steps`; None where those are more than it is worth waiting for."""
-    if len(steps) > MOST_STEPS:
+    """Calls to process groups and the bytes given to them, per step, averaged over `steps`; None for too many steps."""
+    if len(steps) > MAX_STEPS:
         return None
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         for index in steps:
             step(index)
     events = profiled.profiler.kineto_results.events()
     calls = [event for event in events if event.name().startswith(BACKENDS)]
-    given = sum(_bytes(call) for call in calls if call.name().partition(":")[2] not in RECEIVING)
-    return TrafficRecord(calls=len(calls) / len(steps), given_bytes=given / len(steps))
+    given_bytes = sum(_size(call) for call in calls if call.name().partition(":")[2] not in RECEIVING)
+    return TrafficRecord(calls=len(calls) / len(steps), given_bytes=given_bytes / len(steps))
 
 
-def _bytes(call: Any) -> int:
-    """The size of the tensors that a call was given; a type that is not known here counts a byte an element."""
+def _size(call: Any) -> int:
+    """The bytes of the tensors that a call was given; elements of types that are not listed count as one byte."""
     return sum(
         math.prod(shape) * _BYTES.get(kind, 1)
         for shape, kind in zip(call.shapes(), call.dtypes(), strict=True)

@@ -1,4 +1,4 @@
-"""Causal attention over heads, fused into one projection: for GPT and Llama blocks alike."""
+"""Causal attention with one fused projection, for GPT and Llama blocks."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from parbench.models.nn.cache import KeyValueCache
 
 Rotate = Callable[[Tensor, int], Tensor]
+"""Encodes positions in (batch, heads, length, head size), from the position of the first on."""
 
 
 class Attention(nn.Module):
-    """(batch, seq_len, d_model) → the same shape; `key_value_heads` heads are shared by equal groups of `heads`.
+    """(batch, seq_len, d_model) → the same shape; equal groups of `heads` share `key_value_heads` heads.
 
-    `rotate` encodes positions in queries and keys, from the position of the first on.
+    `rotate` encodes positions in queries and keys.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With `cache`, `hidden` are the positions that follow those in it."""
+        """With `cache`, `hidden` holds the positions that follow those in the cache."""
         projected = self.query_key_value(hidden).split(self.rows, dim=-1)
         batch, length = projected[0].shape[:2]
         query, key, value = (part.view(batch, length, -1, self.head_size).transpose(1, 2) for part in projected)
@@ -38,14 +39,14 @@ class Attention(nn.Module):
             query, key = self.rotate(query, start), self.rotate(key, start)
         if cache is not None:
             key, value = cache.extend(key, value)
-        # A single new token sees all before it; a prompt sees, as in training, what is not ahead.
+        # A single new token attends to all before it; a prompt attends to what is not ahead, as in training.
         mixed = scaled_dot_product_attention(query, key, value, is_causal=start == 0, enable_gqa=self.shared)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
         return output
 
     @torch.no_grad()
     def split_heads(self, parts: int) -> None:
-        """Orders the fused projection's rows so that equal parts of it are whole heads of queries, keys and values."""
+        """Reorders the rows of the fused projection: equal parts then hold whole heads of queries, keys and values."""
         order = torch.cat([rows.chunk(parts)[part] for part in range(parts) for rows in self._row_numbers()])
         for parameter in self.query_key_value.parameters():
             parameter.copy_(parameter[order.to(parameter.device)].clone())

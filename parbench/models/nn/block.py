@@ -17,11 +17,11 @@ class PreNormBlock(nn.Module):
         self.mlp = mlp
 
     def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With `cache`, `hidden` are the positions that follow those in it."""
+        """With `cache`, `hidden` holds the positions that follow those in the cache."""
         hidden = hidden + self.attention(self.attention_norm(hidden), cache)
         transformed: Tensor = self.mlp(self.mlp_norm(hidden))
         return hidden + transformed
 
     def new_cache(self, length: int) -> KeyValueCache:
-        """An empty memory of up to `length` positions for one batch of sequences."""
+        """An empty cache of up to `length` positions for one batch of sequences."""
         return KeyValueCache(length)

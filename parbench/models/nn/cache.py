@@ -1,4 +1,4 @@
-"""What a block remembers of the tokens before, so that a new token costs one position and not the whole sequence."""
+"""Caches of what blocks have computed for earlier tokens, so that a new token costs one position."""
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ class KeyValueCache:
         self._values: Tensor | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds those of the next positions; all there are so far. Room is taken once, at the first call."""
+        """Adds keys and values of the next positions; returns all so far. The first call allocates for `length`."""
         if self._keys is None or self._values is None:
             batch, heads, _, size = keys.shape
             self._keys = keys.new_empty(batch, heads, self.length, size)
@@ -26,7 +26,7 @@ class KeyValueCache:
 
 
 class CarriedState:
-    """The hidden and cell state of one recurrent block, each (1, batch, width); none before the first token."""
+    """The hidden and cell state of one recurrent block, each (1, batch, width); None before the first token."""
 
     def __init__(self) -> None:
         self.state: tuple[Tensor, Tensor] | None = None

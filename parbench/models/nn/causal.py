@@ -1,4 +1,4 @@
-"""A causal language model of the transformers library, as a module that gives logits alone."""
+"""A causal language model of the transformers library, as a module that returns logits only."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,25 +14,25 @@ class CausalLM(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Without a cache: every pass begins anew."""
+        """The logits, computed without a cache."""
         logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
         return logits
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The outermost modules that the model's class says must not be split, in order."""
-        return list(_outermost(self.model, frozenset(self.model._no_split_modules or ())))
+        return list(_find_outermost(self.model, frozenset(self.model._no_split_modules or ())))
 
     def checkpoint_blocks(self) -> None:
-        """Has them compute their activations again in the backward pass, by the library's own means."""
+        """Makes blocks compute their activations again in the backward pass, with the library's own checkpointing."""
         # The second name is that of releases before 5.20.
         enable = getattr(self.model, "activation_checkpointing_enable", self.model.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
 
 
-def _outermost(module: nn.Module, class_names: frozenset[str]) -> Iterator[nn.Module]:
+def _find_outermost(module: nn.Module, class_names: frozenset[str]) -> Iterator[nn.Module]:
     for child in module.children():
         if type(child).__name__ in class_names:
             yield child
         else:
-            yield from _outermost(child, class_names)
+            yield from _find_outermost(child, class_names)

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 
 class TokenEmbedding(nn.Embedding):
-    """For families that need no positions, or encode them elsewhere."""
+    """Token embeddings for families that need no positions, or encode them elsewhere."""
 
     def forward(self, tokens: Tensor, start: int = 0) -> Tensor:  # noqa: ARG002 - the same at any position
-        """The tokens' rows."""
+        """The rows of the tokens; `start` makes no difference."""
         return super().forward(tokens)
 
 

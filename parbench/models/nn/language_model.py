@@ -1,4 +1,4 @@
-"""A language model made of the parts of a family."""
+"""A language model, or a stage of one, made of the parts of a family."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -10,18 +10,21 @@ from torch.utils.checkpoint import checkpoint
 
 from parbench.models.whole import WholeFamily
 
-OnPart = Callable[[nn.Module, str], None]
-"""Takes a part and what it is: `embed`, `block` or `head`; of a model without seams `block`, then `rest` or `whole`."""
+PartHook = Callable[[nn.Module, str], None]
+"""Is called with a part and its name: `embed`, `block` or `head`.
+
+Of a model without seams the names are `block`, for each of its units, and then `rest` or, without units, `whole`.
+"""
 
 
 class LanguageModel(nn.Module):
     """A whole model, or a stage of it: `embed` only at the start, `head` only at the end.
 
     A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
-    they have in the whole model, so that a parameter has the same name wherever it lies. With `autocast`, matrix
+    they have in the whole model, so that a parameter has the same name in every stage. With `autocast`, matrix
     products are computed in that type; with `checkpointing`, a block's activations are computed again when its
     gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
-    it `draws_random` ones: to keep their state costs time.
+    it `draws_random` ones; otherwise the generator's state is not kept, which would cost time.
     """
 
     def __init__(
@@ -46,23 +49,23 @@ class LanguageModel(nn.Module):
         With `caches`, one a block, the tokens follow those in the caches, the first of them at position `start`, and
         logits are those of the last position alone: (batch, 1, vocab_size).
         """
-        # Entered here and not around the call: replicas run in threads of their own, stages in a schedule.
+        # Entered here, because replicas run in threads and stages in a schedule, outside of the caller's context.
         with torch.autocast(hidden.device.type, self.autocast) if self.autocast else nullcontext():
-            return self._through_parts(hidden) if caches is None else self._onward(hidden, caches, start)
+            return self._run_parts(hidden) if caches is None else self._continue(hidden, caches, start)
 
-    def _through_parts(self, hidden: Tensor) -> Tensor:
+    def _run_parts(self, hidden: Tensor) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden)
-        again = self.checkpointing and torch.is_grad_enabled()
+        recomputed = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks.values():
             hidden = (
                 checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
-                if again
+                if recomputed
                 else block(hidden)
             )
         return hidden if self.head is None else self.head(hidden)
 
-    def _onward(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
+    def _continue(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden, start)
         for block, cache in zip(self.blocks.values(), caches, strict=True):
@@ -70,11 +73,11 @@ class LanguageModel(nn.Module):
         return hidden if self.head is None else self.head(hidden[:, -1:])
 
     def checkpoint_blocks(self) -> None:
-        """Has blocks compute their activations again in the backward pass."""
+        """Makes blocks compute their activations again in the backward pass."""
         self.checkpointing = True
 
     def new_caches(self, length: int) -> list[Any]:
-        """Empty memories of up to `length` positions, one a block, for one batch of sequences."""
+        """Empty caches of up to `length` positions, one a block, for one batch of sequences."""
         return [block.new_cache(length) for block in self.blocks.values()]  # type: ignore[operator]
 
 
@@ -91,11 +94,11 @@ class WholeModel(nn.Module):
         self._family = family
 
     def checkpoint_blocks(self) -> None:
-        """Has the family's units compute their activations again in the backward pass."""
+        """Makes the family's units compute their activations again in the backward pass."""
         self._family.checkpoint_units(self.model)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids in, logits out."""
+        """Token ids (batch, seq_len) → logits (batch, seq_len, vocab_size)."""
         with torch.autocast(tokens.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits: Tensor = self.model(tokens)
             return logits

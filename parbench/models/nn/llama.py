@@ -1,4 +1,4 @@
-"""What a Llama block has of its own: rotary positions and a gated MLP."""
+"""The parts that only Llama blocks have: rotary positions and a gated MLP."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 class RotaryPositions(nn.Module):
-    """Turns pairs of channels by an angle that grows with the position (Su et al. 2021, RoFormer)."""
+    """Rotates pairs of channels by an angle that grows with the position (Su et al. 2021, RoFormer)."""
 
     def __init__(self, head_size: int, seq_len: int, base: float) -> None:
         super().__init__()
@@ -35,6 +35,6 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden_size, d_model, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """One position does not see another."""
+        """Works on each position alone."""
         output: Tensor = self.down(functional.silu(self.gate(hidden)) * self.up(hidden))
         return output

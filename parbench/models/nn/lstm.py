@@ -14,13 +14,13 @@ class ResidualLSTM(nn.Module):
         self.lstm = nn.LSTM(d_model, d_model, batch_first=True)
 
     def forward(self, hidden: Tensor, cache: CarriedState | None = None) -> Tensor:
-        """With `cache`, goes on from the state that it carries."""
+        """With `cache`, continues from the state in the cache."""
         if cache is None:
             output: Tensor = self.lstm(self.norm(hidden))[0]
         else:
             output, cache.state = self.lstm(self.norm(hidden), cache.state)
         return hidden + output
 
-    def new_cache(self, length: int) -> CarriedState:  # noqa: ARG002 - a state is as large after any length
-        """An empty memory for one batch of sequences."""
+    def new_cache(self, length: int) -> CarriedState:  # noqa: ARG002 - the state has the same size at any length
+        """An empty cache for one batch of sequences."""
         return CarriedState()

@@ -1,4 +1,4 @@
-"""Whether a module has seams: `embed`, `blocks` and `head` whose composition gives the module's own logits."""
+"""Finds out whether a module has seams: `embed`, `blocks` and `head` that, one after another, give its own logits."""
 
 from itertools import combinations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def find_seams(model: nn.Module, tokens: Tensor, logits: Tensor) -> tuple[int, ...] | str:
-    """How many parameters each block and the head have; or, in words, why stages cannot be made of the module.
+    """The numbers of parameters of each block and the head; or, in words, why the module cannot be cut into stages.
 
-    `logits` are what the module gives for `tokens` (batch, seq_len). Both, and the parts, are to be in evaluation mode.
+    `logits` are the module's output for `tokens` (batch, seq_len). The module must be in evaluation mode.
     """
     embed, blocks, head = (getattr(model, name, None) for name in ("embed", "blocks", "head"))
     if not (isinstance(embed, nn.Module) and isinstance(head, nn.Module)):
@@ -21,23 +21,23 @@ def find_seams(model: nn.Module, tokens: Tensor, logits: Tensor) -> tuple[int, .
         if not {*first.parameters()}.isdisjoint(second.parameters()):
             return f"{one} and {other} share parameters"
     try:
-        wrong = _difference(embed, [*blocks], head, tokens, logits)
+        mismatch = _find_mismatch(embed, [*blocks], head, tokens, logits)
     except Exception as error:  # noqa: BLE001 - whatever the parts raise, the model itself works
-        wrong = f"embed → blocks → head raises {type(error).__name__}: {str(error)[:200]}"
-    return wrong or tuple(sum(parameter.numel() for parameter in part.parameters()) for part in (*blocks, head))
+        mismatch = f"embed → blocks → head raises {type(error).__name__}: {str(error)[:200]}"
+    return mismatch or tuple(sum(parameter.numel() for parameter in part.parameters()) for part in (*blocks, head))
 
 
-def _difference(
+def _find_mismatch(
     embed: nn.Module, blocks: list[nn.Module], head: nn.Module, tokens: Tensor, logits: Tensor
 ) -> str | None:
-    """What the parts do not do as the module does; None where one after another gives its own logits."""
+    """Where the parts, one after another, do something else than the module; None where they give its logits."""
     hidden = embed(tokens)
     if not isinstance(hidden, Tensor) or hidden.dim() != 3 or hidden.shape[:2] != tokens.shape:
-        return f"embed gives {described(hidden)} instead of hidden states (batch, seq_len, width)"
+        return f"embed gives {name_kind(hidden)} instead of hidden states (batch, seq_len, width)"
     for index, block in enumerate(blocks):
         after = block(hidden)
         if not isinstance(after, Tensor) or (after.shape, after.dtype) != (hidden.shape, hidden.dtype):
-            return f"block {index} makes {described(after)} of {described(hidden)}, and must keep the shape"
+            return f"block {index} makes {name_kind(after)} of {name_kind(hidden)}, and must keep the shape"
         hidden = after
     composed = head(hidden)
     if (
@@ -49,6 +49,6 @@ def _difference(
     return None
 
 
-def described(value: object) -> str:
-    """A tensor by its shape, all else by its type."""
+def name_kind(value: object) -> str:
+    """What a value is, in words: a tensor's shape, or the type of anything else."""
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

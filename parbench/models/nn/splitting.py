@@ -1,4 +1,4 @@
-"""The styles in which submodules are split over devices: Megatron's columns and rows, and sequence parallelism.
+"""How submodules are split over devices: Megatron's columns and rows, and sequence parallelism.
 
 Methods: Shoeybi et al. 2019, "Megatron-LM"; Korthikanti et al. 2022, "Reducing Activation Recomputation in Large
 Transformer Models" for the split along the sequence.
@@ -26,10 +26,10 @@ def split_blocks(
 ) -> tuple[ParallelStyle | None, Styles, Styles]:
     """The styles of embedding, `PreNormBlock`s and a head of norm and linear.
 
-    `columns` take whole hidden states and give parts; `rows` take those parts, and sum to whole hidden states. Every
-    device embeds all tokens, which costs nothing; of the head each has a part of the vocabulary, and the logits stay
-    split, for a loss that never brings them together. With `sequence_parallel`, what lies between is split along the
-    sequence, and norms see a part of it each.
+    Matrices in `columns` take whole hidden states and give parts; those in `rows` take the parts, whose products sum to
+    whole hidden states. Every device embeds all tokens, which costs little. Each device has a part of the head's
+    vocabulary, and logits stay split for a loss that never gathers them. With `sequence_parallel`, activations between
+    matrices are split along the sequence, so each norm works on a part of the sequence.
     """
     between = SEQUENCE if sequence_parallel else Replicate()
     embed = PrepareModuleOutput(output_layouts=Replicate(), desired_output_layouts=SEQUENCE)

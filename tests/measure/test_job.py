@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from parbench.measure.queue import MIN_WINDOW_STEPS
+from parbench.measure.job import MIN_WINDOW_STEPS
 from tests.conftest import CommandLine
 
 SCENARIO = """

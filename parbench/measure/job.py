@@ -1,0 +1,201 @@
+"""One model of a rank, from its set-up to its record; and the queue that says which model comes next."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from torch.distributed.distributed_c10d import Store
+
+from parbench.data.batches import Batches, StackedBatches
+from parbench.measure.clock import Timing, time_steps
+from parbench.measure.failures import require_finite, require_finite_time
+from parbench.measure.journal import Journal
+from parbench.measure.phases import STEPS
+from parbench.measure.probes.compile_time import read_compile_seconds
+from parbench.measure.probes.traffic import count_traffic
+from parbench.measure.probes.window import WindowProbes
+from parbench.measure.team import Role, Team
+from parbench.measure.twins import hold_learning_rate
+from parbench.measure.validation import compute_mean_losses, compute_shared_loss
+from parbench.measure.warmup import WarmUp, warm_up
+from parbench.records.assignment import PARITY_STEPS
+from parbench.records.trial import JobRecord, TrafficRecord, ValidationRecord
+from parbench.scenario.specs import WorkloadSpec
+from parbench.strategies.base import Context, Layout
+from parbench.training.workload import Workload
+
+MIN_WINDOW_STEPS = 3
+NEXT = "parbench/next"
+"""The store's counter of models that lanes have taken from a shared queue."""
+
+
+class Queue:
+    """The models of a lane by number: a fixed share of all, or whichever is next when the lane is free.
+
+    A shared queue goes from the longest model to the shortest. Where models are stacked, numbers are those of the
+    first of each stack.
+    """
+
+    def __init__(self, spec: WorkloadSpec, layout: Layout, lane: int, store: Store) -> None:
+        self._layout = layout
+        self._lane = lane
+        self._store = store
+        models = layout.lanes * layout.stacked if spec.models == "auto" else spec.models
+        self._lengths = spec.length_per_model or (1.0,) * models
+        self._numbers = list(range(0, models, layout.stacked))
+        self._full_length_steps: int | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        return self._shared() if self._layout.queued else iter(self._numbers[self._lane :: self._layout.lanes])
+
+    def _shared(self) -> Iterator[int]:
+        longest_first = sorted(self._numbers, key=lambda number: -self._lengths[number])
+        while (place := self._store.add(NEXT, 1) - 1) < len(longest_first):
+            yield longest_first[place]
+
+    def window_steps(self, number: int, window_s: float, step_s: float, cycle: int = 1) -> int:
+        """Enough steps to fill the window with all the models of a lane; shorter models take their share of them.
+
+        The first model's time per step (`step_s`, seconds) decides for all, because tokens per second are computed from
+        all of them together. Where only one step in a `cycle` does some of the work, steps come in whole cycles.
+        """
+        if self._full_length_steps is None:
+            models_per_lane = math.ceil(len(self._numbers) / self._layout.lanes)
+            self._full_length_steps = math.ceil(window_s / models_per_lane / step_s)
+        share = self._lengths[number] / max(self._lengths)
+        steps = max(MIN_WINDOW_STEPS, round(self._full_length_steps * share))
+        return math.ceil(steps / cycle) * cycle
+
+
+class Job:
+    """Model number `number` of the workload, or the stack of models that begins with it, under the rank's strategy.
+
+    Making the object builds the model. It is then either timed or followed, once, and closed.
+    """
+
+    def __init__(self, number: int, role: Role, workload: Workload, context: Context, journal: Journal) -> None:
+        self.number = number
+        self.role = role
+        self.journal = journal
+        journal.enter("setup")
+        self.strategy = role.make_strategy()
+        self.strategy.setup(workload, number, context)
+        self.batches = make_batches(workload, number, role.layout.stacked)
+        place = {"shard": role.shard, "shards": role.layout.data_shards}
+        self.step = STEPS[role.spec.phase](
+            self.strategy,
+            role.spec,
+            partial(self.batches.training, **place),
+            partial(self.batches.validation, **place),
+            role.assignment.verify_steps if role.is_timed else role.assignment.steps,
+        )
+        if role.spec.phase != "train":
+            self.strategy.model.eval()
+
+    def time(self, queue: Queue, team: Team, probes: WindowProbes) -> list[JobRecord]:
+        """Warms up, times the window and validates. A record for each stacked model; `team` starts together."""
+        self.journal.enter("warm-up")
+        compiled_s = read_compile_seconds()
+        first = max(PARITY_STEPS, self.strategy.settling_steps())
+        warm = warm_up(self.step, first, self.role.assignment.warmup, team, self.role.device)
+        self.step.read_losses()  # raises where training has diverged, before a window is timed in vain
+        compile_s = read_compile_seconds() - compiled_s
+
+        self.journal.enter("window")
+        steps = queue.window_steps(self.number, self.role.assignment.window_s, warm.step_s, cycle=self.strategy.cycle())
+        timing, compute_s = self._time_window(range(warm.steps, warm.steps + steps), team, probes)
+        record = self._timed_record(warm, compile_s, timing, compute_s, probes)
+
+        self.journal.enter("validation")
+        losses = compute_mean_losses(self.role, self.strategy, self.batches)
+        return self._split_by_model(record, [(record.total_steps, losses)] if losses else [])
+
+    def follow(self) -> list[JobRecord]:
+        """Takes steps without timing them, and validates in between. A record for each stacked model."""
+        self.journal.enter("steps")
+        validations = []
+        steps = self.role.assignment.steps
+        for taken in hold_learning_rate(self.strategy, range(steps + 1), self.role.assignment.quiet_steps):
+            if taken in self.role.assignment.validate_at:
+                validations.append((taken, compute_mean_losses(self.role, self.strategy, self.batches)))
+            if taken < steps:
+                self.step(taken)
+        shared = compute_shared_loss(self.role, self.strategy, self.batches)
+        record = self._record(warmup_steps=steps, warmup_s=0.0, steady=True, shared_loss=shared)
+        return self._split_by_model(record, [(taken, losses) for taken, losses in validations if losses])
+
+    def count_traffic(self) -> TrafficRecord | None:
+        """What this rank exchanges with others in further steps, which nobody times."""
+        self.journal.enter("traffic")
+        return count_traffic(self.step, range(self.step.taken, self.step.taken + self.strategy.cycle()))
+
+    def close(self) -> None:
+        """Closes the strategy; the model's memory is free once nothing refers to this object."""
+        self.journal.enter("close")
+        self.strategy.close()
+
+    def _time_window(self, steps: range, team: Team, probes: WindowProbes) -> tuple[Timing, float | None]:
+        """Times the steps, which all ranks of `team` start together; also the seconds that the strategy computed."""
+        team.meet()
+        self.step.start_window()
+        compiled_s, computed_before_s = read_compile_seconds(), self.strategy.compute_s()
+        probes.start_window()
+        timing = time_steps(self.step, steps, self.role.device)
+        probes.end_window()
+        if read_compile_seconds() > compiled_s:
+            raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
+        if self.step.latest is not None:
+            require_finite(self.step.latest, f"the loss of step {steps[-1]}")
+        computed_s = self.strategy.compute_s()
+        if computed_s is not None and computed_before_s is not None:
+            computed_s = require_finite_time(
+                computed_s - computed_before_s, "the time that the strategy says it computed"
+            )
+        return timing, computed_s
+
+    def _timed_record(
+        self, warm: WarmUp, compile_s: float, timing: Timing, compute_s: float | None, probes: WindowProbes
+    ) -> JobRecord:
+        return self._record(
+            warmup_steps=warm.steps,
+            warmup_s=warm.seconds,
+            steady=warm.steady,
+            compile_s=compile_s,
+            steps=len(timing.steps_s),
+            window_s=timing.total_s,
+            step_times_s=timing.steps_s,
+            cycle=self.strategy.cycle(),
+            started_s=probes.started_s,
+            stopped_s=probes.stopped_s,
+            compute_s=compute_s,
+        )
+
+    def _record(self, **values: Any) -> JobRecord:
+        stacked = self.role.layout.stacked
+        parameters = sum(parameter.numel() for parameter in self.strategy.model.parameters()) // stacked
+        generation = self.step.read_generation()
+        return JobRecord(job=self.number, parameters=parameters, stacked=stacked, generation=generation, **values)
+
+    def _split_by_model(self, record: JobRecord, validations: Sequence[tuple[int, list[float]]]) -> list[JobRecord]:
+        """A copy of the record for each stacked model, with its own losses and validation losses."""
+        losses = self.step.read_losses()
+        return [
+            record.model_copy(
+                update={
+                    "job": record.job + index,
+                    "losses": tuple(each[index] for each in losses),
+                    "validation_loss": validations[-1][1][index] if validations else None,
+                    "validations": tuple(
+                        ValidationRecord(steps=taken, loss=each[index]) for taken, each in validations
+                    ),
+                }
+            )
+            for index in range(self.role.layout.stacked)
+        ]
+
+
+def make_batches(workload: Workload, number: int, stacked: int) -> Batches | StackedBatches:
+    """The batches of model `number`, or of the `stacked` models that begin with it."""
+    each = [workload.batches(number + index) for index in range(stacked)]
+    return each[0] if len(each) == 1 else StackedBatches(each)

@@ -1,0 +1,62 @@
+"""The order in which a model is placed, compiled, split, sharded, checkpointed and wrapped."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from parbench.models.nn.language_model import LanguageModel, PartHook, WholeModel
+
+Build = Callable[[PartHook], LanguageModel | WholeModel]
+"""Builds a model, and calls the hook on each part as soon as it is built."""
+
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+def parallelize(
+    build: Build,
+    *,
+    device: torch.device,
+    compiled: bool,
+    checkpointed: bool,
+    autocast: torch.dtype | None,
+    split: PartHook | None = None,
+    shard: PartHook | None = None,
+    wrap: Wrap | None = None,
+) -> nn.Module:
+    """The model that `build` builds, as a strategy runs it on this rank's device. Its optimizer is made afterwards.
+
+    `split` splits the matrices of a part over devices (tensor parallelism). `shard` cuts the parameters of a part over
+    ranks (FSDP); it is called last with the name `model`, for whatever no part has taken. `wrap` wraps the whole (DDP,
+    DataParallel). A strategy gives those that it needs.
+    """
+
+    def prepare(part: nn.Module, name: str) -> None:
+        # 1. Place, part by part: the host never holds the whole of a model that runs on a GPU.
+        part.to(device)
+        # 2. Compile. Before any hook is added, and the forward alone: the collectives that splitting and sharding add
+        #    as hooks stay outside of the graph. Part by part, so that equal blocks are compiled once. What is left
+        #    around compiled units (`rest`) runs code of its own between them.
+        if compiled and name != "rest":
+            part.forward = torch.compile(part.forward, dynamic=False)
+        # 3. Split before sharding: a shard is cut out of what splitting leaves to this rank. FSDP takes parameters that
+        #    are split already, and tensor parallelism takes none that are sharded.
+        if split is not None:
+            split(part, name)
+        # 4. Shard before the next part is built, so that no rank ever holds the whole model.
+        if shard is not None:
+            shard(part, name)
+
+    model = build(prepare)
+    # 5. Autocast inside the model's forward: replicas run in threads and stages in a schedule, outside of whatever
+    #    context surrounds a step.
+    model.autocast = autocast
+    # 6. Checkpoint around split and sharded blocks: when the backward pass computes a block again, its hooks gather the
+    #    parameters again, too.
+    if checkpointed:
+        model.checkpoint_blocks()
+    # 7. Shard the rest (embedding and head) once every block has its own shards.
+    if shard is not None:
+        shard(model, "model")
+    # 8. Wrap last: a wrapper looks for the final parameters, and hangs the exchange of gradients on them.
+    return model if wrap is None else wrap(model)
