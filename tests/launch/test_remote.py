@@ -164,8 +164,13 @@ def test_no_cell_fails_against_a_tree(there: Change, here: Change, tmp_path: Pat
 @pytest.mark.parametrize(
     ("there", "here", "options", "sentence"),
     [
-        (of_another_protocol, unchanged, (), f"the base speaks protocol 97 to 98, this parbench {HERE.range}: compare"),
-        (with_a_required_field, unchanged, (), "the base must be told colour of each trial"),
+        (
+            of_another_protocol,
+            unchanged,
+            (),
+            f"the base supports protocol versions 97 to 98, this parbench {HERE.range}",
+        ),
+        (with_a_required_field, unchanged, (), "the base needs colour for each trial"),
         (
             unchanged,
             with_more_to_write,

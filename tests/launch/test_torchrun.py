@@ -224,7 +224,7 @@ def test_a_rendezvous_that_cannot_be_reached_is_bad_usage(parbench: CommandLine,
     elsewhere = ("--launcher", "torchrun", "--nodes", 2, "--rendezvous", "192.0.2.1:29400")
     here = parbench("run", "nodes.yaml", *elsewhere, "--node-rank", 0)
     assert here.returncode == 2
-    assert "node 0 cannot wait at the rendezvous 192.0.2.1:29400: " in here.stderr
+    assert "node 0 cannot listen at the rendezvous 192.0.2.1:29400: " in here.stderr
 
 
 def test_the_plan_shows_nodes_and_starts_nothing(parbench: CommandLine, tmp_path: Path):
