@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from parbench.errors import UsageError
-from parbench.launch.remote.checkout import Checkout, checked_out, import_folders
+from parbench.launch.remote.checkout import Checkout, check_out, import_folders
 from parbench.launch.remote.launcher import RemoteLauncher, Tree
 from parbench.launch.remote.protocol import Greeting
 from parbench.models.base import Family
@@ -50,7 +50,7 @@ def arms_against(what: str) -> Iterator[Arms]:
     if what == "itself":
         yield Arm(Tree("candidate")), Arm(Tree("base"))
     elif kind == "git" and value:
-        with checked_out(value) as checkout:
+        with check_out(value) as checkout:
             root, tree = checkout
             yield (
                 Arm(Tree("candidate", paths=import_folders(root, root))),
@@ -88,7 +88,7 @@ def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan)
     """
     if not arm.is_other:
         return plan
-    folder = arm.checkout.moved(plan.folder) if arm.checkout else plan.folder
+    folder = arm.checkout.locate(plan.folder) if arm.checkout else plan.folder
     workloads = {cell.record.workload: plan.scenario.workloads[cell.record.workload] for cell in plan.runnable}
     reply = launcher.examine(folder, {name: _as_written(workload) for name, workload in workloads.items()})
     if reply.refusals:

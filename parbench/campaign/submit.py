@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from parbench.errors import ResultsError, UsageError
-from parbench.launch.base import Job, Launcher, Site
+from parbench.launch.base import BatchJob, Launcher, Site
 from parbench.results.store import RUN_FILE
 from parbench.system.files import keeping
 
@@ -29,14 +29,14 @@ def submit_campaign(
     The words resume, so that the job can be started again. Raises `ResultsError` where there is a run in the folder
     that nobody asked to go on with, `UsageError` where a site is given: the batch system chooses that.
     """
-    if given := Site(**site).given:
-        raise UsageError(f"{', '.join(given)}: not with --submit; options of the batch system follow after --")
+    if unused := Site(**site).options:
+        raise UsageError(f"{', '.join(unused)}: not with --submit; options of the batch system follow after --")
     with keeping(folder):
         there = (folder / RUN_FILE).exists()
     if there and not resume:
         raise ResultsError(f"{folder} holds a run already; go on with it by --resume, or choose another with --out")
     command = (sys.executable, "-m", "parbench", *words, "--launcher", kind.name)
-    job = Job(name=scenario, folder=folder, command=command, options=tuple(options))
+    job = BatchJob(name=scenario, folder=folder, command=command, options=tuple(options))
     number = kind.submit(job, lambda text: click.echo(text, err=True), dry_run=dry_run)
     if number is not None:
         click.echo(number)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from parbench.errors import UnwrittenError
 from parbench.launch.base import Launcher, Outcome
-from parbench.launch.failure_cause import verdict
+from parbench.launch.failure_cause import find_cause
 from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cell_key import plainly
@@ -95,7 +95,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     memory = memory_group()
     outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
-    status, reason = _of_memory(verdict(outcome, ranks), memory, memory_group())
+    status, reason = _of_memory(find_cause(outcome, ranks), memory, memory_group())
     if status != "ok":
         _require_written(folder, outcome)
     return Trial(

@@ -1,1 +1,1 @@
-"""A cell into fresh processes, and their records into a trial. A launcher only starts the worker on its devices."""
+"""Launchers: they run a cell in fresh processes and collect the records of its ranks."""

@@ -1,4 +1,4 @@
-"""The contract of a launcher: what it is told, and what it gives back."""
+"""The contract of a launcher: what it is given, and what it returns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch", module="launcher")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where to launch, as the command line says it; None is for the launcher to find out."""
+    """Where to launch, from the command line. The launcher finds out by itself what is None."""
 
     nodes: int | None = None
     node_rank: int | None = None
@@ -29,17 +29,18 @@ class Site:
     secret_file: Path | None = None
 
     @property
-    def given(self) -> list[str]:
-        """The options that were written, such as `--nodes`."""
-        written = [field.name for field in fields(self) if getattr(self, field.name) is not None]
-        return [f"--{name.replace('_', '-')}" for name in written]
+    def options(self) -> list[str]:
+        """The command-line options that are set, such as `--nodes`."""
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return [f"--{name.replace('_', '-')}" for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """A campaign as this node knows it. All nodes must agree on the scenario and the data.
+    """A campaign on this node. Scenario and data must be the same on all nodes.
 
-    `scenario` is resolved, `folder` its own; `corpora` are the data by workload, `code` the digest of what measures.
+    `scenario` is resolved, `folder` is the one that holds its file; `corpora` are the data by workload's name, `code`
+    is the digest of the code that measures.
     """
 
     scenario: dict[str, Any]
@@ -48,26 +49,27 @@ class Campaign:
     machine: Machine
     code: str = ""
 
-    def here(self, assignment: Assignment) -> Assignment:
-        """The assignment with what differs from node to node: cores, and where scenario and data lie.
+    def localize(self, assignment: Assignment) -> Assignment:
+        """The assignment with what differs between nodes: cores, and the paths of scenario and data.
 
-        Raises `UsageError` where its model or data are not in this scenario: a model may be code, and this node's user
-        has agreed to that of the scenario only.
+        Raises `UsageError` if its model or data are not in this scenario: a model may be code, and the user of this
+        node agreed to run the code of this scenario only.
         """
         corpora = {corpus.sha256: corpus for corpus in self.corpora.values()}
         models = [workload["model"] for workload in self.scenario["workloads"].values()]
         corpus = corpora.get(assignment.corpus.sha256)
         if corpus is None or assignment.workload.get("model") not in models:
             raise UsageError(
-                f"node 0 asks for {assignment.cell}, whose model or data is not in the scenario of this node"
+                f"node 0 asks for {assignment.cell}, whose model or data is not in the scenario of this node; "
+                "start all nodes with the same scenario"
             )
         cores = self.machine.shares(len(assignment.cores), self.scenario["devices"]["cores_per_device"])
         return assignment.model_copy(update={"cores": cores, "folder": str(self.folder.resolve()), "corpus": corpus})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A campaign for a batch system: the command that runs it into `folder`, and the options of the job."""
+class BatchJob:
+    """A campaign for a batch system: the command that runs it into `folder`, and options for the batch system."""
 
     name: str
     folder: Path
@@ -79,9 +81,9 @@ class Job:
 class Outcome:
     """How the processes of a trial ended.
 
-    `exit_codes` by rank, negative for a signal (None: the launcher ended that rank itself); `wall_s` seconds from the
-    launch to the end of the last one; `timed_out` where the deadline ended it; `reason` is what the launcher itself
-    knows to have gone wrong.
+    `exit_codes` are by rank, negative for a signal, None for a rank that the launcher ended itself. `wall_s` is the
+    time in seconds from the launch to the end of the last rank. `timed_out`: the deadline ended the trial. `reason` is
+    an error that the launcher itself saw, such as a lost node.
     """
 
     exit_codes: tuple[int | None, ...]
@@ -91,14 +93,14 @@ class Outcome:
 
 
 class Launcher(ABC):
-    """Starts the ranks of one trial at a time and ends whatever is left of them.
+    """Starts the ranks of one trial at a time, and ends every process that the trial leaves.
 
-    A subclass with a `name` is registered when it is defined: `--launcher NAME` chooses it.
+    Defining a subclass with a `name` registers it: `--launcher NAME` selects it.
     """
 
     name: ClassVar[str]
     follower: "Follower | None" = None
-    """Set where another node leads the campaign, and this one does what it says."""
+    """Set if another node leads the campaign: then this node follows it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -107,56 +109,57 @@ class Launcher(ABC):
 
     @classmethod
     def detected(cls) -> str | None:
-        """What in the environment asks for this launcher, such as `SLURM_JOB_ID is set`."""
+        """Why the environment calls for this launcher, such as `SLURM_JOB_ID is set`; None if it does not."""
         return None
 
     @classmethod
     def at(cls, site: Site) -> Self:
-        """The launcher for what the command line says. Raises `UsageError` for what it cannot be."""
-        if site.given:
-            raise UsageError(f"{', '.join(site.given)}: not for launcher {cls.name}, which uses one machine")
+        """The launcher for a site. Raises `UsageError` for options that it cannot honour."""
+        if site.options:
+            raise UsageError(f"{', '.join(site.options)}: not for launcher {cls.name}, which uses one machine")
         return cls()
 
     @classmethod
     def submit(
         cls,
-        job: Job,  # noqa: ARG003 - for overriding
+        job: BatchJob,  # noqa: ARG003 - for overriding
         say: Callable[[str], None],  # noqa: ARG003
         *,
         dry_run: bool,  # noqa: ARG003
     ) -> str | None:
-        """Hands a campaign to a batch system and returns what that calls it; `say` hears what is done.
+        """Hands a campaign to a batch system and returns the job's id there; `say` prints the steps.
 
-        On a dry run that is only shown.
+        A dry run only prints them, and returns None. Raises `UsageError` if the launcher has no batch system.
         """
         raise UsageError(f"--submit: launcher {cls.name} has no batch system to submit to")
 
     def machine(self) -> Machine:
-        """What there is to launch on."""
+        """The devices that trials can use."""
         return detect()
 
     def environment(self, nodes: Sequence[NodeRecord]) -> Environment:
-        """What trials on these nodes are measured in."""
+        """The environment in which trials on these nodes are measured."""
         return capture([node.link for node in nodes])
 
-    def start(self) -> None:  # noqa: B027 - most have nothing to begin
-        """Begins what takes a while, without waiting for it."""
+    def start(self) -> None:  # noqa: B027 - most launchers have nothing to start
+        """Starts what takes a while to get ready, without waiting for it."""
 
     @contextmanager
     def gathered(self, campaign: Campaign) -> Iterator[tuple[NodeRecord, ...]]:  # noqa: ARG002 - for overriding
-        """Lasts as long as a campaign, with every node of it there. Raises `UsageError` where they do not agree."""
+        """Keeps all nodes of a campaign connected while the block runs. Raises `UsageError` if they do not agree."""
         yield ()
 
     @abstractmethod
     def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
         """Runs the worker on `folder/cell.json` in `processes` ranks, equally many on each of the first `nodes` nodes.
 
-        Returns when all have ended and their records and logs are in `folder`.
+        Returns when all ranks have ended, at the latest `deadline_s` seconds after the start; their records and logs
+        are in `folder`.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Ends what serves launches, and any rank that still runs."""
+        """Ends the launcher's own processes, and every rank that still runs."""
 
 
 class Follower(ABC):
@@ -164,4 +167,4 @@ class Follower(ABC):
 
     @abstractmethod
     def follow(self, campaign: Campaign) -> None:
-        """Takes part until the campaign is over. Raises `UsageError` where the nodes do not agree."""
+        """Takes part until the campaign is over. Raises `UsageError` if the nodes do not agree."""

@@ -1,8 +1,8 @@
-"""Ends what ranks leave behind when parbench is gone, however it went.
+"""Kills what ranks leave behind after parbench has gone, even after `kill -9`.
 
-A program of its own that only waits: no deadlock and no held lock in a rank keeps it from acting. Its argument is a
-mark; it reads lines from its input: `+PID` for a process group to guard, `-PID` for one that has ended, `=` where all
-is over. When the input ends without that, it ends the groups, and all that carries the mark.
+It runs as a program of its own that only waits, so no deadlock or held lock in a rank can block it. Its argument is a
+mark; on standard input it reads lines: `+PID` for a process group to guard, `-PID` for one that has ended, `=` when all
+is over. If the input ends without `=`, it kills the groups and every process that carries the mark.
 """
 
 import contextlib
@@ -13,14 +13,12 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-ENDING_S = 2.0
-
-
+KILLING_S = 2.0
 PAUSE_S = 0.01
 
 
 def guard(mark: str) -> None:
-    """Reads until the end, then kills."""
+    """Reads lines until the input ends, then kills what is left."""
     groups: set[int] = set()
     for line in sys.stdin:
         if line[0] == "=":
@@ -30,32 +28,36 @@ def guard(mark: str) -> None:
     for group in groups:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
-    end_marked({mark})
+    kill_marked({mark})
 
 
-def end_marked(marks: Collection[str], spared: Collection[int] = ()) -> None:
-    """Kills all that carries the marks, until none is left, or those that are left cannot be killed."""
-    until = time.monotonic() + ENDING_S
-    while (left := set(marked(marks)).difference(spared)) and time.monotonic() < until:
-        for pid in left:
+def kill_marked(marks: Collection[str], exempt: Collection[int] = ()) -> None:
+    """Kills all processes that carry the marks, except the process ids in `exempt`.
+
+    Repeats until none is left, because they may start others, and gives up after `KILLING_S` seconds.
+    """
+    until = time.monotonic() + KILLING_S
+    while (pids := set(find_marked(marks)).difference(exempt)) and time.monotonic() < until:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(PAUSE_S)
 
 
-def marked(marks: Collection[str]) -> list[int]:
-    """The processes that began with all `marks`, such as `NAME=value`, in their environment.
+def find_marked(marks: Collection[str]) -> list[int]:
+    """The ids of processes that started with all `marks`, such as `NAME=value`, in their environment.
 
-    A process passes them on to whatever it starts, and what that starts, into whichever session or family it goes.
+    Children inherit the environment, also those that move to another session or lose their parent.
     """
-    wanted, found = {os.fsencode(mark) for mark in marks}, []
+    entries = {os.fsencode(mark) for mark in marks}
+    pids = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
-            # One that has ended has none any more, and that of other users' is not to be seen.
+            # An ended process has no environment any more, and that of other users is not readable.
             with contextlib.suppress(OSError):
-                if wanted.issubset((process / "environ").read_bytes().split(b"\0")):
-                    found.append(int(process.name))
-    return found
+                if entries.issubset((process / "environ").read_bytes().split(b"\0")):
+                    pids.append(int(process.name))
+    return pids
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Why a trial failed, from the records of its ranks and how their processes ended."""
+"""Why a trial failed, from the records of its ranks and the way their processes ended."""
 
 import math
 import signal
@@ -9,31 +9,32 @@ from parbench.launch.base import Outcome
 from parbench.records.trial import RankRecord, Stage, Status
 
 
-def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str | None]:
-    """The status of a trial and its reason: of all that went wrong the cause, not the ranks that it took along.
+def find_cause(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str | None]:
+    """The status of a trial, and its reason unless it is `ok`.
 
-    A signal comes before a rank that went without a word, that before the earliest error on record: the ranks that
-    waited for the first two report errors of their own.
+    One failing rank makes the others fail as well, so the reason names the first cause. In this order: what the
+    launcher saw, the deadline, a rank ended by a signal, a rank that ended without an error on record, the earliest
+    error on record.
     """
-    known = {record.rank: record for record in ranks}
     if outcome.reason:
         return "timed_out" if outcome.timed_out else "failed", outcome.reason
+    records = {record.rank: record for record in ranks}
     if outcome.timed_out:
-        laggard = _laggard(len(outcome.exit_codes), known)
-        return "timed_out", f"still running after {outcome.wall_s:.1f} s; {laggard}"
+        slowest = _find_slowest(len(outcome.exit_codes), records)
+        return "timed_out", f"still running after {outcome.wall_s:.1f} s; {slowest}"
+    failures = sorted((record for record in ranks if record.failure), key=_failure_time)
     for rank, code in enumerate(outcome.exit_codes):
-        record = known.get(rank)
-        # A rank that has told its error may still crash on its way out, and NCCL's watchdog aborts those that wait
-        # for one that has: the error is the cause.
-        told = record and record.failure
-        if code is not None and code < 0 and not (told or (code == -signal.SIGABRT and _any_failure(ranks))):
-            return "killed", f"rank {rank} was ended by {_signal_name(-code)}{_stage_of(record)}"
+        record = records.get(rank)
+        # A rank may crash after it recorded its error, and NCCL's watchdog aborts ranks that wait for a failed one:
+        # then the error is the cause, not the signal.
+        explained = (record and record.failure) or (code == -signal.SIGABRT and failures)
+        if code is not None and code < 0 and not explained:
+            return "killed", f"rank {rank} was ended by {_signal_name(-code)}{_where(record)}"
     for rank, code in enumerate(outcome.exit_codes):
-        record = known.get(rank)
+        record = records.get(rank)
         if code is not None and (record is None or (record.stage != "done" and record.failure is None)):
-            return "failed", f"rank {rank} ended with exit code {code}{_stage_of(record)}, without a word"
-    failed = sorted((record for record in ranks if record.failure), key=_when)
-    for record in failed:
+            return "failed", f"rank {rank} ended with exit code {code}{_where(record)}, without an error message"
+    for record in failures:
         assert record.failure is not None  # noqa: S101 - for mypy
         status: Status = "out_of_memory" if record.failure.out_of_memory else "failed"
         peak = _peak(record) if record.failure.out_of_memory else ""
@@ -43,37 +44,33 @@ def verdict(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str 
     return "ok", None
 
 
-def _when(record: RankRecord) -> tuple[bool, float]:
-    """Puts failures in order, also those of different nodes, whose clocks agree only on when the ranks had met."""
+def _failure_time(record: RankRecord) -> tuple[bool, float]:
+    """A key that sorts failures by time. Clocks of nodes differ, so it counts from the moment when the ranks met."""
     at = record.failure.at if record.failure else math.inf
     return record.met_at is not None, at - (record.met_at or 0.0)
 
 
-def _any_failure(ranks: Sequence[RankRecord]) -> bool:
-    return any(record.failure for record in ranks)
-
-
-def _laggard(processes: int, known: Mapping[int, RankRecord]) -> str:
-    """Which rank the others waited for: the one that came least far, of those that had not given up waiting."""
-    absent = [rank for rank in range(processes) if rank not in known]
+def _find_slowest(processes: int, records: Mapping[int, RankRecord]) -> str:
+    """The rank that made the least progress, of those without an error: the others waited for it."""
+    absent = [rank for rank in range(processes) if rank not in records]
     if absent:
-        return f"rank {absent[0]} had not started" if known else "no rank had started"
+        return f"rank {absent[0]} had not started" if records else "no rank had started"
     stages = get_args(Stage)
-    behind = min(
-        known.values(),
+    slowest = min(
+        records.values(),
         key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),
     )
-    return f"rank {behind.rank} was in {behind.stage}"
+    return f"rank {slowest.rank} was in {slowest.stage}"
 
 
 def _peak(record: RankRecord) -> str:
-    """How much memory a rank had reached, on its fullest device."""
-    known = [device.allocated_peak for device in record.memory.devices] or [record.memory.resident_growth or 0]
-    return f" (its peak was {max(known) / 2**20:,.0f} MiB)" if any(known) else ""
+    """The peak memory of a rank, on its fullest device."""
+    peaks = [device.allocated_peak for device in record.memory.devices] or [record.memory.resident_growth or 0]
+    return f" (its peak was {max(peaks) / 2**20:,.0f} MiB)" if any(peaks) else ""
 
 
 def _first_line(text: str) -> str:
-    """The first line that says something: torch begins some messages on the line after their type."""
+    """The first line with content: torch begins some messages on the line after the error's type."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:500]
 
@@ -85,5 +82,5 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _stage_of(record: RankRecord | None) -> str:
+def _where(record: RankRecord | None) -> str:
     return f" in {record.stage}" if record else " before it started"

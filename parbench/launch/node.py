@@ -1,4 +1,4 @@
-"""What a node of a run is, and how it is joined to the others. Needs no torch."""
+"""A node of a run: its host, and the network interface to the other nodes. Needs no torch."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 INTERFACES = Path("/sys/class/net")
 
 
-def describe(node: int, address: str) -> NodeRecord:
-    """This node, which the others reach at `address`."""
+def inspect_node(node: int, address: str) -> NodeRecord:
+    """The record of this node, which the others reach at the IP address `address`."""
     interface = interface_of(address)
     return NodeRecord(
         node=node,
@@ -31,35 +31,35 @@ def describe(node: int, address: str) -> NodeRecord:
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface that has an address; None where none has."""
+    """The name of the network interface with this IP address; None if none has it."""
     import psutil
 
-    found = psutil.net_if_addrs().items()
-    return next((name for name, addresses in found if any(each.address == address for each in addresses)), None)
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(each.address == address for each in addresses)), None)
 
 
 def network_variables(address: str) -> dict[str, str]:
-    """What makes gloo and NCCL talk over the interface that has an address."""
+    """The variables that make gloo and NCCL use the interface with this IP address."""
     interface = interface_of(address)
     return {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
 
 
 def _rated_mbit(interface: str) -> int | None:
-    """The speed in Mbit/s that the driver tells; None where it has none, such as a loopback."""
+    """The driver's speed in Mbit/s; None for an interface without one, such as loopback."""
     speed = read(INTERFACES / interface / "speed")
     return int(speed) if speed and speed.isdecimal() and int(speed) else None
 
 
 def _shaped_mbit(interface: str) -> float | None:
-    """The rate in Mbit/s that a token bucket lets out; None where there is none, or no `tc` to ask."""
+    """The limit in Mbit/s of a token bucket filter; None if there is none, or no `tc` to show it."""
     tc = shutil.which("tc")
     if tc is None:
         return None
     try:
-        said = subprocess.run(  # noqa: S603 - an interface's name, from the kernel
+        ended = subprocess.run(  # noqa: S603 - an interface's name, from the kernel
             [tc, "-json", "qdisc", "show", "dev", interface], capture_output=True, text=True, timeout=10, check=True
         )
-        rates = [each["options"]["rate"] for each in json.loads(said.stdout) if each.get("kind") == "tbf"]
+        rates = [each["options"]["rate"] for each in json.loads(ended.stdout) if each.get("kind") == "tbf"]
     except (OSError, subprocess.SubprocessError, ValueError, KeyError):
         return None
     return min(rates) * 8 / 1e6 if rates else None

@@ -1,18 +1,19 @@
-"""Whether this process, and those that it starts, may open as many files as a trial needs."""
+"""Checks the limit on open files: a trial of many ranks needs more than some shells allow."""
 
 import resource
 
 from parbench.errors import UsageError
 
 FOR_A_PROCESS = 96
-"""A rank alone has 24 open, 33 under torch's agent, and 10 more in a mesh of four process groups. CUDA and a model's
-libraries take a few dozen, and so do the strangers at a rendezvous (`MAX_STRANGERS`)."""
+"""File descriptors of one process. A rank has 24, 33 under torch's agent, and 10 more in a mesh of four process groups.
+CUDA and a model's libraries need a few dozen, and so do unknown callers at a rendezvous (`MAX_STRANGERS`)."""
 FOR_A_RANK = 8
-"""What a process has open for each further rank: two to four, under torch's agent, whose pipes ranks inherit, six."""
+"""File descriptors of one process for each further rank: two to four, or six under torch's agent, whose pipes ranks
+inherit."""
 
 
 def require_open_files(ranks: int) -> None:
-    """Raises `UsageError` where a trial of so many ranks would run out of file descriptors, in whichever process."""
+    """Raises `UsageError` if a trial of `ranks` ranks would run out of file descriptors in any of its processes."""
     needed = FOR_A_PROCESS + FOR_A_RANK * ranks
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed != resource.RLIM_INFINITY and allowed < needed:

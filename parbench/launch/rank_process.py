@@ -1,4 +1,4 @@
-"""The process of a rank: what it is before it measures, and how it is signalled."""
+"""The process of a rank, as all launchers set it up and signal it."""
 
 import contextlib
 import ctypes
@@ -15,19 +15,20 @@ from pathlib import Path
 
 from parbench.measure.journal import EXIT_UNWRITTEN
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-VICTIMS_GRACE_S = 1.0
-
-
+PEERS_GRACE_S = 1.0
+"""After one rank has failed, how long the others have to end by themselves and record their errors."""
 TERMINATION_GRACE_S = 2.0
+"""How long an aborted rank has to write its stacks into its log before it is killed."""
 
 
 def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None, parent: int) -> None:
-    """The life of a rank in its new process, which `parent` has forked."""
-    stand_alone(folder / f"rank{variables['RANK']}.log", parent)
+    """Runs a rank in a process that `parent` has forked for it, then ends the process.
+
+    `variables` are those of torchrun, such as `RANK`; `listener` is the open socket that rank 0 serves the store on.
+    """
+    detach(folder / f"rank{variables['RANK']}.log", parent)
     os.environ.update(variables)
     layout = random_memory_layout()
 
@@ -36,41 +37,32 @@ def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket
     code = work(folder, listener)
     del layout
     flush_log()
-    # Taking an interpreter with torch apart costs a tenth of a second, and all is written.
+    # A normal exit of an interpreter with torch takes a tenth of a second, and everything is written.
     os._exit(code)
 
 
-def stand_alone(log: Path, parent: int) -> None:
-    """Gives a new process a session and a log of its own, and has it end with `parent`, which forked it."""
+def detach(log: Path, parent: int) -> None:
+    """Gives a new process its own session and log, and has it end with `parent`, which forked it."""
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before it could be watched
+    if not die_with(parent):
         os._exit(1)
-    # The stacks in the log are wanted of a rank that is aborted, and not a dump of all its memory.
+    # An aborted rank writes its stacks into the log; a dump of its memory is not needed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _log_to(log)
 
 
-def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "GROUP_RANK": "0",
-        "MASTER_ADDR": HOST,
-        "MASTER_PORT": str(port),
-        "PARBENCH_LISTENER": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+def die_with(parent: int) -> bool:
+    """Has the kernel kill this process when its parent ends; False if the parent `parent` has ended already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 def random_memory_layout() -> tuple[mmap.mmap, bytearray]:
-    """Gaps of random size, never touched, that move all that a rank allocates afterwards.
+    """Allocates gaps of random size, never touched, which shift all later allocations as long as they are referenced.
 
-    Forked ranks share the server's addresses, so a cell would meet the same alignment in every round: with identical
-    code, cells then differ by several per cent, round after round. A layout of its own makes that luck show as the
-    spread between launches that it is (Mytkowicz et al. 2009, "Producing Wrong Data Without Doing Anything Obviously
+    Forked ranks inherit the server's addresses, so a cell would have the same alignment in every round: cells with
+    identical code would then differ by several per cent in all rounds. With a random layout for each rank, this effect
+    shows as spread between launches (Mytkowicz et al. 2009, "Producing Wrong Data Without Doing Anything Obviously
     Wrong!").
     """
     pages = 1 + secrets.randbelow(4096)
@@ -78,7 +70,7 @@ def random_memory_layout() -> tuple[mmap.mmap, bytearray]:
 
 
 def flush_log() -> None:
-    """Writes what is left of the log, where that can be: a rank that has failed has said so in its record."""
+    """Flushes the log. An error here, such as a full disk, does not matter: the rank's record has its own."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -95,7 +87,7 @@ def _log_to(path: Path) -> None:
 
 
 def signal_session(process: ForkServerProcess, number: signal.Signals) -> None:
-    """Signals a rank and what it started; a rank too young to have its session is signalled alone."""
+    """Signals a rank and its children; a rank that has no session of its own yet is signalled alone."""
     pid = process.pid or 0
     try:
         os.killpg(pid, number)

@@ -1,4 +1,4 @@
-"""The secret that the nodes of a campaign share, and by which they know each other."""
+"""The secret that the nodes of a campaign share, to authenticate each other."""
 
 import ipaddress
 import os
@@ -18,9 +18,9 @@ ADVICE = (
 
 
 def read_secret(path: Path | None) -> bytes | None:
-    """The secret in a file, else that in the environment, out of which it is taken; None where there is neither.
+    """The secret in the file, else in the environment variable, which is removed; None if there is neither.
 
-    Raises `UsageError` where it is none, or is no secret any more.
+    Raises `UsageError` if it is too short or too long, cannot be read, or others can read its file.
     """
     text = os.environ.pop(VARIABLE, None)
     if path is not None:
@@ -29,17 +29,17 @@ def read_secret(path: Path | None) -> bytes | None:
 
 
 def require_loopback(host: str) -> None:
-    """Raises `UsageError` where a rendezvous without a secret could be reached from elsewhere, or be elsewhere."""
+    """Raises `UsageError` if a rendezvous without a secret is not on loopback, where only this machine reaches it."""
     if not _is_loopback(host):
         raise UsageError(
-            f"--rendezvous {host}: without a secret, nodes meet only at an address of loopback, such as 127.0.0.1; "
+            f"--rendezvous {host}: without a secret, the rendezvous must be a loopback address, such as 127.0.0.1; "
             f"{ADVICE}"
         )
 
 
 def _read(path: Path) -> bytes:
     try:
-        # A pipe that nobody writes into would not open otherwise.
+        # Opening a pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"--secret-file {path} cannot be read: {error.strerror}; {ADVICE}") from None
@@ -49,8 +49,8 @@ def _read(path: Path) -> bytes:
             raise UsageError(f"--secret-file {path} is not a regular file; {ADVICE}")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UsageError(
-                f"--secret-file {path} is open to others than its owner (mode {stat.S_IMODE(mode):o}); "
-                "make another secret, if they may have read it, and close the file with chmod 600"
+                f"--secret-file {path} can be read by others than its owner (mode {stat.S_IMODE(mode):o}); "
+                "protect it with chmod 600, and make a new secret if somebody may have read it"
             )
         content = os.read(descriptor, MAX_BYTES + 1)
     except OSError as error:
@@ -58,7 +58,7 @@ def _read(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     if len(content) > MAX_BYTES:
-        raise UsageError(f"--secret-file {path} holds more than {MAX_BYTES} bytes, and is no secret; {ADVICE}")
+        raise UsageError(f"--secret-file {path} has more than {MAX_BYTES} bytes, too long for a secret; {ADVICE}")
     return content
 
 
@@ -74,9 +74,9 @@ def _require_length(content: bytes, source: str) -> bytes:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host's name or address leads nowhere but to this machine."""
+    """Whether a host's name or address resolves to loopback addresses only."""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return False
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in addresses)

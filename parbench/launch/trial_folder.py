@@ -1,4 +1,4 @@
-"""The folder of a trial: its assignment, the ranks' records and their log."""
+"""The folder of a trial: its assignment, and the record and log of each rank."""
 
 import os
 import time
@@ -14,7 +14,7 @@ LOG_TAIL_CHARACTERS = 8000
 
 
 def prepare_folder(folder: Path, assignment: Assignment) -> None:
-    """Makes an empty trial folder with its `cell.json`. Raises `ResultsError` where it cannot be written."""
+    """Makes a trial folder that holds nothing but `cell.json`. Raises `ResultsError` if it cannot be written."""
     with writing(folder):
         made(folder)
         for leftover in [folder / "cell.json", *folder.glob("rank*")]:
@@ -23,13 +23,16 @@ def prepare_folder(folder: Path, assignment: Assignment) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file that is not there yet, and all of it."""
+    """Writes a new file, completely. Raises `OSError`, also if the file exists."""
     with opened(path, "xb") as file:
         write_all(file, content)
 
 
 def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
-    """The records that the ranks left, in rank order; a rank that wrote none is missing, and a bad one has failed."""
+    """The records of the ranks, in rank order.
+
+    A rank without a record is left out; a record that cannot be parsed becomes a failure of its rank.
+    """
     records = []
     for rank in range(processes):
         try:
@@ -38,14 +41,14 @@ def read_ranks(folder: Path, processes: int) -> tuple[RankRecord, ...]:
             continue
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]
-            told = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-            failure = Failure(error=told, traceback="", out_of_memory=False, at=time.monotonic())
+            message = f"its record cannot be used: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            failure = Failure(error=message, traceback="", out_of_memory=False, at=time.monotonic())
             records.append(RankRecord(rank=rank, host="", pid=0, failure=failure))
     return tuple(records)
 
 
 def log_tail(folder: Path, ranks: int) -> str:
-    """The end of every rank's output."""
+    """The end of the logs of all ranks."""
     parts = []
     for rank in range(ranks):
         text = log_end(folder, rank)
@@ -55,9 +58,10 @@ def log_tail(folder: Path, ranks: int) -> str:
 
 
 def log_end(folder: Path, rank: int) -> str:
-    """The end of a rank's output; nothing where there is none. A log may be larger than memory.
+    """At most the last `LOG_TAIL_CHARACTERS` characters of a rank's log; "" if there is none.
 
-    The names of all extension modules, which Python's faulthandler adds to its stacks, would leave no room for these.
+    Only the end is read, as a log may be larger than memory. The list of extension modules that Python's faulthandler
+    adds to its stacks is left out: it would leave no room for the stacks.
     """
     path = folder / f"rank{rank}.log"
     if not path.is_file():

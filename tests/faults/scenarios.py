@@ -1,5 +1,6 @@
 """The scenario that faults happen in, and how its processes are looked for."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import OFFSPRING
+from tests.support.waiting import PATIENCE_S
 
 GOES_WRONG = "now it goes wrong"
 """What ranks of `misbehaving` say when they begin to hang."""
@@ -51,6 +53,14 @@ def under_deadline(run: Callable[[float], Path], deadline_s: float) -> Path:
 def offspring() -> list[psutil.Process]:
     """What ranks started that should have ended with them."""
     return [each for each in psutil.process_iter(["cmdline"]) if OFFSPRING in (each.info["cmdline"] or [])]
+
+
+def end_offspring() -> None:
+    """Kills what a failed test has left of it."""
+    for process in offspring():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait(PATIENCE_S)
 
 
 def alive(pid: int, since: float) -> bool:

@@ -1,7 +1,9 @@
 """Memory that runs out where ranks do not hear of it, or on a GPU: the rest of row 3, which begins in test_ranks."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from parbench.system.devices import detect
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario, trials_of
+from tests.support.waiting import wait_for
 
 LIMIT = 1500 * 2**20
 GROUPS = Path("/sys/fs/cgroup")
@@ -29,7 +32,17 @@ def small_group() -> Iterator[Path]:
             folder.rmdir()
         pytest.skip(f"no control group with limited memory can be made here: {error}")
     yield folder
-    folder.rmdir()
+
+    def is_removed() -> bool:
+        # What a failed test has left in the group would keep it from being removed.
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        return not folder.is_dir()
+
+    wait_for(is_removed, "the end of the control group")
 
 
 def test_row_03_out_of_memory_in_a_control_group(parbench_with_plugins: CommandLine, small_group: Path) -> None:

@@ -11,8 +11,8 @@ from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
 
+from parbench.launch.torchrun.handshake import authenticate
 from parbench.launch.torchrun.link import Link, LinkError
-from parbench.launch.torchrun.proof import prove
 from tests.conftest import CommandLine
 from tests.faults.scenarios import scenario, trials_of
 
@@ -114,7 +114,7 @@ class Strangers:
 
     def _guess(self, connection: socket.socket) -> None:
         with suppress(LinkError):
-            prove(Link(connection), secrets.token_bytes(32), PATIENCE_S)
+            authenticate(Link(connection), secrets.token_bytes(32), PATIENCE_S)
 
     def _replay(self, connection: socket.socket) -> None:
         """All that the node has said at the beginning of a connection of its own."""

@@ -235,7 +235,7 @@ def test_a_temporary_folder_that_no_socket_fits_in_is_a_sentence(parbench_with_p
     parbench.environment["TMPDIR"] = str(long)
     ended = parbench(*RUN)
     assert ended.returncode == 2, ended.stderr
-    assert f"it needs a socket below {long}: a long or full folder is none for it" in ended.stderr
+    assert f"it needs a socket in {long}, which may be full or have too long a path" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -200,7 +200,7 @@ def test_row_29_what_cannot_be_planned_with_is_said_and_is_no_success(parbench_w
 
 def test_a_rank_that_leaves_without_a_word(campaign: Campaign) -> None:
     status, reason, _ = campaign.failed("leave")
-    assert (status, reason) == ("failed", "rank 1 ended with exit code 0 in warm-up, without a word")
+    assert (status, reason) == ("failed", "rank 1 ended with exit code 0 in warm-up, without an error message")
 
 
 def test_losses_that_drift_are_not_comparable(campaign: Campaign) -> None:

@@ -56,6 +56,7 @@ TCPTimeout=60
 BatchStartTimeout=600
 UnkillableStepTimeout=600
 CompleteWait=0
+SlurmdTimeout=0
 EpilogMsgTime=0
 InactiveLimit=0
 PreemptType=preempt/partition_prio
@@ -110,6 +111,19 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
+    def clear(self) -> None:
+        """Ends all jobs and what is left of them, and has nodes that SLURM took out of service back.
+
+        After a test that failed its jobs would hold the nodes, and all tests that follow would wait for these.
+        """
+        self.run("scancel", "--user=root", "--signal=KILL", "--full")
+        self.run("scancel", "--user=root")
+        wait_for(lambda: not self.jobs() and not self.processes(), "the end of all jobs", ended=self._ended)
+        for node, state in zip(NODES, self.states(), strict=True):
+            if state.startswith(("down", "drain")):
+                self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        wait_for(self._idle, "idle nodes", ended=self._ended)
+
     def salloc(self, options: str, *command: object) -> list[str]:
         """A command in an allocation of its own."""
         return ["salloc", "--quiet", *options.split(), *map(str, command)]
@@ -121,7 +135,7 @@ class Cluster:
         ).stdout
 
     def states(self) -> list[str]:
-        """The state of each node."""
+        """The state of each node, in the order of their names."""
         return self.run("sinfo", "--noheader", "--Node", "--format=%T", "--partition=normal").split()
 
     def jobs(self) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from parbench.launch.secret import VARIABLE
 from tests.support.debian import require
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_for
 
 PORT = 29400
 SECRET = secrets.token_hex(32)
@@ -102,6 +102,13 @@ def require_iproute2() -> None:
     require(["ip", "tc"], ["iproute2"])
 
 
+def restore(found: Sequence[Host]) -> None:
+    """Ends all that runs on these hosts, and plugs their cables in: a test that failed may have left both otherwise."""
+    for host in found:
+        _kill_all(host.namespace)
+        host.mend()
+
+
 def run(*command: object) -> str:
     """What a command prints."""
     return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
@@ -110,10 +117,21 @@ def run(*command: object) -> str:
 def _remove(namespaces: Sequence[str]) -> None:
     """Removes namespaces, with all that still runs there."""
     for name in namespaces:
-        for pid in _quietly("ip", "netns", "pids", name).split():
+        _kill_all(name)
+        _quietly("ip", "netns", "del", name)
+
+
+def _kill_all(namespace: str) -> None:
+    """Kills what runs in a namespace, until nothing does: what is killed may just have started something."""
+
+    def kill() -> bool:
+        pids = _quietly("ip", "netns", "pids", namespace).split()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        _quietly("ip", "netns", "del", name)
+        return not pids
+
+    wait_for(kill, f"the end of all processes in {namespace}")
 
 
 def _plug_in(host: Host, switch: str, port: str, rate: str | None) -> None:

@@ -3,7 +3,7 @@ import signal
 import pytest
 
 from parbench.launch.base import Outcome
-from parbench.launch.failure_cause import verdict
+from parbench.launch.failure_cause import find_cause
 from parbench.launch.trial_folder import LOG_TAIL_CHARACTERS, log_tail, prepare_folder, read_ranks
 from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
@@ -159,28 +159,28 @@ def failed(number: int, error: str, at: float, *, stage: str = "window", out_of_
             ended(0, 3),
             [rank(0), rank(1, stage="setup")],
             "failed",
-            "rank 1 ended with exit code 3 in setup, without a word",
+            "rank 1 ended with exit code 3 in setup, without an error message",
             id="an exit code without a failure",
         ),
         pytest.param(
             ended(None, 3),
             [rank(0, stage="join"), rank(1, stage="setup")],
             "failed",
-            "rank 1 ended with exit code 3 in setup, without a word",
+            "rank 1 ended with exit code 3 in setup, without an error message",
             id="who was ended for waiting on it is a victim",
         ),
         pytest.param(
             ended(1, 0),
             [failed(0, "RuntimeError: connection closed", 7.0), rank(1, stage="window")],
             "failed",
-            "rank 1 ended with exit code 0 in window, without a word",
+            "rank 1 ended with exit code 0 in window, without an error message",
             id="who lost a peer that left is a victim",
         ),
         pytest.param(
             ended(0, 0),
             [rank(0)],
             "failed",
-            "rank 1 ended with exit code 0 before it started, without a word",
+            "rank 1 ended with exit code 0 before it started, without an error message",
             id="a missing record",
         ),
         pytest.param(
@@ -200,11 +200,11 @@ def failed(number: int, error: str, at: float, *, stage: str = "window", out_of_
     ],
 )
 def test_verdicts(outcome, ranks, status, reason):
-    assert verdict(outcome, ranks) == (status, reason)
+    assert find_cause(outcome, ranks) == (status, reason)
 
 
 def test_a_long_message_is_cut():
-    _, reason = verdict(ended(1), [failed(0, "x" * 10_000, 1.0)])
+    _, reason = find_cause(ended(1), [failed(0, "x" * 10_000, 1.0)])
     assert reason == f"rank 0 failed in window: {'x' * 500}"
 
 

@@ -18,11 +18,11 @@ from parbench.launch.fork_server import ForkServer
 from parbench.launch.torchrun import follower, leader
 from parbench.launch.torchrun.follower import NodeFollower
 from parbench.launch.torchrun.greeting import greet
+from parbench.launch.torchrun.handshake import Handshake, authenticate, new_number
 from parbench.launch.torchrun.launcher import TorchrunLauncher
 from parbench.launch.torchrun.leader import Leader
 from parbench.launch.torchrun.link import Link, LinkError, connect
-from parbench.launch.torchrun.messages import Answer, Challenge, Greeting, Over, Proof, Welcome
-from parbench.launch.torchrun.proof import Exchange, new_number, prove
+from parbench.launch.torchrun.messages import CallerProof, Challenge, LeaderProof, NodeGreeting, Over, Welcome
 from parbench.launch.torchrun.reception import Reception
 from parbench.records.corpus import Corpus
 from parbench.system.devices import Machine
@@ -40,7 +40,7 @@ CORPUS = Corpus(path="a", sha256="0" * 64, tokens=9, vocab_size=9, dtype="uint8"
 SCENARIO = {"name": "gathering", "devices": {"cores_per_device": 1}}
 
 
-def greeting(node: int, nodes: int = 2, **changes: object) -> Greeting:
+def greeting(node: int, nodes: int = 2, **changes: object) -> NodeGreeting:
     machine = Machine(cores=((0,),), nodes=nodes)
     campaign = Campaign(scenario=SCENARIO, folder=Path(), corpora={"lstm": CORPUS}, machine=machine)
     return greet(campaign, node, "127.0.0.1").model_copy(update={"session": f"of node {node}", **changes})
@@ -49,7 +49,7 @@ def greeting(node: int, nodes: int = 2, **changes: object) -> Greeting:
 class Gathering:
     """A node 0 that waits in a thread, and what others hear from it."""
 
-    def __init__(self, nodes: int = 2, timeout_s: float = PATIENCE_S, early: Sequence[Greeting] = ()) -> None:
+    def __init__(self, nodes: int = 2, timeout_s: float = PATIENCE_S, early: Sequence[NodeGreeting] = ()) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         self.leader = Leader(Reception(listener, SECRET), greeting(0, nodes))
@@ -66,10 +66,10 @@ class Gathering:
         except UsageError as error:
             self.refusal = str(error)
 
-    def call(self, said: Greeting):
+    def call(self, said: NodeGreeting):
         link = connect("127.0.0.1", self.port, PATIENCE_S)
         self._links.append(link)
-        prove(link, SECRET, PATIENCE_S)
+        authenticate(link, SECRET, PATIENCE_S)
         link.send(said)
         return link
 
@@ -103,9 +103,9 @@ def test_nodes_that_agree_are_welcome_and_their_differences_are_noted():
     [
         ({"parbench": "0.0.1"}, r"node 1 has parbench 0\.0\.1, node 0 \(.+\) has parbench .+; install the same"),
         ({"torch": "1.0"}, r"node 1 has torch 1\.0, node 0 \(.+\) has torch .+; install the same"),
-        ({"code": "f" * 16}, r"node 1 \(.+\) measures by other code than node 0"),
-        ({"scenario": "f" * 64}, r"node 1 \(.+\) was given another scenario"),
-        ({"corpora": {"lstm": "f" * 64}}, r"the data of lstm on node 1 \(.+\) is not that of node 0"),
+        ({"code": "f" * 16}, r"node 1 \(.+\) has other code than node 0"),
+        ({"scenario": "f" * 64}, r"node 1 \(.+\) has another scenario"),
+        ({"corpora": {"lstm": "f" * 64}}, r"the data of lstm on node 1 \(.+\) differs from that on node 0"),
         ({"devices": {"cpu": 9, "cuda": 0}}, r"node 1 \(.+\) has 9 cpu and 0 cuda devices, node 0 has 1 cpu"),
         ({"nodes": 3}, "node 1 was started with --nodes 3, node 0 with --nodes 2"),
         ({"node": 2}, "--node-rank 2: with --nodes 2 the other nodes are 1 to 1"),
@@ -133,8 +133,10 @@ def test_of_two_nodes_of_the_same_rank_the_second_is_turned_away():
 def test_a_node_that_is_missing_is_named_when_time_is_up():
     gathering = Gathering(nodes=3, timeout_s=3.0, early=[greeting(1, 3)])
     refusal = str(gathering.early[0].expect(Welcome, PATIENCE_S).refusal)
-    assert refusal.startswith("node rank 2 of 3 did not come to the rendezvous within 3 s; there are 0 (")
-    assert refusal.endswith(". Node 0 waits at 127.0.0.1, which only this host can reach: give another address of it")
+    assert refusal.startswith("node rank 2 of 3 did not come to the rendezvous within 3 s; present are 0 (")
+    assert refusal.endswith(
+        ". Node 0 listens at 127.0.0.1, which only this host can reach: use another of its addresses"
+    )
     assert gathering.end() == refusal
 
 
@@ -162,22 +164,22 @@ def test_a_node_that_was_killed_and_started_again_is_no_stranger():
     gathering.join()
     first.close()
     again = gathering.call(greeting(1, 3, session="of the next life"))
-    assert gathering.leader.lost(3) is None
+    assert gathering.leader.find_losses(3) is None
     assert again.expect(Welcome, PATIENCE_S).refusal is None
     again.close()
-    assert str(gathering.leader.lost(3)).endswith("was lost: hung up")
+    assert str(gathering.leader.find_losses(3)).endswith("was lost: hung up")
     assert gathering.end() == ""
 
 
 def welcome(listener: socket.socket) -> Link:
-    """Node 0's side of the proof, by hand."""
+    """Node 0's side of the handshake, by hand."""
     link = Link(listener.accept()[0])
     link.send(Challenge(number=(number := new_number())))
-    proof = link.expect(Proof, PATIENCE_S)
-    exchange = Exchange(SECRET, number, proof.number)
-    assert exchange.proves(proof.mac, "follower")
-    link.send(Answer(mac=exchange.proof("leader")))
-    link.seal(exchange.seal("leader"))
+    proof = link.expect(CallerProof, PATIENCE_S)
+    handshake = Handshake(SECRET, number, proof.number)
+    assert handshake.verify(proof.mac, "follower")
+    link.send(LeaderProof(mac=handshake.mac("leader")))
+    link.seal(handshake.seal("leader"))
     return link
 
 
@@ -188,10 +190,10 @@ def test_a_trial_waits_for_a_node_that_is_back_and_is_about_to_greet(monkeypatch
     first.expect(Welcome, PATIENCE_S)
     first.close()
     again = connect("127.0.0.1", gathering.port, PATIENCE_S)
-    prove(again, SECRET, PATIENCE_S)
+    authenticate(again, SECRET, PATIENCE_S)
     greets = threading.Timer(0.3, again.send, [greeting(1)])
     greets.start()
-    assert gathering.leader.lost(2) is None
+    assert gathering.leader.find_losses(2) is None
     greets.join()
     again.close()
     assert gathering.end() == ""
@@ -210,7 +212,7 @@ def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkey
         welcome(listener).close()  # is it there at all?
         for patience_s in (0.0, 4.0):
             link = welcome(listener)
-            assert link.expect(Greeting, PATIENCE_S).node == 1
+            assert link.expect(NodeGreeting, PATIENCE_S).node == 1
             time.sleep(patience_s)
             link.send(Welcome())
             if patience_s:
@@ -231,11 +233,11 @@ def test_a_node_that_comes_back_waits_as_long_as_the_trial_that_it_missed(monkey
         *[
             (
                 Site(nodes=2, node_rank=0, rendezvous=where),
-                f"--rendezvous {where}: {where[:-2].strip('[]')} is every host's",
+                f"--rendezvous {where}: {where[:-2].strip('[]')} is not the address of one host",
             )
             for where in ("0.0.0.0:1", "[::]:1")
         ],
-        (Site(node_rank=1), "--node-rank: say with --nodes how many nodes run this command"),
+        (Site(node_rank=1), "--node-rank: add --nodes, the number of nodes that run this command"),
     ],
 )
 def test_a_site_that_is_not_clear_is_bad_usage(site, sentence):

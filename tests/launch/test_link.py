@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from parbench.launch.slurm.messages import MESSAGE
 from parbench.launch.torchrun import link as links
-from parbench.launch.torchrun.greeting import parse_greeting, version_mismatch
+from parbench.launch.torchrun.greeting import find_version_mismatch, parse_greeting
 from parbench.launch.torchrun.link import Link, LinkError, connect
 from parbench.launch.torchrun.messages import Over
 from tests.launch.test_gathering import greeting
@@ -42,7 +42,7 @@ def linked() -> Iterator[tuple[Link, socket.socket]]:
 @given(said=st.binary() | (OBJECTS | ALMOST).map(lambda message: json.dumps(message).encode()))
 def test_whatever_is_sent_is_a_message_or_a_sentence(said):
     with suppress(LinkError):
-        if version_mismatch(OURS, said) is None:
+        if find_version_mismatch(OURS, said) is None:
             parse_greeting(said)
     with suppress(ValidationError):
         MESSAGE.validate_json(said)
@@ -57,7 +57,7 @@ def test_a_message_that_is_begun_and_never_ends_is_given_up(monkeypatch, begun, 
     with linked() as (link, peer):
         monkeypatch.setattr(links, "SILENCE_S", 0.2)
         peer.sendall(begun)
-        with pytest.raises(LinkError, match="said nothing, or not all of it, in time"):
+        with pytest.raises(LinkError, match="did not send a whole message in time"):
             link.receive(limit)
 
 
@@ -80,10 +80,10 @@ def test_a_peer_that_has_gone_is_noticed_before_its_last_words_are_read():
 def test_a_message_that_is_none_is_an_error_and_is_never_run():
     with linked() as (link, peer):
         peer.sendall(b"\0\0\0\6cos\nx.")
-        with pytest.raises(LinkError, match="sent what is no message"):
+        with pytest.raises(LinkError, match="sent something that is not a message"):
             link.message(PATIENCE_S)
         peer.sendall(b"\xff\xff\xff\xff")
-        with pytest.raises(LinkError, match="sent what is no message"):
+        with pytest.raises(LinkError, match="sent something that is not a message"):
             link.message(PATIENCE_S)
         peer.close()
         with pytest.raises(LinkError, match="hung up") as caught:

@@ -7,7 +7,7 @@ import pytest
 from parbench.errors import UsageError
 from parbench.figures import speed
 from parbench.launch.base import Campaign, Outcome
-from parbench.launch.failure_cause import verdict
+from parbench.launch.failure_cause import find_cause
 from parbench.plan.cells import Cell
 from parbench.plan.planner import read_plan
 from parbench.records.assignment import Assignment
@@ -77,7 +77,7 @@ def test_every_node_has_cores_data_and_folder_of_its_own(tmp_path):
     mine = record.corpus.model_copy(update={"path": "/here/a.tokens"})
     scenario = {"devices": {"cores_per_device": 1}, "workloads": {"gpt": record.workload}}
     campaign = Campaign(scenario=scenario, folder=tmp_path, corpora={"gpt": mine}, machine=here)
-    found = campaign.here(record)
+    found = campaign.localize(record)
     assert (found.cores, found.corpus.path, found.folder) == (((4, 5), (6, 7)), "/here/a.tokens", str(tmp_path))
 
 
@@ -90,7 +90,7 @@ def test_a_model_or_data_that_is_not_in_a_nodes_own_scenario_is_refused_whoever_
     other = record.corpus.model_copy(update={"sha256": "f" * 64})
     for changes in ({"workload": theirs}, {"workload": {}}, {"corpus": other}):
         with pytest.raises(UsageError, match="node 0 asks for c, whose model or data is not in the scenario of this"):
-            campaign.here(record.model_copy(update=changes))
+            campaign.localize(record.model_copy(update=changes))
 
 
 ASSIGNMENT = """{
@@ -109,13 +109,13 @@ def test_failures_on_nodes_whose_clocks_differ_are_put_in_order_by_when_the_rank
         return rank(number, node=number, stage="window", met_at=met_at, failure=failure)
 
     ranks = (failed(0, met_at=5.0, after_s=3.0), failed(1, met_at=900.0, after_s=2.0))
-    assert verdict(Outcome(exit_codes=(1, 1), wall_s=9.0), ranks) == ("failed", "rank 1 failed in window: Error: 1")
+    assert find_cause(Outcome(exit_codes=(1, 1), wall_s=9.0), ranks) == ("failed", "rank 1 failed in window: Error: 1")
 
 
 def test_what_the_launcher_knows_comes_before_what_ranks_suffered_from_it():
     lost = Outcome(exit_codes=(1, None), wall_s=9.0, reason="node 1 (b) was lost")
-    assert verdict(lost, ()) == ("failed", "node 1 (b) was lost")
-    assert verdict(Outcome(exit_codes=(1,), wall_s=9.0, timed_out=True, reason="late"), ()) == ("timed_out", "late")
+    assert find_cause(lost, ()) == ("failed", "node 1 (b) was lost")
+    assert find_cause(Outcome(exit_codes=(1,), wall_s=9.0, timed_out=True, reason="late"), ()) == ("timed_out", "late")
 
 
 def test_the_makespan_does_not_subtract_clocks_of_different_nodes():

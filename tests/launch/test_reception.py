@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from parbench.launch.torchrun import reception as receptions
+from parbench.launch.torchrun.handshake import authenticate
 from parbench.launch.torchrun.link import LateError, Link, LinkError
-from parbench.launch.torchrun.proof import prove
-from parbench.launch.torchrun.reception import MAX_STRANGERS, PROOF_BYTES, Caller, Reception, of_the_crowd
+from parbench.launch.torchrun.reception import MAX_STRANGERS, PROOF_BYTES, Caller, Reception, choose_to_drop
 from tests.launch.test_gathering import PATIENCE_S, SECRET, greeting
-from tests.launch.test_proof import call, receiving
+from tests.launch.test_handshake import call, receiving
 
 FLOOD = 1000
 
@@ -55,7 +55,7 @@ def enter(port: int) -> Link:
     while True:
         link = call(port)
         try:
-            prove(link, SECRET, PATIENCE_S)
+            authenticate(link, SECRET, PATIENCE_S)
         except LinkError:
             link.close()
             assert time.monotonic() < until
@@ -113,15 +113,15 @@ def somebody(*hosts: str) -> Iterator[list[Caller]]:
 
 def test_a_flood_from_one_host_drives_out_itself():
     with somebody("node", "flood", "flood", "other", "flood") as callers:
-        assert of_the_crowd(callers) is callers[1]
+        assert choose_to_drop(callers) is callers[1]
     with somebody("node", "node") as callers:
-        assert of_the_crowd(callers) is callers[0]
+        assert choose_to_drop(callers) is callers[0]
 
 
 def test_a_node_that_has_proven_itself_is_not_driven_out(patient):
     with receiving() as (reception, port), ExitStack() as stack:
         node = call(port)
-        prove(node, SECRET, PATIENCE_S)
+        authenticate(node, SECRET, PATIENCE_S)
         assert reception.is_busy
         for _ in range(2 * MAX_STRANGERS):
             assert stack.enter_context(connect(port)).recv(1)

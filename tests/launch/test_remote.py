@@ -33,6 +33,13 @@ devices: {kind: cpu, counts: [1]}
 measure: {rounds: 2, warmup: 5, window_s: 0.02}
 """
 
+# The names that the trees from before had, and that the server for them imports.
+AS_BEFORE_THE_PROTOCOL = {
+    "environment.py": "from parbench.system.environment import capture",
+    "launch/local/__init__.py": "from parbench.launch.local.launcher import LocalLauncher",
+    "results/trial.py": "from parbench.records.assignment import Assignment",
+}
+
 Change = Callable[[Path], None]
 """What it does to the package in the folder that it gets."""
 
@@ -65,26 +72,29 @@ def unchanged(package: Path) -> None:
 
 
 def with_fields_added(package: Path) -> None:
-    add_field(package / "results/trial.py", "Assignment", 'colour: str = "red"')
-    add_field(package / "results/trial.py", "RankRecord", 'colour: str = "red"')
+    add_field(package / "records/assignment.py", "Assignment", 'colour: str = "red"')
+    add_field(package / "records/trial.py", "RankRecord", 'colour: str = "red"')
 
 
 def with_fields_removed(package: Path) -> None:
-    remove_field(package / "results/trial.py", "Assignment", "round")
-    remove_field(package / "results/trial.py", "RankRecord", "threads")
+    remove_field(package / "records/assignment.py", "Assignment", "round")
+    remove_field(package / "records/trial.py", "RankRecord", "threads")
     edit(package / "measure/worker.py", r"threads=assignment\.threads, cores=role\.cpus", "cores=role.cpus")
 
 
 def with_modules_moved(package: Path) -> None:
     move(package, "training/updates", "training/rules")
-    move(package, "environment", "fingerprint")
+    move(package, "system/environment", "system/fingerprint")
 
 
 def before_the_protocol(package: Path) -> None:
     (package / "remote.py").unlink()
     shutil.rmtree(package / "launch/remote")
     edit(package / "base_types.py", 'extra="ignore"', 'extra="forbid"')
-    remove_field(package / "results/trial.py", "Assignment", "round")
+    remove_field(package / "records/assignment.py", "Assignment", "round")
+    for path, line in AS_BEFORE_THE_PROTOCOL.items():
+        with (package / path).open("a") as file:
+            print(line, file=file)
 
 
 def at_the_last_commit_before_it(package: Path) -> None:
@@ -101,15 +111,15 @@ def of_another_protocol(package: Path) -> None:
 
 
 def with_a_required_field(package: Path) -> None:
-    add_field(package / "results/trial.py", "Assignment", "colour: str")
+    add_field(package / "records/assignment.py", "Assignment", "colour: str")
 
 
 def with_more_to_write(package: Path) -> None:
     """Fields of a workload that the other tree does not have."""
     more = r'    flavour: str = "plain"\n'
-    edit(package / "scenario.py", r"(    precision: Precision = )", rf"{more}\g<1>")
-    edit(package / "scenario.py", r"(    lr: PositiveFloat = )", rf"{more}\g<1>")
-    edit(package / "workloads/lstm.py", r'(    kind: Literal\["lstm"\] = "lstm"\n)', rf"\g<1>{more}")
+    edit(package / "scenario/specs.py", r"(    precision: Precision = )", rf"{more}\g<1>")
+    edit(package / "scenario/specs.py", r"(    lr: PositiveFloat = )", rf"{more}\g<1>")
+    edit(package / "models/lstm.py", r'(    kind: Literal\["lstm"\] = "lstm"\n)', rf"\g<1>{more}")
 
 
 def repository(folder: Path, there: Change, here: Change = unchanged) -> CommandLine:
@@ -164,8 +174,13 @@ def test_no_cell_fails_against_a_tree(there: Change, here: Change, tmp_path: Pat
 @pytest.mark.parametrize(
     ("there", "here", "options", "sentence"),
     [
-        (of_another_protocol, unchanged, (), f"the base speaks protocol 97 to 98, this parbench {HERE.range}: compare"),
-        (with_a_required_field, unchanged, (), "the base must be told colour of each trial"),
+        (
+            of_another_protocol,
+            unchanged,
+            (),
+            f"the base supports protocol versions 97 to 98, this parbench {HERE.range}",
+        ),
+        (with_a_required_field, unchanged, (), "the base needs colour for each trial"),
         (
             unchanged,
             with_more_to_write,

@@ -46,9 +46,13 @@ def test_a_secret_is_a_files_text_or_a_variables_which_is_taken_away(tmp_path, m
             0o600,
             "--secret-file {} is too short for a secret: it has 31 characters, and needs 32; make",
         ),
-        ("s" * 5000, 0o600, "--secret-file {} holds more than 4096 bytes, and is no secret; make one with "),
-        ("s" * 40, 0o640, "--secret-file {} is open to others than its owner (mode 640); "),
-        ("s" * 40, 0o604, "--secret-file {} is open to others than its owner (mode 604); "),
+        (
+            "s" * 5000,
+            0o600,
+            "--secret-file {} has more than 4096 bytes, too long for a secret; make one with ",
+        ),
+        ("s" * 40, 0o640, "--secret-file {} can be read by others than its owner (mode 640); "),
+        ("s" * 40, 0o604, "--secret-file {} can be read by others than its owner (mode 604); "),
     ],
 )
 def test_a_file_that_is_no_secret_is_refused(tmp_path, content, mode, sentence):
@@ -88,7 +92,7 @@ def test_without_a_secret_nodes_meet_on_loopback(host):
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1", "fe80::1%lo", "192.0.2.1", "no-such-host.invalid"])
 def test_without_a_secret_nodes_meet_nowhere_else(host):
-    with pytest.raises(UsageError, match=f"--rendezvous {host}: without a secret, nodes meet only at "):
+    with pytest.raises(UsageError, match=f"--rendezvous {host}: without a secret, the rendezvous must be "):
         require_loopback(host)
 
 
@@ -98,13 +102,13 @@ def test_a_node_without_a_secret_is_bad_usage_before_anything_starts(parbench: C
     ended = parbench("run", "nodes.yaml", *ELSEWHERE, "--node-rank", rank)
     assert (ended.returncode, ended.stdout) == (2, "")
     (sentence,) = (line for line in ended.stderr.splitlines() if "without a secret" in line)
-    assert sentence.startswith("--rendezvous 192.0.2.1: without a secret, nodes meet only at an address of loopback")
+    assert sentence.startswith("--rendezvous 192.0.2.1: without a secret, the rendezvous must be a loopback address")
     assert sentence.endswith("or its text in PARBENCH_SECRET")
     assert not (parbench.folder / "results").exists() or not list((parbench.folder / "results").iterdir())
 
 
 def test_a_secret_is_for_several_nodes(tmp_path):
-    with pytest.raises(UsageError, match="--secret-file: say with --nodes how many nodes run this command"):
+    with pytest.raises(UsageError, match="--secret-file: add --nodes, the number of nodes that run this command"):
         TorchrunLauncher.at(Site(secret_file=tmp_path / "secret"))
     with pytest.raises(UsageError, match=r"--secret-file .*/secret cannot be read: "):
         TorchrunLauncher.at(Site(nodes=2, node_rank=0, rendezvous="h:1", secret_file=tmp_path / "secret"))
@@ -120,7 +124,7 @@ def test_nobody_who_could_hand_it_on_to_ranks_sees_it(monkeypatch):
 
 ENVIRONMENT_OF_RANKS = """
 from pathlib import Path
-from parbench.launch.forks import ForkServer
+from parbench.launch.fork_server import ForkServer
 forks = ForkServer()
 forks.ready()
 print(Path(f"/proc/{forks.pid}/environ").read_text())

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import CommandLine
-from tests.faults.scenarios import offspring, trials_of, under_deadline
+from tests.faults.scenarios import end_offspring, offspring, trials_of, under_deadline
 from tests.launch.cluster import Cluster
 from tests.support.waiting import PATIENCE_S, ending, wait_for
 
@@ -108,10 +108,12 @@ class SlurmUser(CommandLine):
 
 
 @pytest.fixture
-def user(request: pytest.FixtureRequest, cluster: Cluster, foreign_package: Path) -> SlurmUser:
+def user(request: pytest.FixtureRequest, cluster: Cluster, foreign_package: Path) -> Iterator[SlurmUser]:
     folder = cluster.hidden / request.node.name[:30]
     folder.mkdir()
-    return SlurmUser(folder, foreign_package, cluster)
+    yield SlurmUser(folder, foreign_package, cluster)
+    cluster.clear()
+    end_offspring()
 
 
 def nothing_is_left(cluster: Cluster) -> None:

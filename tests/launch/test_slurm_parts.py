@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from parbench.cli.options import BatchCommand
 from parbench.errors import LaunchError, ResultsError, UsageError
-from parbench.launch.base import Job
+from parbench.launch.base import BatchJob
 from parbench.launch.slurm import commands, launcher, node_task
-from parbench.launch.slurm.batch import sbatch_words, write_script
-from parbench.launch.slurm.messages import MESSAGE, Ended, Meeting, NodeReport, Part, content_of, parts
+from parbench.launch.slurm.batch import sbatch_command, write_script
+from parbench.launch.slurm.messages import MESSAGE, FilePiece, Meeting, NodeReport, RankEnd, split_file
 from parbench.launch.slurm.rank_task import tasks_per_node, torchrun_variables
 from parbench.records.node import NodeRecord
 from parbench.system.devices import Machine
@@ -59,10 +59,10 @@ def test_slurm_writes_equal_numbers_once(text: str, numbers: list[int]) -> None:
 
 def test_a_file_travels_in_lines_that_srun_does_not_break() -> None:
     content = bytes(range(256)) * 20
-    lines = [part.model_dump_json() for part in parts(123456, "log", content)]
+    lines = [part.model_dump_json() for part in split_file(123456, "log", content)]
     assert max(map(len, lines)) < 1000
     told = [MESSAGE.validate_json(line) for line in lines]
-    assert b"".join(content_of(part) for part in told if isinstance(part, Part)) == content
+    assert b"".join(part.data for part in told if isinstance(part, FilePiece)) == content
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_no_more_cores_are_used_than_slurm_granted(
 ) -> None:
     monkeypatch.setattr(node_task, "detect", lambda: Machine(cores=((0, 4), (1, 5), (2, 6), (3, 7))))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(granted))
-    assert list(node_task.granted().cores) == cores
+    assert list(node_task.detect_allocation().cores) == cores
 
 
 def test_nodes_with_different_software_are_refused_by_name() -> None:
@@ -93,7 +93,7 @@ def test_nodes_with_different_software_are_refused_by_name() -> None:
     launcher.require_same_software({"n1": report(), "n2": report()}, "c")
     with pytest.raises(UsageError, match=r"n1 has parbench .*, torch 2\.13\.0, .*; n2 has parbench .*, torch 2\.12\.1"):
         launcher.require_same_software({"n1": report(), "n2": report("2.12.1")}, "c")
-    with pytest.raises(UsageError, match="n2 would measure by other code than this process has"):
+    with pytest.raises(UsageError, match="n2 has other code than this process"):
         launcher.require_same_software({"n1": report(), "n2": report(code="d")}, "c")
 
 
@@ -140,9 +140,9 @@ def test_a_file_reaches_a_node_whole_and_in_time_or_not_at_all(
     assert {path.name for path in tmp_path.iterdir()} == {"data", "srun"}
 
 
-def job_in(folder: Path, *words: str) -> Job:
+def job_in(folder: Path, *words: str) -> BatchJob:
     told = "import json, sys; print(json.dumps(sys.argv[1:]))"
-    return Job(name="a;b\n", folder=folder, command=(sys.executable, "-c", told, *words), options=("--nodes=2",))
+    return BatchJob(name="a;b\n", folder=folder, command=(sys.executable, "-c", told, *words), options=("--nodes=2",))
 
 
 def test_whatever_a_campaign_is_called_its_script_runs_its_words_and_nothing_else(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_whatever_a_campaign_is_called_its_script_runs_its_words_and_nothing_els
     ended = subprocess.run([write_script(job)], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(ended.stdout) == HOSTILE
     assert list(tmp_path.iterdir()) == [folder]
-    *ours, options, script = sbatch_words(job)
+    *ours, options, script = sbatch_command(job)
     assert "--job-name=parbench-a-b-" in ours
     assert f"--output={tmp_path}/50 %% of $HOME/slurm-%j.log" in ours
     assert (options, script) == ("--nodes=2", str(folder / "job.sh"))
@@ -200,11 +200,11 @@ def test_what_follows_two_dashes_is_for_the_batch_system(
 
 def test_what_a_plug_in_prints_is_no_message() -> None:
     code = (
-        "from parbench.launch.slurm.messages import Channel, Ended\n"
+        "from parbench.launch.slurm.messages import Channel, RankEnd\n"
         "channel = Channel()\n"
         "print('loading', end='', flush=True)\n"
-        "channel.tell(Ended(rank=3))"
+        "channel.send(RankEnd(rank=3))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert MESSAGE.validate_json(ended.stdout) == Ended(rank=3)
+    assert MESSAGE.validate_json(ended.stdout) == RankEnd(rank=3)
     assert ended.stderr == "loading"

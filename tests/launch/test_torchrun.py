@@ -13,7 +13,7 @@ from parbench.launch.secret import VARIABLE
 from parbench.results.store import Run, read_run
 from tests.conftest import CommandLine, python_path
 from tests.faults.scenarios import trials_of, under_deadline
-from tests.launch.hosts import SECRET, Host, hosts, together
+from tests.launch.hosts import SECRET, Host, hosts, restore, together
 from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 SCENARIO = """\
@@ -30,13 +30,20 @@ measure: {rounds: 1, warmup: 1, window_s: 0.2, deadline_s: 600}
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     """Two hosts on a link of 200 Mbit/s, each with the scenario in its own folder."""
     try:
         with hosts(2, tmp_path_factory.mktemp("pair"), "200mbit") as found:
             yield _with_scenario(found)
     except LookupError as reason:
         pytest.skip(f"no hosts here: {reason}")
+
+
+@pytest.fixture
+def pair(both: list[Host]) -> Iterator[list[Host]]:
+    """The two hosts, on which nothing runs that another test has started."""
+    yield both
+    restore(both)
 
 
 @pytest.fixture
@@ -224,7 +231,7 @@ def test_a_rendezvous_that_cannot_be_reached_is_bad_usage(parbench: CommandLine,
     elsewhere = ("--launcher", "torchrun", "--nodes", 2, "--rendezvous", "192.0.2.1:29400")
     here = parbench("run", "nodes.yaml", *elsewhere, "--node-rank", 0)
     assert here.returncode == 2
-    assert "node 0 cannot wait at the rendezvous 192.0.2.1:29400: " in here.stderr
+    assert "node 0 cannot listen at the rendezvous 192.0.2.1:29400: " in here.stderr
 
 
 def test_the_plan_shows_nodes_and_starts_nothing(parbench: CommandLine, tmp_path: Path):

@@ -104,13 +104,13 @@ def run(
     from parbench.campaign.run import run_campaign
     from parbench.campaign.submit import submit_campaign
     from parbench.cli.progress import progress_on
-    from parbench.launch.choice import chosen
+    from parbench.launch.choice import choose_class
     from parbench.plan.planner import read_scenario
 
     if rounds is not None:
         overrides = (*overrides, f"measure.rounds={rounds}")
     if submit:
-        kind, names = chosen(launcher, say), [read_scenario(path, overrides).name for path in scenarios]
+        kind, names = choose_class(launcher, say), [read_scenario(path, overrides).name for path in scenarios]
         _require_folders_apart(names, out, resume)
         for path, name in zip(scenarios, names, strict=True):
             new = out is None

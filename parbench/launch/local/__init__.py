@@ -1,1 +1,1 @@
-"""Ranks as processes of this host."""
+"""Ranks as processes on this host."""

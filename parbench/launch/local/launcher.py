@@ -1,8 +1,8 @@
-"""The local launcher: a fresh process for every rank of every trial, forked from a server that has torch imported.
+"""The local launcher: a fresh process for every rank of every trial, forked from a server with torch imported.
 
-Ranks live in sessions of their own, so that a signal to one also reaches what it started; what has left its session is
-known by the mark of the fork server's family. Should parbench itself be killed, the kernel ends the ranks with the fork
-server, and the guard (`parbench.launch.cleanup_guard`) ends what they had started.
+Each rank has its own session, so that a signal reaches its children too; children that left the session are found by
+the mark of the fork server. If parbench itself is killed, the kernel kills the fork server and the ranks, and the guard
+(`parbench.launch.cleanup_guard`) kills their children.
 """
 
 import signal
@@ -15,17 +15,16 @@ from pathlib import Path
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.fork_server import CANNOT_FORK, ForkServer
 from parbench.launch.rank_process import (
-    HOST,
+    LOOPBACK,
+    PEERS_GRACE_S,
     TERMINATION_GRACE_S,
-    VICTIMS_GRACE_S,
-    _torchrun_variables,
     run_rank,
     signal_session,
 )
 
 
 class LocalLauncher(Launcher):
-    """Starts ranks on this machine, on loopback."""
+    """Starts ranks on this machine; they communicate over loopback."""
 
     name = "local"
 
@@ -34,14 +33,14 @@ class LocalLauncher(Launcher):
         self._running: list[ForkServerProcess] = []
 
     def start(self) -> None:
-        """Begins importing torch in the fork server, without waiting for it."""
+        """Starts importing torch in the fork server, without waiting for it."""
         self._forks.start()
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
-        """Runs the trial; whatever ends this call early, also Ctrl-C, ends its ranks first."""
+        """Runs the trial. An exception, also that of Ctrl-C, leaves this call after the ranks have ended."""
         self._forks.ready()
         started = time.monotonic()
-        with socket.create_server((HOST, 0), backlog=processes) as listener:
+        with socket.create_server((LOOPBACK, 0), backlog=processes) as listener:
             port = listener.getsockname()[1]
             self._running = [
                 self._forks.context.Process(
@@ -65,23 +64,23 @@ class LocalLauncher(Launcher):
         return Outcome(exit_codes=exit_codes, wall_s=wall_s, timed_out=timed_out, reason=reason)
 
     def close(self) -> None:
-        """Ends ranks that still run. The fork server ends with this process."""
+        """Ends the ranks that still run. The fork server ends with this process."""
         self._end_all()
         self._forks.close()
 
     def _start_all(self) -> str | None:
-        """Starts the ranks, or tells why one could not be: then the fork server has ended, and is started anew."""
+        """Starts the ranks. The reason if one could not be forked: then the next launch starts a new fork server."""
         for rank, process in enumerate(self._running):
             try:
                 process.start()
             except (EOFError, OSError):
-                self._forks.could_not_fork()
+                self._forks.wait_for_end()
                 return f"rank {rank} could not be started: {CANNOT_FORK}"
             self._forks.guard(process.pid)
         return None
 
     def _wait(self, deadline: float) -> bool:
-        """Waits for all ranks; once one has failed the others, who may wait for it, get a moment. False: too late."""
+        """Waits for all ranks, or for `PEERS_GRACE_S` once one has failed. False if `deadline` came first."""
         waiting: dict[object, ForkServerProcess] = {process.sentinel: process for process in self._running}
         until = deadline
         while waiting:
@@ -94,19 +93,19 @@ class LocalLauncher(Launcher):
                 process = waiting.pop(sentinel)
                 process.join()
                 if process.exitcode:
-                    until = min(until, time.monotonic() + VICTIMS_GRACE_S)
+                    until = min(until, time.monotonic() + PEERS_GRACE_S)
         return True
 
     def _end_all(self) -> None:
-        """Has the ranks that are left write their stacks into their logs, then ends all with their children."""
-        left = [process for process in self._running if process.pid and process.is_alive()]
-        for process in left:
+        """Aborts the ranks that still run, which then write their stacks into their logs, and kills all children."""
+        alive = [process for process in self._running if process.pid and process.is_alive()]
+        for process in alive:
             signal_session(process, signal.SIGABRT)
         until = time.monotonic() + TERMINATION_GRACE_S
-        while left and (remaining := until - time.monotonic()) > 0:
-            connection.wait([process.sentinel for process in left], timeout=remaining)
-            left = [process for process in left if process.is_alive()]
-        # A signal may end this at any point, and then it is called again.
+        while alive and (remaining := until - time.monotonic()) > 0:
+            connection.wait([process.sentinel for process in alive], timeout=remaining)
+            alive = [process for process in alive if process.is_alive()]
+        # A signal may interrupt this, and then `close` calls it again: a rank stays in the list until it has ended.
         while self._running:
             process = self._running[-1]
             if process.pid:
@@ -115,3 +114,17 @@ class LocalLauncher(Launcher):
                 self._forks.unguard(process.pid)
             self._running.pop().close()
         self._forks.sweep()
+
+
+def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": LOOPBACK,
+        "MASTER_PORT": str(port),
+        "PARBENCH_LISTENER": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }

@@ -1,1 +1,1 @@
-"""Launches by another parbench, which has its own interpreter, packages and version."""
+"""Launches by another parbench, with its own interpreter, packages and version."""

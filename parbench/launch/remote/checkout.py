@@ -1,4 +1,4 @@
-"""A commit of the user's repository, checked out beside it."""
+"""A commit of the user's repository, checked out into a temporary folder."""
 
 import contextlib
 import os
@@ -19,15 +19,18 @@ class Checkout(NamedTuple):
     root: Path
     tree: Path
 
-    def moved(self, folder: Path) -> Path:
-        """Where the commit has a folder of the repository; other folders stay where they are."""
-        found = folder.resolve()
-        return self.tree / found.relative_to(self.root) if found.is_relative_to(self.root) else folder
+    def locate(self, folder: Path) -> Path:
+        """The path in the checkout of a folder of the repository; any other folder's own path."""
+        path = folder.resolve()
+        return self.tree / path.relative_to(self.root) if path.is_relative_to(self.root) else folder
 
 
 @contextlib.contextmanager
-def checked_out(reference: str) -> Iterator[Checkout]:
-    """A checkout of `reference` from the repository of the current folder, as long as the block lasts."""
+def check_out(reference: str) -> Iterator[Checkout]:
+    """A checkout of `reference` from the repository of the current folder, removed after the block.
+
+    Raises `UsageError` if git cannot do it.
+    """
     root = Path(_git("rev-parse", "--show-toplevel")).resolve()
     commit = _git("rev-parse", "--verify", "--end-of-options", f"{reference}^{{commit}}")
     with tempfile.TemporaryDirectory(prefix="parbench-") as temporary:
@@ -40,9 +43,9 @@ def checked_out(reference: str) -> Iterator[Checkout]:
 
 
 def import_folders(root: Path, tree: Path) -> tuple[Path, ...]:
-    """Where `tree` keeps what this process imports from `root`, and the usual places."""
-    below = (Path(entry or os.curdir).resolve() for entry in sys.path)
-    inside = [folder.relative_to(root) for folder in below if folder.is_relative_to(root)]
+    """The counterparts in `tree` of this process's import paths in `root`, then `tree` itself and its `src`."""
+    paths = (Path(entry or os.curdir).resolve() for entry in sys.path)
+    inside = [folder.relative_to(root) for folder in paths if folder.is_relative_to(root)]
     folders = dict.fromkeys([*inside, Path(), Path("src")])
     return tuple(tree / folder for folder in folders if (tree / folder).is_dir())
 
@@ -51,10 +54,10 @@ def _git(*arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
         raise UsageError("--against git:REF needs git, which is not installed")
-    ended = subprocess.run(  # noqa: S603 - a list of arguments, and no option can be smuggled in
+    ended = subprocess.run(  # noqa: S603 - a list of arguments, no shell
         [git, *arguments], capture_output=True, text=True, check=False
     )
     if ended.returncode:
-        said = ended.stderr.strip().splitlines()
-        raise UsageError(f"git {arguments[0]} failed: {said[-1] if said else f'exit code {ended.returncode}'}")
+        lines = ended.stderr.strip().splitlines()
+        raise UsageError(f"git {arguments[0]} failed: {lines[-1] if lines else f'exit code {ended.returncode}'}")
     return ended.stdout.strip()

@@ -1,7 +1,7 @@
-"""A workload that a parbench of another version has written, without the fields that this one does not know.
+"""Reads a workload that another version of parbench has written: fields that this version lacks are taken out.
 
-The worker is strict, as a scenario is: a field that it dropped might decide what is measured. Only the side that wrote
-the workload can tell that one says nothing, because it has its default.
+The worker is strict, because a field that it ignored might change what is measured. So the fields that are taken out
+are reported to the other side, which checks that they have their default values there.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def fit_workload(content: dict[str, Any], folder: str) -> tuple[WorkloadSpec, tuple[str, ...]]:
-    """The workload as it is here, and the fields that are not known here. Raises `Unsupported` where it cannot be."""
+    """The workload, and the fields that this version lacks. Raises `Unsupported` if the rest is not valid here."""
     family = FAMILIES[content["model"]["kind"]]
     model, of_model = _fit(lambda each: family.model_validate(each, context={"folder": folder}), content["model"])
     workload, unknown = _fit(WorkloadSpec.model_validate, {**content, "model": model})
@@ -26,23 +26,23 @@ def fit_workload(content: dict[str, Any], folder: str) -> tuple[WorkloadSpec, tu
 
 
 def _fit(validate: Callable[[dict[str, Any]], T], content: dict[str, Any]) -> tuple[T, list[str]]:
-    """What `validate` makes of the content once all fields are out that it does not know, and these."""
-    left = deepcopy(content)
+    """The result of `validate` on the content without the fields that it forbids, and the names of these fields."""
+    rest = deepcopy(content)
     unknown: list[str] = []
     while True:
         try:
-            return validate(left), unknown
+            return validate(rest), unknown
         except ValidationError as error:
             details = error.errors(include_url=False)
             extra = [each["loc"] for each in details if each["type"] == "extra_forbidden"]
             if not extra:
                 field = ".".join(map(str, details[0]["loc"]))
                 raise Unsupported(f"{field}: {details[0]['msg']}", field=field) from None
-            unknown += [_take_out(left, path) for path in extra]
+            unknown += [_take_out(rest, path) for path in extra]
 
 
 def _take_out(content: dict[str, Any], path: tuple[int | str, ...]) -> str:
-    """Removes a field and names it. Paths in pydantic's errors also have the tags of unions, which are no keys."""
+    """Removes a field and returns its name. Paths in pydantic's errors contain tags of unions, which are not keys."""
     names = []
     for part in path[:-1]:
         if part in content:

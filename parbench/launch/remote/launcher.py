@@ -1,4 +1,7 @@
-"""Another parbench as a launcher: its own interpreter and packages, maybe another version. One arm of a comparison."""
+"""A launcher that runs trials with another parbench, its interpreter and its packages: one arm of a comparison.
+
+Its class has no `name`, so `--launcher` cannot select it.
+"""
 
 import contextlib
 import os
@@ -39,7 +42,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Tree:
-    """A parbench: the interpreter that runs it, and the folders that this imports from before all else."""
+    """An installation of parbench: its interpreter, and the folders that come first on its import path."""
 
     name: str
     python: Path = Path(sys.executable)
@@ -47,11 +50,11 @@ class Tree:
 
     @cached_property
     def command(self) -> list[str]:
-        """What starts its server: its own, or for a tree from before the protocol the text of one."""
-        # -P: not the current folder, only `paths`. It may hold another tree.
+        """The command that starts its server; a version from before the protocol gets the text of `legacy.py`."""
+        # -P: import from `paths`, not from the current folder, which may hold another parbench.
         python = [str(self.python), "-P"]
         with _starting(self.python):
-            ended = subprocess.run(  # noqa: S603 - the interpreter is the user's own choice, the text ours
+            ended = subprocess.run(  # noqa: S603 - the user's interpreter, and a constant text
                 [*python, "-c", HAS_DOOR], env=self.variables, capture_output=True, text=True, check=False
             )
         if ended.stdout.strip() == str(False):
@@ -60,20 +63,20 @@ class Tree:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of its processes."""
+        """The environment variables of its processes."""
         paths = [*map(str, self.paths), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class RemoteLauncher(Launcher):
-    """Hands every launch to a server in another process: the local launcher of whatever parbench the tree has."""
+    """Sends every launch to a server process, where the local launcher of the other parbench runs it."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self._server: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Starts the server without waiting for it; `greet` does."""
+        """Starts the server; `greet` waits for it."""
         command = [*self.tree.command, str(os.getpid())]
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the server
         with _starting(self.tree.python):
@@ -88,32 +91,32 @@ class RemoteLauncher(Launcher):
         self._send(HERE)
 
     def greet(self) -> Greeting:
-        """Waits until the server is there, and says what it has.
+        """Waits until the server is ready, and returns its greeting.
 
-        Raises `LaunchError` where it ends, `UsageError` where its version cannot be talked with.
+        Raises `LaunchError` if the server ends, `UsageError` if there is no common version of the protocol.
         """
         other = self._read(Introduction)
         if not HERE.speaks_with(other):
             raise UsageError(
-                f"the {self.tree.name} speaks protocol {other.range}, this parbench {HERE.range}: compare with a "
-                "commit or an installation whose parbench is closer to this one"
+                f"the {self.tree.name} supports protocol versions {other.range}, this parbench {HERE.range}: compare "
+                "with a commit or an installation whose parbench is closer to this one"
             )
         greeting = self._read(Greeting)
         missing = [name for name in greeting.required if name not in Assignment.model_fields]
         if missing:
             raise UsageError(
-                f"the {self.tree.name} must be told {', '.join(missing)} of each trial, which this parbench does not "
-                "know: compare with a commit or an installation whose parbench is closer to this one"
+                f"the {self.tree.name} needs {', '.join(missing)} for each trial, which this parbench does not "
+                "have: compare with a commit or an installation whose parbench is closer to this one"
             )
         return greeting
 
     def examine(self, folder: Path, workloads: Mapping[str, dict[str, Any]]) -> ExamineReply:
-        """How these workloads look there, where paths in them start at `folder`."""
+        """Checks workloads on the other side; relative paths in them start at `folder`. Raises `LaunchError`."""
         self._send(ExamineRequest(folder=str(folder), workloads=dict(workloads)))
         return self._answer(ExamineReply)
 
     def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:  # noqa: ARG002
-        """Has the server run the trial, on this machine."""
+        """Has the server run the trial on this machine."""
         self._send(LaunchRequest(folder=str(folder.resolve()), processes=processes, deadline_s=deadline_s))
         reply = self._answer(LaunchReply)
         return Outcome(exit_codes=reply.exit_codes, wall_s=reply.wall_s, timed_out=reply.timed_out, reason=reply.reason)
@@ -138,14 +141,14 @@ class RemoteLauncher(Launcher):
     def _send(self, message: Record) -> None:
         if self._server is None or self._server.stdin is None:
             raise LaunchError(f"the server of the {self.tree.name} was not started")
-        with contextlib.suppress(BrokenPipeError):  # what it has said at its end comes with the answer
+        with contextlib.suppress(BrokenPipeError):  # the next read reports why it ended
             print(message.model_dump_json(), file=self._server.stdin, flush=True)
 
     def _answer(self, kind: type[R]) -> R:
         reply = REPLY.validate_json(self._line())
         if isinstance(reply, Refusal):
-            raise LaunchError(f"the {self.tree.name} says: {reply.reason}")
-        assert isinstance(reply, kind)  # noqa: S101 - for mypy: a server answers what it is asked
+            raise LaunchError(f"the {self.tree.name} reports: {reply.reason}")
+        assert isinstance(reply, kind)  # noqa: S101 - for mypy: the reply has the kind of the request
         return reply
 
     def _read(self, kind: type[R]) -> R:
@@ -162,18 +165,18 @@ class RemoteLauncher(Launcher):
     def _line(self) -> str:
         line = self._server.stdout.readline() if self._server and self._server.stdout else ""
         if not line:
-            raise LaunchError(f"{self.tree.python} cannot run parbench: {self._last_words()}")
+            raise LaunchError(f"{self.tree.python} cannot run parbench: {self._last_error()}")
         return line
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         self._log.seek(0)
-        said = self._log.read().strip().splitlines()
-        return said[-1] if said else "it ended without a word"
+        lines = self._log.read().strip().splitlines()
+        return lines[-1] if lines else "it ended without an error message"
 
 
 @contextlib.contextmanager
 def _starting(python: Path) -> Iterator[None]:
-    """Raises `LaunchError` where an interpreter cannot be started."""
+    """Raises `LaunchError` if an interpreter cannot be started in the block."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What two parbenches say to each other, a JSON message a line, whatever else differs between them.
+"""The messages between two versions of parbench: JSON, one message a line.
 
-Each side's first line is its `Introduction`, then the server greets, then it answers one request after another. All are
-records, which leave out what they do not know: a new field with a default is no new version of the protocol. Anything
-else is one, and `NEWEST` rises; `OLDEST` rises when the code that spoke it goes.
+Each side first sends its `Introduction`; then the server sends a `Greeting` and answers one request after another.
+Messages are records, which ignore unknown fields, so a new field with a default does not change the protocol. Any other
+change raises `NEWEST`; `OLDEST` rises when support for an old version is removed.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,19 +17,19 @@ OLDEST, NEWEST = 1, 1
 
 
 class Introduction(Record):
-    """The versions of the protocol that a parbench speaks. It is the same in all of them."""
+    """The protocol versions that a parbench supports. This message is the same in all versions."""
 
     parbench: str
     oldest: int
     newest: int
 
     def speaks_with(self, other: "Introduction") -> bool:
-        """Whether there is a version that both speak."""
+        """Whether both support a common version."""
         return max(self.oldest, other.oldest) <= min(self.newest, other.newest)
 
     @property
     def range(self) -> str:
-        """The versions in words."""
+        """The supported versions as text, such as `1 to 2`."""
         return f"{self.oldest} to {self.newest}"
 
 
@@ -37,9 +37,9 @@ HERE = Introduction(parbench=__version__, oldest=OLDEST, newest=NEWEST)
 
 
 class Greeting(Record):
-    """What is there: where trials are measured, and the files of all modules that are imported so far.
+    """What the server has: its environment, and the files of all modules that it has imported.
 
-    `required` are the fields that an assignment must have there, `purposes` those that it can have.
+    `required` are the fields that an `Assignment` must have there, `purposes` the purposes that it may have.
     """
 
     environment: Environment
@@ -49,7 +49,7 @@ class Greeting(Record):
 
 
 class LaunchRequest(Record):
-    """Run the trial whose `cell.json` is in `folder`."""
+    """A request to run the trial whose `cell.json` is in `folder`."""
 
     kind: Literal["launch"] = "launch"
     folder: str
@@ -58,7 +58,7 @@ class LaunchRequest(Record):
 
 
 class LaunchReply(Record):
-    """How it ended; the fields are those of `Outcome`."""
+    """How the trial ended, with the fields of `Outcome`."""
 
     kind: Literal["launch"] = "launch"
     exit_codes: tuple[int | None, ...]
@@ -68,7 +68,7 @@ class LaunchReply(Record):
 
 
 class ExamineRequest(Record):
-    """Look at workloads, by name: paths in them start at `folder`."""
+    """A request to check workloads, by name; relative paths in them start at `folder`."""
 
     kind: Literal["examine"] = "examine"
     folder: str
@@ -76,10 +76,10 @@ class ExamineRequest(Record):
 
 
 class ExamineReply(Record):
-    """Each workload's model with what only building it could tell, or why it cannot be built.
+    """Each workload's model with the facts that only building it shows, or the reason why it cannot be built.
 
-    `unknown` are the fields of each workload that are not known there, such as `optimizer.lr`; `modules` as in the
-    greeting, with those that the models were found in.
+    `unknown` are the fields of each workload that the server's version lacks, such as `optimizer.lr`; `modules` are as
+    in the greeting, with the modules of the models.
     """
 
     kind: Literal["examine"] = "examine"
@@ -90,7 +90,7 @@ class ExamineReply(Record):
 
 
 class Refusal(Record):
-    """Why a request cannot be met at all."""
+    """Why the server cannot answer a request."""
 
     kind: Literal["refusal"] = "refusal"
     reason: str

@@ -1,9 +1,8 @@
-"""The other end of `parbench.launch.remote.launcher`: does what it is asked to, with this tree's packages.
+"""The server for `parbench.launch.remote.launcher`: it runs trials with the packages of its own interpreter.
 
-It runs as `python -m parbench.remote`, so that every parbench serves itself, however its modules and records differ.
+It runs as `python -m parbench.remote`, so that each version of parbench runs its own code, whatever its modules are.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import TextIO, get_args
 from parbench.base_types import Record
 from parbench.errors import ParbenchError
 from parbench.launch.local.launcher import LocalLauncher
+from parbench.launch.rank_process import die_with
 from parbench.launch.remote.fit import fit_workload
 from parbench.launch.remote.protocol import (
     HERE,
@@ -36,16 +36,16 @@ from parbench.system.environment import capture
 
 EXIT_BAD_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves the process whose number is the only argument, its parent. The exit code."""
+    """Serves the parent process, whose id is the only argument. Returns the exit code."""
     if len(arguments) != 1 or not arguments[0].isdecimal():
-        return _refuse("python -m parbench.remote serves parbench check --against, which starts it: run that instead")
-    _end_with(int(arguments[0]))
+        return _refuse("python -m parbench.remote is started by parbench check --against; run that instead")
+    if not die_with(int(arguments[0])):  # a parent that waits for a trial does not close the input
+        return EXIT_BAD_USAGE
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a plug-in prints is no reply
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the output of plug-ins must not mix with replies
     try:
         return _serve(replies)
     except KeyboardInterrupt:
@@ -53,17 +53,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(replies: TextIO) -> int:
-    """Introduces itself, greets, and answers every request until input ends."""
-    _say(HERE, replies)
+    """Sends introduction and greeting, then answers every request until the input ends."""
+    _send(HERE, replies)
     other = Introduction.model_validate_json(sys.stdin.readline())
     if not HERE.speaks_with(other):
-        return _refuse(f"this parbench speaks protocol {HERE.range}, and is asked for {other.range}")
+        return _refuse(f"this parbench supports protocol versions {HERE.range}, the other one {other.range}")
     launcher = LocalLauncher()
     try:
         launcher.start()
-        _say(_greet(), replies)
+        _send(_greet(), replies)
         for line in sys.stdin:
-            _say(_answer(REQUEST.validate_json(line), launcher), replies)
+            _send(_answer(REQUEST.validate_json(line), launcher), replies)
     finally:
         launcher.close()
     return 0
@@ -106,7 +106,7 @@ def _examine(request: ExamineRequest) -> ExamineReply:
             size = workload.global_batch
             model = workload.model.examined(workload.vocab_size, workload.seq_len, global_batch=size)
             models[name] = model.model_dump(mode="json")
-            model.load()  # the examination leaves none of its modules in this process
+            model.load()  # the examination ran in another process, and `modules` are those of this one
         except ParbenchError as error:
             refusals[name] = str(error)
     return ExamineReply(models=models, refusals=refusals, unknown=unknown, modules=_module_files())
@@ -116,17 +116,10 @@ def _module_files() -> tuple[str, ...]:
     return tuple(file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None)))
 
 
-def _say(message: Record, replies: TextIO) -> None:
+def _send(message: Record, replies: TextIO) -> None:
     print(message.model_dump_json(), file=replies, flush=True)
 
 
 def _refuse(reason: str) -> int:
     print(reason, file=sys.stderr)
     return EXIT_BAD_USAGE
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel end this process with its parent: whoever waits for a trial does not see its input end."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended already
-        sys.exit(EXIT_BAD_USAGE)

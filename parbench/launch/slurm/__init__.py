@@ -1,1 +1,1 @@
-"""Ranks as tasks of a SLURM allocation."""
+"""Ranks as tasks in a SLURM allocation."""

@@ -1,4 +1,4 @@
-"""SLURM's own programs, as parbench calls them."""
+"""Calls SLURM's own programs."""
 
 import os
 import shutil
@@ -10,14 +10,10 @@ from parbench.errors import LaunchError, UsageError
 from parbench.launch.secret import VARIABLE
 
 PATIENCE_S = 30.0
-
-
 SLOWEST_COPY = 1e6
-"""Bytes a second."""
-
-
-# A step takes all that the job has on its nodes; parbench pins ranks itself, chooses their GPUs and ends them. Steps
-# follow one another so closely that SLURM may still be clearing away the last one: hence overlap.
+"""Bytes per second; a slower copy to a node is given up."""
+# A step gets all resources of the job on its nodes; parbench itself pins ranks, selects their GPUs and ends them.
+# --overlap: the next step starts while SLURM may still be cleaning up the last one.
 STEP_OPTIONS = (
     "--overlap",
     "--overcommit",
@@ -31,9 +27,7 @@ STEP_OPTIONS = (
     "--export=ALL",
     "--job-name=parbench",
 )
-
-
-# What sbatch and salloc were told goes to srun as defaults for every step; a step is as large as its cell instead.
+# Options of sbatch and salloc become defaults for srun in these variables; the size of a step depends on its cell.
 STEP_DEFAULTS = (
     "SLURM_NTASKS",
     "SLURM_NPROCS",
@@ -53,62 +47,64 @@ STEP_DEFAULTS = (
 )
 
 
-def program(name: str) -> str:
+def find_program(name: str) -> str:
     """The path of one of SLURM's programs. Raises `UsageError` where it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        raise UsageError(f"launcher slurm needs {name}, which is not on PATH here; load SLURM's module, or use another")
-    return found
+    path = shutil.which(name)
+    if path is None:
+        raise UsageError(
+            f"launcher slurm needs {name}, which is not on PATH; load SLURM's module, or use another launcher"
+        )
+    return path
 
 
 def step_command(nodes: Sequence[str], tasks: int, task: Sequence[str]) -> list[str]:
-    """`srun` of equally many tasks on each of `nodes`."""
+    """The command that runs `task` with srun: `tasks` times in all, equally often on each of `nodes`."""
     size = [f"--nodes={len(nodes)}", f"--ntasks={tasks}", f"--ntasks-per-node={tasks // len(nodes)}"]
-    return [program("srun"), *size, f"--nodelist={','.join(nodes)}", *STEP_OPTIONS, *task]
+    return [find_program("srun"), *size, f"--nodelist={','.join(nodes)}", *STEP_OPTIONS, *task]
 
 
 def step_environment() -> dict[str, str]:
-    """This process's environment, less what would change the shape of a step, and the secret of nodes."""
+    """This process's environment, without variables that would change a step's size, and without the nodes' secret."""
     return {name: value for name, value in os.environ.items() if not name.startswith((*STEP_DEFAULTS, VARIABLE))}
 
 
-def asked(name: str, *arguments: str) -> str:
-    """What a program prints. Raises `LaunchError` with what it complains about."""
+def call(name: str, *arguments: str) -> str:
+    """The output of one of SLURM's programs. Raises `LaunchError` with its error message."""
     try:
         ended = subprocess.run(  # noqa: S603 - a list of arguments, and no shell
-            [program(name), *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            [find_program(name), *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise LaunchError(f"{name} did not answer within {PATIENCE_S:g} s") from None
     if ended.returncode:
-        said = ended.stderr.strip().splitlines()
-        raise LaunchError(f"{name} failed: {said[-1] if said else f'exit code {ended.returncode}'}")
+        lines = ended.stderr.strip().splitlines()
+        raise LaunchError(f"{name} failed: {lines[-1] if lines else f'exit code {ended.returncode}'}")
     return ended.stdout
 
 
 def job_state(job: str) -> str:
-    """The state of a job in SLURM's words, such as RUNNING; a job that SLURM no longer knows is over."""
+    """The state of a job in SLURM's words, such as RUNNING; OVER if SLURM has forgotten it, UNKNOWN without SLURM."""
     try:
-        return asked("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() or "OVER"
+        return call("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() or "OVER"
     except LaunchError as error:
         return "OVER" if "Invalid job id" in str(error) else "UNKNOWN"
 
 
 def node_names(compressed: str) -> list[str]:
-    """The nodes of a list in SLURM's short way to write it, such as n[1-2]."""
-    return asked("scontrol", "show", "hostnames", compressed).split()
+    """The names of nodes in SLURM's compressed list, such as n[1-2]."""
+    return call("scontrol", "show", "hostnames", compressed).split()
 
 
 def node_address(node: str) -> str:
-    """Where the other nodes of the cluster reach a node."""
-    words = asked("scontrol", "--oneliner", "show", "node", node).split()
+    """The address at which other nodes of the cluster reach a node."""
+    words = call("scontrol", "--oneliner", "show", "node", node).split()
     return next((word.partition("=")[2] for word in words if word.startswith("NodeAddr=")), node)
 
 
 def copy_to_node(path: Path, node: str) -> None:
-    """Puts a file where a node does not see it, at the same path. Raises `LaunchError`."""
-    # Under another name until it is whole: where srun is killed, its input only ends. The shell gets path and size as
-    # arguments, never as a part of its text.
+    """Copies a file to the same path on a node. Raises `LaunchError`."""
+    # Under another name until it is complete: if srun is killed, the input just ends early. The shell gets path and
+    # size as arguments, never as part of its script.
     script = (
         'mkdir -p "$(dirname "$1")" && cat > "$1.$$" && test "$(wc -c < "$1.$$")" -eq "$2" && mv "$1.$$" "$1"'
         ' || { rm -f "$1.$$"; exit 1; }'

@@ -1,7 +1,8 @@
-"""What a SLURM step and its launcher tell each other: JSON, a line each, over the step's standard input and output.
+"""The messages between a SLURM step and its launcher: JSON lines on the step's standard input and output.
 
-A task of a trial is sent its assignment and, when all are `Ready`, a `Meeting`; it answers with what its rank left, in
-`Part`s, and with `Ended`. A task that only looks at its node is sent a `Meeting` and leaves a `NodeReport`.
+A task of a trial receives its assignment and, when all tasks are `Ready`, a `Meeting`; it returns the record and log of
+its rank in `FilePiece`s, then a `RankEnd`. A task that inspects its node receives a `Meeting` and returns a
+`NodeReport`, in `FilePiece`s too.
 """
 
 import base64
@@ -16,24 +17,22 @@ from pydantic import Field, TypeAdapter
 from parbench.base_types import Spec
 from parbench.records.node import NodeRecord
 
-# srun passes lines on in pieces of 1,024 bytes, between which those of other tasks may come.
-PART_BYTES = 600
-
-
+PIECE_BYTES = 600
+"""Keeps lines below 1,024 bytes: srun forwards output in such blocks, and those of different tasks may interleave."""
 FileKind = Literal["json", "log"]
 
 
 class Meeting(Spec):
-    """Where the ranks meet."""
+    """The address and port where the ranks connect to each other."""
 
     address: str
     port: int
 
 
 class Ready(Spec):
-    """A task that waits for the others; the first of a trial has a port open to meet at.
+    """A task is ready and waits for the others; the first task of a trial listens at `port`.
 
-    `node` is SLURM's name for its node, `step` the step's number.
+    `node` is SLURM's name of its node, `step` the step's number.
     """
 
     kind: Literal["ready"] = "ready"
@@ -43,17 +42,22 @@ class Ready(Spec):
     port: int | None = None
 
 
-class Part(Spec):
-    """A piece of the record or of the log that a rank left."""
+class FilePiece(Spec):
+    """A piece of a rank's record or log, in base64."""
 
     kind: Literal["part"] = "part"
     rank: int
     file: FileKind
     content: str
 
+    @property
+    def data(self) -> bytes:
+        """The bytes of the piece."""
+        return base64.b64decode(self.content)
 
-class Ended(Spec):
-    """The end of a rank, as in `Outcome.exit_codes`; nothing follows. `interrupted`: SLURM told it to end."""
+
+class RankEnd(Spec):
+    """The end of a rank, and a task's last message; `exit_code` is as in `Outcome`. `interrupted`: SLURM ended it."""
 
     kind: Literal["ended"] = "ended"
     rank: int
@@ -61,17 +65,16 @@ class Ended(Spec):
     interrupted: bool = False
 
 
-Message = Annotated[Ready | Part | Ended, Field(discriminator="kind")]
-
-
-MESSAGE: TypeAdapter[Ready | Part | Ended] = TypeAdapter(Message)
+MESSAGE: TypeAdapter[Ready | FilePiece | RankEnd] = TypeAdapter(
+    Annotated[Ready | FilePiece | RankEnd, Field(discriminator="kind")]
+)
 
 
 class NodeReport(Spec):
-    """A node of an allocation: what was granted of it, its software, and which of the files it was asked for it lacks.
+    """A node of an allocation: the devices that the job may use, its software, and the files that it lacks.
 
-    `cores`, `gpus` and `compute_capability` are those of a `Machine`; `code` is the digest of all that may measure
-    there, `clock_s` its time of day.
+    `cores`, `gpus` and `compute_capability` are as in `Machine`. `code` is the digest of all code that may measure
+    there, `clock_s` the node's clock in seconds since the epoch.
     """
 
     record: NodeRecord
@@ -84,38 +87,33 @@ class NodeReport(Spec):
     clock_s: float
 
 
-def parts(rank: int, file: FileKind, content: bytes) -> Iterator[Part]:
-    """A file in pieces that each fit on a line."""
-    for start in range(0, len(content), PART_BYTES):
-        piece = content[start : start + PART_BYTES]
-        yield Part(rank=rank, file=file, content=base64.b64encode(piece).decode())
-
-
-def content_of(part: Part) -> bytes:
-    """The bytes of a piece."""
-    return base64.b64decode(part.content)
+def split_file(rank: int, file: FileKind, content: bytes) -> Iterator[FilePiece]:
+    """The messages that carry a file."""
+    for start in range(0, len(content), PIECE_BYTES):
+        piece = content[start : start + PIECE_BYTES]
+        yield FilePiece(rank=rank, file=file, content=base64.b64encode(piece).decode())
 
 
 class Channel:
-    """From a task to the launcher: its standard output, while whatever else it prints goes to standard error."""
+    """Sends messages from a task to the launcher on standard output; all other output goes to standard error."""
 
     def __init__(self) -> None:
         self._output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def tell(self, *messages: Spec) -> None:
+    def send(self, *messages: Spec) -> None:
         """Sends messages."""
         for message in messages:
             self._output.write(message.model_dump_json() + "\n")
         self._output.flush()
 
     def close(self) -> None:
-        """For a rank, which says nothing here."""
+        """Closes the channel in a rank, which sends nothing itself."""
         self._output.close()
 
 
 def own_address(meeting: Meeting) -> str:
-    """The address that this node has on the network of the meeting; nothing is sent there."""
+    """The address of this node on the network of the meeting; no packet is sent to find out."""
     family, kind, _, _, address = socket.getaddrinfo(meeting.address, meeting.port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
         probe.connect(address)

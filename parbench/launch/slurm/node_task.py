@@ -1,4 +1,4 @@
-"""A task of a SLURM step that tells what its node is: one on each node, before anything is planned for them."""
+"""A task of a SLURM step that reports on its node: one on each node, before the campaign is planned."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from parbench.launch.code_digest import sources_digest
-from parbench.launch.node import describe
-from parbench.launch.slurm.messages import Channel, Ended, Meeting, NodeReport, Ready, own_address, parts
+from parbench.launch.node import inspect_node
+from parbench.launch.slurm.messages import Channel, Meeting, NodeReport, RankEnd, Ready, own_address, split_file
 from parbench.models.base import FAMILIES
 from parbench.strategies.base import STRATEGIES
 from parbench.system.devices import Machine, detect
@@ -16,16 +16,16 @@ from parbench.system.environment import capture
 
 
 def main(files: list[str]) -> None:
-    """Tells of this node; the files are those that ranks will want to read there."""
+    """Reports on this node; `files` are the paths of data that ranks will read there."""
     channel = Channel()
     node = int(os.environ["SLURM_NODEID"])
-    machine = granted()
+    machine = detect_allocation()
     environment = capture().model_dump(mode="json")
-    channel.tell(Ready(rank=node, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"]))
+    channel.send(Ready(rank=node, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"]))
     meeting = Meeting.model_validate_json(sys.stdin.buffer.readline())
     clock_s = time.time()
     report = NodeReport(
-        record=describe(node, own_address(meeting)),
+        record=inspect_node(node, own_address(meeting)),
         cores=machine.cores,
         gpus=machine.gpus,
         compute_capability=machine.compute_capability,
@@ -34,16 +34,16 @@ def main(files: list[str]) -> None:
         lacks=tuple(file for file in files if not Path(file).is_file()),
         clock_s=clock_s,
     )
-    channel.tell(*parts(node, "json", report.model_dump_json().encode()), Ended(rank=node))
+    channel.send(*split_file(node, "json", report.model_dump_json().encode()), RankEnd(rank=node))
 
 
 def measuring_code() -> str:
-    """The digest of all code that may measure here, plug-ins included: a node knows no campaign."""
+    """The digest of all code that may measure here, all plug-ins included: a node does not know the scenario."""
     return sources_digest([*STRATEGIES.classes().values(), *FAMILIES.classes().values()])
 
 
-def granted() -> Machine:
-    """What of this node the job has: where SLURM does not bind, the number of CPUs is all that it says."""
+def detect_allocation() -> Machine:
+    """The part of this node that the job may use: SLURM may give only a number of CPUs, and not say which."""
     machine, left = detect(), int(os.environ["SLURM_CPUS_ON_NODE"])
     cores: list[tuple[int, ...]] = []
     for core in machine.cores:

@@ -1,6 +1,6 @@
-"""A task of a SLURM step: a rank of a trial, forked from a process that stays to tell how it ended.
+"""A task of a SLURM step that runs one rank of a trial: it forks the rank, and reports how the rank ended.
 
-The end of its input, even by `kill -9` of the launcher, ends the rank, and so does SLURM's SIGTERM.
+The end of the task's input ends the rank, also after `kill -9` of the launcher, and so does SLURM's SIGTERM.
 """
 
 import os
@@ -12,55 +12,55 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from parbench.launch.cleanup_guard import end_marked
+from parbench.launch.cleanup_guard import kill_marked
 from parbench.launch.node import network_variables
-from parbench.launch.rank_process import HOST, TERMINATION_GRACE_S, run_rank
-from parbench.launch.slurm.messages import Channel, Ended, Meeting, Ready, own_address, parts
-from parbench.launch.slurm.node_task import granted
+from parbench.launch.rank_process import LOOPBACK, TERMINATION_GRACE_S, run_rank
+from parbench.launch.slurm.messages import Channel, Meeting, RankEnd, Ready, own_address, split_file
+from parbench.launch.slurm.node_task import detect_allocation
 from parbench.launch.trial_folder import log_end
 from parbench.records.assignment import Assignment
 
 WAKING = {signal.SIGCHLD, signal.SIGTERM}
-
-
-OF_A_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
-"""Variables that tell a task from all others, and are passed on to whatever it starts."""
+TASK_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+"""Variables that identify a task, and that its descendants inherit."""
 
 
 def main() -> None:
-    """One rank of a trial: hears what to do, gets ready, meets the others, works, and tells how it ended."""
+    """Receives the assignment, waits for the other tasks, runs the rank, and sends its record, log and end."""
     channel = Channel()
 
-    import parbench.measure.preload  # noqa: F401 - imports only, as in the local launcher's server
+    import parbench.measure.preload  # noqa: F401 - imports only, as in the fork server
 
     rank = int(os.environ["SLURM_PROCID"])
-    assignment = on_this_node(Assignment.model_validate_json(sys.stdin.buffer.readline()))
+    assignment = localize(Assignment.model_validate_json(sys.stdin.buffer.readline()))
     listener = None if rank else _listener()
     port = listener.getsockname()[1] if listener else None
-    channel.tell(Ready(rank=rank, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"], port=port))
+    channel.send(Ready(rank=rank, node=os.environ["SLURMD_NODENAME"], step=os.environ["SLURM_STEP_ID"], port=port))
     meeting = sys.stdin.buffer.readline()
-    if not meeting:  # the others did not get ready
+    if not meeting:  # the launcher gave up waiting for the others
         return
     variables = torchrun_variables(os.environ, Meeting.model_validate_json(meeting))
     with tempfile.TemporaryDirectory(prefix="parbench-") as name:
         folder = Path(name)
         (folder / "cell.json").write_text(assignment.model_dump_json())
-        end = _live(rank, folder, variables, listener, channel)
+        end = _run(rank, folder, variables, listener, channel)
         record = folder / f"rank{rank}.json"
-        channel.tell(
-            *(parts(rank, "json", record.read_bytes()) if record.is_file() else ()),
-            *parts(rank, "log", log_end(folder, rank).encode()),
+        channel.send(
+            *(split_file(rank, "json", record.read_bytes()) if record.is_file() else ()),
+            *split_file(rank, "log", log_end(folder, rank).encode()),
             end,
         )
 
 
-def on_this_node(assignment: Assignment) -> Assignment:
-    """The assignment with this node's own cores: SLURM may have granted others than on the first."""
-    return assignment.model_copy(update={"cores": granted().shares(len(assignment.cores), assignment.threads)})
+def localize(assignment: Assignment) -> Assignment:
+    """The assignment with the cores of this node, which may differ from those of the first node."""
+    return assignment.model_copy(
+        update={"cores": detect_allocation().shares(len(assignment.cores), assignment.threads)}
+    )
 
 
 def torchrun_variables(slurm: Mapping[str, str], meeting: Meeting) -> dict[str, str]:
-    """What torchrun would tell this rank, from what SLURM tells its task."""
+    """The variables that torchrun would set for this rank, from those that SLURM sets for its task."""
     node = int(slurm["SLURM_NODEID"])
     return {
         "RANK": slurm["SLURM_PROCID"],
@@ -76,7 +76,7 @@ def torchrun_variables(slurm: Mapping[str, str], meeting: Meeting) -> dict[str, 
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """SLURM's short way to write equal numbers: `2(x3),1` is 2, 2, 2, 1."""
+    """The numbers in SLURM's compressed list: `2(x3),1` is 2, 2, 2, 1."""
     numbers: list[int] = []
     for part in text.split(","):
         number, _, times = part.partition("(x")
@@ -85,15 +85,15 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def _listener() -> socket.socket:
-    """Where the ranks will meet, on a port that the kernel chooses; other hosts can reach it only if they need to."""
+    """The socket where the ranks connect, on a free port; on loopback only if there is one node."""
     tasks, nodes = int(os.environ["SLURM_STEP_NUM_TASKS"]), int(os.environ["SLURM_STEP_NUM_NODES"])
-    return socket.create_server((HOST if nodes == 1 else "", 0), backlog=tasks)
+    return socket.create_server((LOOPBACK if nodes == 1 else "", 0), backlog=tasks)
 
 
-def _live(
+def _run(
     rank: int, folder: Path, variables: Mapping[str, str], listener: socket.socket | None, channel: Channel
-) -> Ended:
-    """Runs the rank to its end, or ends it once this task is told to."""
+) -> RankEnd:
+    """Runs the rank to its end, or ends it when this task gets SIGTERM or its input ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WAKING)
     task, child = os.getpid(), os.fork()
     if child == 0:
@@ -108,29 +108,29 @@ def _live(
         listener.close()
     input_ended = threading.Event()
     threading.Thread(target=_end_with_input, args=(input_ended,), daemon=True).start()
-    told_to_end = False
-    while not told_to_end and not _has_ended(child):
-        told_to_end = signal.sigwait(WAKING) == signal.SIGTERM
-    if told_to_end:
-        _signal(child, signal.SIGABRT)  # its stacks come into its log
+    ordered = False
+    while not ordered and not _has_ended(child):
+        ordered = signal.sigwait(WAKING) == signal.SIGTERM
+    if ordered:
+        _signal(child, signal.SIGABRT)  # the rank writes its stacks into its log
         signal.sigtimedwait({signal.SIGCHLD}, TERMINATION_GRACE_S)
-    # It is not reaped yet, so its number cannot be another's: whatever it started ends with it.
+    # The rank is not reaped yet, so its process id is not reused: killing its group kills its children as well.
     _signal(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    end_marked({f"{name}={os.environ[name]}" for name in OF_A_TASK}, spared={task})
-    code = None if told_to_end else os.waitstatus_to_exitcode(status)
-    return Ended(rank=rank, exit_code=code, interrupted=told_to_end and not input_ended.is_set())
+    kill_marked({f"{name}={os.environ[name]}" for name in TASK_VARIABLES}, exempt={task})
+    code = None if ordered else os.waitstatus_to_exitcode(status)
+    return RankEnd(rank=rank, exit_code=code, interrupted=ordered and not input_ended.is_set())
 
 
 def _has_ended(child: int) -> bool:
-    """A child that was only stopped makes itself heard as well."""
+    """Whether the child has ended; a stopped one sends SIGCHLD too."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _signal(child: int, number: signal.Signals) -> None:
     try:
         os.killpg(child, number)
-    except ProcessLookupError:  # too young to have its session
+    except ProcessLookupError:  # it has no session of its own yet
         os.kill(child, number)
 
 
@@ -143,4 +143,4 @@ def _end_with_input(input_ended: threading.Event) -> None:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # what a rank does as well: all is told, and taking torch apart takes a while
+    os._exit(0)  # as in `run_rank`: everything is sent, and a normal exit with torch takes a while

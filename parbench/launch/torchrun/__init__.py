@@ -1,1 +1,1 @@
-"""Ranks under torch's elastic agents, on one host or several."""
+"""Ranks under torch's elastic agents, on one node or several."""

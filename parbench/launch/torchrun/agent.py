@@ -1,6 +1,6 @@
-"""torch's elastic agent for one trial on one node, in a process of its own that can be ended at any time.
+"""torch's elastic agent for one trial on one node, in a process of its own that can be killed at any time.
 
-It is forked from a server that has torch imported, and its ranks from it: it runs no operator, and no thread of Python.
+The agent is forked from the fork server, and its ranks from the agent: so it runs no operator and no Python thread.
 """
 
 import contextlib
@@ -19,31 +19,26 @@ from parbench.errors import LaunchError
 from parbench.launch.fork_server import CANNOT_FORK, ForkServer
 from parbench.launch.rank_process import (
     TERMINATION_GRACE_S,
+    detach,
     flush_log,
     random_memory_layout,
     signal_session,
-    stand_alone,
 )
 from parbench.launch.torchrun.link import endpoint
-from parbench.launch.torchrun.messages import Order, Report
+from parbench.launch.torchrun.messages import Order, TrialReport
 from parbench.launch.trial_folder import log_end, read_ranks
 from parbench.records.trial import RankRecord
 
 PRELOAD = "torch.distributed.launcher.api"
-
-
 MONITOR_INTERVAL_S = 0.05
-
-
-LAST_WORDS_S = 0.5
-
-
+FAILED_RANK_S = 0.5
+"""How long a failed rank waits before it exits."""
 AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""What the agent has handlers for, which its ranks would inherit."""
+"""The signals that the agent handles; its ranks inherit the handlers and must reset them."""
 
 
 class Agent:
-    """A node's part in a trial: begins at once, `fileno` tells of its end, and `report` ends what is left of it."""
+    """A node's part in a trial. It starts at once; `fileno` becomes readable when it ends; `report` ends it."""
 
     def __init__(
         self,
@@ -55,51 +50,51 @@ class Agent:
         listener: socket.socket | None = None,
     ) -> None:
         self._forks, self._folder, self._order, self._node = forks, folder, order, node
-        self._answer, theirs = forks.context.Pipe(duplex=False)
+        self._reader, writer = forks.context.Pipe(duplex=False)
         self._process = forks.context.Process(
-            target=run_agent, args=(folder, order, node, dict(network), listener, theirs, forks.pid)
+            target=run_agent, args=(folder, order, node, dict(network), listener, writer, forks.pid)
         )
         try:
             self._process.start()
         except (EOFError, OSError):
             raise LaunchError(f"torch's agent could not be started on node {node}: {CANNOT_FORK}") from None
         forks.guard(self._process.pid)
-        theirs.close()
+        writer.close()
 
     def fileno(self) -> int:
-        """Readable once all ranks of this node have ended."""
-        return self._answer.fileno()
+        """A file descriptor that is readable once all ranks of this node have ended."""
+        return self._reader.fileno()
 
-    def report(self) -> Report:
-        """What became of the ranks of this node; those that still run are ended, and leave their stacks."""
-        said = self._said()
-        mine = ranks_of(self._node, self._order.processes)
-        self._end(wait_s=0.0 if said else TERMINATION_GRACE_S)
-        return Report(
+    def report(self) -> TrialReport:
+        """Ends the ranks that still run, which write their stacks into their logs, and reports on all of this node."""
+        result = self._read_result()
+        own = ranks_of(self._node, self._order.processes)
+        self._end(wait_s=0.0 if result else TERMINATION_GRACE_S)
+        return TrialReport(
             run_id=self._order.run_id,
-            exit_codes={rank: said.get("exit_codes", {}).get(str(rank)) for rank in mine},
+            exit_codes={rank: result.get("exit_codes", {}).get(str(rank)) for rank in own},
             ranks={record.rank: record for record in self._records()},
-            logs={rank: log_end(self._folder, rank) for rank in mine},
-            reason=said.get("reason"),
+            logs={rank: log_end(self._folder, rank) for rank in own},
+            reason=result.get("reason"),
         )
 
     def _records(self) -> list[RankRecord]:
-        mine = ranks_of(self._node, self._order.processes)
-        return [record for record in read_ranks(self._folder, mine.stop) if record.rank in mine]
+        own = ranks_of(self._node, self._order.processes)
+        return [record for record in read_ranks(self._folder, own.stop) if record.rank in own]
 
-    def _said(self) -> dict[str, Any]:
-        """What the agent told; nothing where it still runs."""
-        if not self._answer.poll():
+    def _read_result(self) -> dict[str, Any]:
+        """The result that the agent sent; empty if it still runs."""
+        if not self._reader.poll():
             return {}
         try:
-            said: dict[str, Any] = json.loads(self._answer.recv_bytes())
+            result: dict[str, Any] = json.loads(self._reader.recv_bytes())
         except EOFError:
             self._process.join()
             return {"reason": f"torch's agent on node {self._node} ended with exit code {self._process.exitcode}"}
-        return said
+        return result
 
     def _end(self, wait_s: float) -> None:
-        """Ends ranks, what they started, and the agent; ranks that are waited for write their stacks first."""
+        """Kills the ranks, their children and the agent; `wait_s` seconds before, aborts the ranks for their stacks."""
         pids = [record.pid for record in self._records() if record.pid > 1]
         if wait_s:
             _signal_groups(pids, signal.SIGABRT)
@@ -110,11 +105,11 @@ class Agent:
         self._forks.unguard(self._process.pid)
         self._forks.sweep()
         self._process.close()
-        self._answer.close()
+        self._reader.close()
 
 
 def ranks_of(node: int, processes: int) -> range:
-    """The ranks of a node with `processes` of them."""
+    """The ranks on a node, if each node has `processes` of them."""
     return range(node * processes, (node + 1) * processes)
 
 
@@ -124,11 +119,11 @@ def run_agent(
     node: int,
     network: dict[str, str],
     listener: socket.socket | None,
-    answer: "connection.Connection[Any, Any]",
+    writer: "connection.Connection[Any, Any]",
     parent: int,
 ) -> None:
-    """The life of an agent in its new process: one elastic launch, without restarts, of ranks numbered by node."""
-    stand_alone(folder / f"agent{node}.log", parent)
+    """Runs an agent in its new process: one elastic launch without restarts; ranks are numbered by node."""
+    detach(folder / f"agent{node}.log", parent)
     os.environ.update(TORCH_ELASTIC_SHUTDOWN_TIMEOUT=str(int(TERMINATION_GRACE_S)), TORCH_ELASTIC_WORKER_IDENTICAL="1")
 
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -146,22 +141,22 @@ def run_agent(
         max_restarts=0,
         monitor_interval=MONITOR_INTERVAL_S,
         start_method="fork",
-        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # ranks have logs of their own
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # each rank writes its own log
     )
-    said: dict[str, Any] = {"exit_codes": dict.fromkeys(ranks_of(node, order.processes), 0)}
+    result: dict[str, Any] = {"exit_codes": dict.fromkeys(ranks_of(node, order.processes), 0)}
     try:
-        served = _serve(listener, order) if listener else None
+        store = _serve_store(listener, order) if listener else None
         elastic_launch(config, run_elastic_rank)(folder, network, os.getpid())
-        del served
+        del store
     except ChildFailedError as error:
-        said = {"exit_codes": {rank: failure.exitcode for rank, failure in error.failures.items()}}
+        result = {"exit_codes": {rank: failure.exitcode for rank, failure in error.failures.items()}}
     except Exception as error:  # noqa: BLE001 - whatever torch raises is this trial's result
-        said = {"reason": f"torch's agent on node {node} failed: {type(error).__name__}: {error}"}
-    answer.send_bytes(json.dumps(said).encode())
+        result = {"reason": f"torch's agent on node {node} failed: {type(error).__name__}: {error}"}
+    writer.send_bytes(json.dumps(result).encode())
 
 
-def _serve(listener: socket.socket, order: Order) -> object:
-    """The store that all agents and ranks meet at, on a port that was never guessed or lost: torch's own finds it."""
+def _serve_store(listener: socket.socket, order: Order) -> object:
+    """The store that all agents and ranks connect to. Its socket is open already: nothing else can take its port."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store: object = TCPStore(
@@ -177,8 +172,8 @@ def _serve(listener: socket.socket, order: Order) -> object:
 
 
 def run_elastic_rank(folder: Path, network: Mapping[str, str], agent: int) -> None:
-    """The life of a rank in the process that the agent has started, under torchrun's variables."""
-    stand_alone(folder / f"rank{os.environ['RANK']}.log", agent)
+    """Runs a rank in the process that the agent has started for it, with torchrun's variables."""
+    detach(folder / f"rank{os.environ['RANK']}.log", agent)
     for number in AGENTS_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     os.environ.update(network)
@@ -190,8 +185,9 @@ def run_elastic_rank(folder: Path, network: Mapping[str, str], agent: int) -> No
     del layout
     flush_log()
     if code:
-        # The agent only tells of the rank that ended first, and one that was killed has left no words of its own.
-        time.sleep(LAST_WORDS_S)
+        # The agent reports only the rank that ended first. That must be a rank that was killed, if there is one, as
+        # that has no error in its record.
+        time.sleep(FAILED_RANK_S)
         os._exit(code)
 
 

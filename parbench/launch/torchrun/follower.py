@@ -1,4 +1,4 @@
-"""A node that follows: it takes part in the trials of a campaign that node 0 leads, and keeps nothing."""
+"""A node that follows: it takes part in the trials of a campaign that node 0 leads, and stores no results."""
 
 import tempfile
 import time
@@ -12,19 +12,19 @@ from parbench.launch.node import network_variables
 from parbench.launch.secret import VARIABLE
 from parbench.launch.torchrun.agent import Agent
 from parbench.launch.torchrun.greeting import greet
+from parbench.launch.torchrun.handshake import SecretError, authenticate
 from parbench.launch.torchrun.link import RETRY_S, Link, LinkError, connect, endpoint
-from parbench.launch.torchrun.messages import Order, Over, Report, Welcome
-from parbench.launch.torchrun.proof import SecretError, prove
+from parbench.launch.torchrun.messages import Order, Over, TrialReport, Welcome
 from parbench.launch.trial_folder import prepare_folder
 
 MARGIN_S = 5.0
-
-
-HANGING_UP_S = 3.0
+"""How much longer than node 0 this node waits for the rendezvous and the deadline, which node 0 decides on."""
+RECONNECTING_S = 3.0
+"""How long this node tries to reach node 0 again after node 0 has closed the link."""
 
 
 class NodeFollower(Follower):
-    """Node number `node`, which finds node 0 at `host` and `port`, and has the same `secret`."""
+    """Node number `node`; node 0 listens at `host` and `port`, and has the same `secret`."""
 
     def __init__(self, forks: ForkServer, node: int, host: str, port: int, timeout_s: float, secret: bytes) -> None:
         self._forks = forks
@@ -34,9 +34,12 @@ class NodeFollower(Follower):
         self._secret = secret
 
     def follow(self, campaign: Campaign) -> None:
-        """Takes part until node 0 says that it is over; a connection that broke is made again."""
-        # Is it there at all, with the same secret? Only then is it worth while to import torch, which no trial is to
-        # wait for.
+        """Takes part until node 0 ends the campaign; reconnects if the connection breaks.
+
+        Raises `UsageError` if node 0 cannot be reached or refuses this node, `LostNodeError` if node 0 is gone.
+        """
+        # Importing torch takes long, and trials must not wait for it. So this comes first, but only after a check
+        # that node 0 is there and has the same secret.
         self._reach(self._timeout_s).close()
         self._forks.ready()
         link = self._join(campaign, self._timeout_s, self._timeout_s + MARGIN_S)
@@ -50,16 +53,17 @@ class NodeFollower(Follower):
             finally:
                 link.close()
             try:
-                # Who has hung up is gone, or has lost sight of this node for a moment. Node 0 lets nodes in between two
-                # trials, and one on other nodes may take long: while the link is alive, so is node 0.
-                link = self._join(campaign, HANGING_UP_S if broken.hung_up else self._timeout_s, None)
+                # If node 0 has hung up, it is gone, or it lost this node for a moment only. Node 0 admits nodes between
+                # two trials, and a trial on other nodes may take long, so the wait for its reply has no limit: a dead
+                # link raises an error.
+                link = self._join(campaign, RECONNECTING_S if broken.hung_up else self._timeout_s, None)
             except UsageError:
                 raise LostNodeError(f"node 0 {broken} before the campaign was over, and is gone") from None
 
     def _reach(self, patience_s: float) -> Link:
-        """A link to node 0, proven on both sides.
+        """A link to node 0, after the handshake.
 
-        Tried again while there is time: node 0 may start later, or have no room in a crowd of strangers.
+        Retries for `patience_s` seconds: node 0 may start later, or drop this caller in favour of newer ones.
         """
         place, deadline = endpoint(*self._where), time.monotonic() + patience_s
         while True:
@@ -71,7 +75,7 @@ class NodeFollower(Follower):
                     "is node 0 running there, with the same --rendezvous?"
                 ) from None
             try:
-                prove(link, self._secret, self._timeout_s)
+                authenticate(link, self._secret, self._timeout_s)
             except SecretError as error:
                 link.close()
                 raise UsageError(
@@ -80,7 +84,7 @@ class NodeFollower(Follower):
             except LinkError as error:
                 link.close()
                 if time.monotonic() + RETRY_S >= deadline:
-                    raise self._stranger(error) from None
+                    raise self._not_node_0(error) from None
             else:
                 return link
             time.sleep(RETRY_S)
@@ -92,18 +96,18 @@ class NodeFollower(Follower):
             refusal = link.expect(Welcome, answer_s).refusal
         except LinkError as error:
             link.close()
-            raise self._stranger(error) from None
+            raise self._not_node_0(error) from None
         if refusal:
             link.close()
             raise UsageError(refusal)
         return link
 
-    def _stranger(self, error: LinkError) -> UsageError:
+    def _not_node_0(self, error: LinkError) -> UsageError:
         place = endpoint(*self._where)
-        return UsageError(f"the rendezvous {place} does not answer as node 0 of parbench does: it {error}")
+        return UsageError(f"the rendezvous {place} is not node 0 of parbench: it {error}; check --rendezvous")
 
     def _serve(self, link: Link, campaign: Campaign) -> None:
-        """Takes part in trial after trial. `LinkError` where the link breaks."""
+        """Takes part in one trial after another. Raises `LinkError` if the link breaks."""
         while True:
             message = link.message()
             if isinstance(message, Over):
@@ -113,14 +117,14 @@ class NodeFollower(Follower):
             if isinstance(message, Order):
                 link.send(self._take_part(link, message, campaign))
 
-    def _take_part(self, link: Link, order: Order, campaign: Campaign) -> Report:
-        """Runs this node's ranks of a trial until they have ended, or node 0 says so, or the link or time runs out."""
+    def _take_part(self, link: Link, order: Order, campaign: Campaign) -> TrialReport:
+        """Runs this node's ranks of a trial, until they end, node 0 sends a message or is lost, or the time is over."""
         with tempfile.TemporaryDirectory(prefix=f"parbench-node{self._node}-") as scratch:
             folder = Path(scratch)
-            prepare_folder(folder, campaign.here(order.assignment))
+            prepare_folder(folder, campaign.localize(order.assignment))
             agent = Agent(self._forks, folder, order, self._node, network_variables(link.address))
             try:
-                # Whatever node 0 has to say now, also that it is gone, means the end of this trial.
+                # Any message of node 0, and the loss of its link, ends this trial.
                 connection.wait([agent.fileno(), link.fileno()], order.deadline_s + MARGIN_S)
             finally:
                 report = agent.report()

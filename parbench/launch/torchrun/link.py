@@ -1,6 +1,6 @@
-"""A connection between two nodes: JSON messages, sealed once both have proven themselves (`proof.py`).
+"""A connection between two nodes: JSON messages, sealed after the handshake (`handshake.py`).
 
-A peer that is gone or cut off is noticed; nothing is unpickled.
+The loss of a peer or of the network is detected. Nothing that is received is unpickled.
 """
 
 import math
@@ -12,53 +12,55 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from parbench.launch.torchrun.messages import Answer, Challenge, End, Greeting, Order, Over, Proof, Report, Welcome
+from parbench.launch.torchrun.messages import (
+    CallerProof,
+    Challenge,
+    End,
+    LeaderProof,
+    NodeGreeting,
+    Order,
+    Over,
+    TrialReport,
+    Welcome,
+)
 from parbench.launch.torchrun.seal import Seal
 
 M = TypeVar("M", bound=BaseModel)
 
-
 SILENCE_S = 8
-"""After so long without a sign of life a peer is gone. The kernel asks for one, so a busy peer gives it too."""
-
-
+"""A peer is lost after so many seconds without a TCP keep-alive reply; kernels reply even if the peer is busy."""
 RETRY_S = 0.2
-
-
 LENGTH = struct.Struct("!I")
-"""Goes before each message: its bytes."""
-
-
+"""The header of each message: its length in bytes."""
 MAX_MESSAGE_BYTES = 256 * 2**20
-
-
 PIECE_BYTES = 2**16
-
-
 SENDING_S = 60.0
-
 
 _MESSAGE: TypeAdapter[BaseModel] = TypeAdapter(
     Annotated[
-        Challenge | Proof | Answer | Greeting | Welcome | Order | End | Report | Over, Field(discriminator="kind")
+        Challenge | CallerProof | LeaderProof | NodeGreeting | Welcome | Order | End | TrialReport | Over,
+        Field(discriminator="kind"),
     ]
 )
 
 
 class LinkError(Exception):
-    """The peer is gone, cannot be reached, or speaks otherwise: the text says which. `hung_up`: it has closed."""
+    """The peer is gone, cannot be reached, or sent something invalid; the text is a predicate, such as `hung up`.
 
-    def __init__(self, told: str, *, hung_up: bool = False) -> None:
-        super().__init__(told)
+    `hung_up`: the peer closed the connection.
+    """
+
+    def __init__(self, text: str, *, hung_up: bool = False) -> None:
+        super().__init__(text)
         self.hung_up = hung_up
 
 
 class LateError(LinkError):
-    """The peer is there, and has not said all of it in time."""
+    """The peer is connected, but has not sent a whole message in time."""
 
 
 class Link:
-    """Messages to and from one other node."""
+    """Sends messages to another node, and receives its messages."""
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -69,107 +71,113 @@ class Link:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address: str = connected.getsockname()[0]
         self._socket = connected
-        self._beginning = bytearray()
+        self._received = bytearray()
         self._seal: Seal | None = None
 
     def fileno(self) -> int:
-        """For waiting on several links at once."""
+        """The socket's file descriptor, to wait for several links at once."""
         return self._socket.fileno()
 
     @property
     def hung_up(self) -> bool:
-        """Whether the peer has closed its end, even where something that it said before is still to be heard."""
-        ends = select.poll()
-        ends.register(self._socket, select.POLLRDHUP)
-        return bool(ends.poll(0))
+        """Whether the peer has closed its end, even if earlier messages have not been read yet."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def seal(self, seal: Seal) -> None:
-        """Seals what is said from now on, either way."""
+        """Seals all later messages, in both directions."""
         self._seal = seal
 
     def send(self, message: BaseModel) -> None:
-        """Raises `LinkError` where the peer is gone, or does not listen."""
+        """Sends a message. Raises `LinkError` if the peer is gone, or does not read for `SENDING_S` seconds."""
         content = message.model_dump_json().encode()
         content = self._seal.close(content) if self._seal else content
         try:
             self._socket.settimeout(SENDING_S)
             self._socket.sendall(LENGTH.pack(len(content)) + content)
         except OSError as error:
-            raise LinkError(_told(error)) from None
+            raise LinkError(_reason(error)) from None
 
     def receive(self, timeout_s: float | None = None, limit: int = MAX_MESSAGE_BYTES) -> bytes:
-        """The next message as it came, whole before the time is up. Raises `LinkError` where none comes.
+        """The bytes of the next message.
 
-        Without a time one may wait for its beginning, but not for the rest. What has come of one that is late is kept.
+        Raises `LinkError` if none comes; `LateError` if it is not complete within `timeout_s` seconds, and then the
+        next call goes on where this one stopped. Without a timeout, only the wait for its first byte is unlimited.
         """
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while missing := self._missing(limit):
-            silence_s = SILENCE_S if self._beginning else math.inf
-            self._beginning += self._read(missing, min(silence_s, deadline - time.monotonic()))
-        content, self._beginning = bytes(self._beginning[LENGTH.size :]), bytearray()
+            silence_s = SILENCE_S if self._received else math.inf
+            self._received += self._read(missing, min(silence_s, deadline - time.monotonic()))
+        content, self._received = bytes(self._received[LENGTH.size :]), bytearray()
         try:
             return self._seal.open(content) if self._seal else content
         except ValueError:
-            raise LinkError("sent what does not bear its seal") from None
+            raise LinkError("sent a message with an invalid seal") from None
 
     def _missing(self, limit: int) -> int:
-        """How many bytes are missing of a message, as far as it has said how long it is."""
-        if len(self._beginning) < LENGTH.size:
-            return LENGTH.size - len(self._beginning)
-        (length,) = LENGTH.unpack_from(self._beginning)
+        """How many bytes are missing of the header or, once that is complete, of the message."""
+        if len(self._received) < LENGTH.size:
+            return LENGTH.size - len(self._received)
+        (length,) = LENGTH.unpack_from(self._received)
         if length > limit:
-            self._beginning.clear()
-            raise LinkError("sent what is no message of parbench")
-        return LENGTH.size + int(length) - len(self._beginning)
+            self._received.clear()
+            raise LinkError("sent something that is not a message of parbench")
+        return LENGTH.size + int(length) - len(self._received)
 
     def _read(self, size: int, patience_s: float) -> bytes:
-        """At most so many bytes, and at least one."""
+        """Reads at least one byte, and at most `size`."""
         try:
             self._socket.settimeout(None if patience_s == math.inf else max(0.0, patience_s))
             piece = self._socket.recv(min(size, PIECE_BYTES))
         except (TimeoutError, BlockingIOError):
-            raise LateError("said nothing, or not all of it, in time") from None
+            raise LateError("did not send a whole message in time") from None
         except OSError as error:
-            raise LinkError(_told(error)) from None
+            raise LinkError(_reason(error)) from None
         if not piece:
             raise LinkError("hung up", hung_up=True)
         return piece
 
     def expect(self, kind: type[M], timeout_s: float | None = None) -> M:
-        """The next message, which must be of one kind."""
+        """The next message. Raises `LinkError` if it is not of this kind."""
         message = self.message(timeout_s)
         if not isinstance(message, kind):
-            raise LinkError(f"sent {type(message).__name__} where {kind.__name__} was due")
+            raise LinkError(f"sent {type(message).__name__} instead of {kind.__name__}")
         return message
 
     def message(self, timeout_s: float | None = None) -> BaseModel:
-        """The next message, of any kind there is."""
+        """The next message, of any kind. Raises `LinkError` if it is not valid."""
         try:
             return _MESSAGE.validate_json(self.receive(timeout_s))
         except ValidationError as error:
-            raise LinkError(f"sent what is no message of this parbench: {error.errors()[0]['msg']}") from None
+            raise LinkError(
+                f"sent something that is not a message of this version of parbench: {error.errors()[0]['msg']}"
+            ) from None
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self._socket.close()
 
 
 def connect(host: str, port: int, timeout_s: float) -> Link:
-    """A link to who listens there; tried again until the deadline, because they may start later. Or `LinkError`."""
+    """A link to the node that listens there. Retries until the timeout, as that node may start later.
+
+    Raises `LinkError` with the last error.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             return Link(socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic())))
         except OSError as error:
             if time.monotonic() + RETRY_S >= deadline:
-                raise LinkError(_told(error)) from None
+                raise LinkError(_reason(error)) from None
         time.sleep(RETRY_S)
 
 
 def endpoint(host: str, port: int) -> str:
-    """As one writes it, with IPv6 addresses in brackets."""
+    """The text `HOST:PORT`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _told(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return f"did not answer ({error.strerror or error})"

@@ -1,4 +1,4 @@
-"""What nodes say to each other. All of it is JSON, and checked against these types before it is believed."""
+"""The messages between nodes: JSON, validated against these types before anything in them is used."""
 
 from typing import Annotated, Literal
 
@@ -14,39 +14,39 @@ HexDigits = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Challenge(Spec):
-    """The first that node 0 says to a caller: a number that was never there before."""
+    """Node 0's first message to a caller: a random number."""
 
     kind: Literal["challenge"] = "challenge"
     number: HexDigits
 
 
-class Proof(Spec):
-    """The caller's answer: a number of its own, and what shows that it has the secret."""
+class CallerProof(Spec):
+    """The caller's reply: its own random number, and the MAC that shows that it has the secret."""
 
     kind: Literal["proof"] = "proof"
     number: HexDigits
     mac: HexDigits
 
 
-class Answer(Spec):
-    """What shows that node 0 has the secret as well; nothing to who has another one."""
+class LeaderProof(Spec):
+    """Node 0's MAC, which shows that it has the secret as well; None for a caller with another secret."""
 
     kind: Literal["answer"] = "answer"
     mac: HexDigits | None
 
 
-class Introduction(BaseModel):
-    """What the greeting of every parbench has in it, of whatever version."""
+class GreetingHeader(BaseModel):
+    """The part of a greeting that is the same in every version of parbench."""
 
     node: int
     parbench: str
 
 
-class Greeting(Spec):
-    """Who a node is, and what it must have in common with node 0.
+class NodeGreeting(Spec):
+    """A node's identity, and what it must have in common with node 0.
 
-    `session` is drawn once a process, so that a node that comes back is known; `code`, `scenario` and `corpora` are
-    digests; `devices` how many of each kind there are; `time` is the node's clock as it sends this, in seconds.
+    `session` is drawn once per process and tells a node that comes back from another one of the same rank. `code`,
+    `scenario` and `corpora` are digests, `devices` counts by kind, `time` the node's clock in seconds since the epoch.
     """
 
     kind: Literal["greeting"] = "greeting"
@@ -65,14 +65,14 @@ class Greeting(Spec):
 
 
 class Welcome(Spec):
-    """Node 0's answer to a greeting, once all nodes are there; `refusal` says why not."""
+    """Node 0's reply to a greeting once all nodes are there; `refusal` is the reason if the node cannot take part."""
 
     kind: Literal["welcome"] = "welcome"
     refusal: str | None = None
 
 
 class Order(Spec):
-    """Take part in a trial: launch `processes` ranks under node 0's agent, which listens at `address` and `port`."""
+    """Node 0's order to take part in a trial with `processes` ranks; its agent listens at `address` and `port`."""
 
     kind: Literal["order"] = "order"
     assignment: Assignment
@@ -84,13 +84,13 @@ class Order(Spec):
 
 
 class End(Spec):
-    """End what is left of the trial, and report."""
+    """Node 0's order to end the ranks of the trial that still run, and to report."""
 
     kind: Literal["end"] = "end"
 
 
-class Report(Spec):
-    """What became of a node's ranks in a trial, by rank; `exit_codes` as in `Outcome`."""
+class TrialReport(Spec):
+    """What a node's ranks left in a trial, by rank; `exit_codes` as in `Outcome`."""
 
     kind: Literal["report"] = "report"
     run_id: str
@@ -100,13 +100,13 @@ class Report(Spec):
     reason: str | None = None
 
     @property
-    def fine(self) -> bool:
-        """Whether every rank ended well."""
+    def ok(self) -> bool:
+        """Whether every rank ended without an error."""
         return self.reason is None and not any(self.exit_codes.values()) and None not in self.exit_codes.values()
 
 
 class Over(Spec):
-    """The campaign is over; `reason` where it was cut short."""
+    """Node 0's last message: the campaign is over; `reason` if it was cut short."""
 
     kind: Literal["over"] = "over"
     reason: str | None = None

@@ -1,8 +1,8 @@
-"""Where node 0 hears who calls: all callers side by side, so that none holds up another, nor a trial.
+"""Node 0's side of the handshake with callers: all at the same time, so that none delays another or a trial.
 
-A caller is a stranger until it has proven that it has the secret. There is room for so many strangers, each for a few
-seconds; where more call, the one goes that has been there longest, of the address from which most have called. A node
-that has to go because strangers crowd in calls again.
+A caller is a stranger until it has shown that it has the secret. At most `MAX_STRANGERS` strangers are connected, each
+for a few seconds. If more call, the oldest one from the address with the most strangers is dropped. A node that is
+dropped in such a flood calls again.
 """
 
 import contextlib
@@ -16,32 +16,22 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from parbench.launch.torchrun.handshake import Handshake, new_number
 from parbench.launch.torchrun.link import LateError, Link, LinkError
-from parbench.launch.torchrun.messages import Answer, Challenge, Proof
-from parbench.launch.torchrun.proof import Exchange, new_number
+from parbench.launch.torchrun.messages import CallerProof, Challenge, LeaderProof
 
 PROVING_S = 5.0
-
-
 GREETING_S = 30.0
-"""A node that has proven itself still has to look at what it has: its devices, its commit."""
-
-
+"""After the handshake a node has to inspect its devices and its code before it can greet."""
 MAX_STRANGERS = 64
-
-
 PROOF_BYTES = 1024
-
-
 GREETING_BYTES = 2**20
-
-
 PAUSE_S = 0.1
 
 
 @dataclass(eq=False)
 class Caller:
-    """Somebody who has not greeted yet; `number` is what they are challenged by, `until` when they must be through."""
+    """A caller that has not sent its greeting yet; `number` is that of its challenge, `until` its deadline."""
 
     link: Link
     host: str
@@ -51,9 +41,9 @@ class Caller:
 
 
 class Reception:
-    """Challenges callers in a thread of its own, and keeps the greetings of those that have the secret.
+    """Challenges callers in its own thread, and queues the greetings of those that have the secret.
 
-    `failures` counts who had another one, the last of them at `failure_host`.
+    `failures` counts callers with another secret, the last of them at the address `failure_host`.
     """
 
     def __init__(self, listener: socket.socket, secret: bytes) -> None:
@@ -70,7 +60,7 @@ class Reception:
         self._thread.start()
 
     def next(self, timeout_s: float) -> tuple[Link, bytes] | None:
-        """The next node that has proven itself, and its greeting; None where none comes."""
+        """The link to the next node after its handshake, and its greeting; None if none comes in time."""
         try:
             return self._greetings.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
@@ -78,14 +68,14 @@ class Reception:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a node that has proven itself is about to greet. Nobody waits for strangers."""
+        """Whether a node is about to greet after its handshake. Strangers do not count."""
         return any(not caller.is_stranger for caller in list(self._callers))
 
     def close(self) -> None:
-        """Lets go of all callers, and hears no more of them."""
+        """Drops all callers, and stops listening."""
         self._closing = True
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # which wakes the thread
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
         self._listener.close()
         while greeting := self.next(0.0):
@@ -93,11 +83,11 @@ class Reception:
 
     def _serve(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select(self._patience_s()):
+            for key, _ in self._selector.select(self._next_deadline_s()):
                 if key.data is None:
-                    self._receive()
+                    self._accept()
                 else:
-                    self._hear(key.data)
+                    self._receive(key.data)
             now = time.monotonic()
             for caller in [each for each in self._callers if each.until <= now]:
                 self._drop(caller)
@@ -105,22 +95,22 @@ class Reception:
             self._drop(caller)
         self._selector.close()
 
-    def _patience_s(self) -> float | None:
-        """For how long there is nothing to do unless somebody speaks."""
+    def _next_deadline_s(self) -> float | None:
+        """The seconds until the next caller's deadline; None if there is no caller."""
         if not self._callers:
             return None
         return max(0.0, min(caller.until for caller in self._callers) - time.monotonic())
 
-    def _receive(self) -> None:
-        """Challenges somebody new."""
+    def _accept(self) -> None:
+        """Accepts and challenges a new caller."""
         strangers = [caller for caller in self._callers if caller.is_stranger]
         if len(strangers) >= MAX_STRANGERS:
-            self._drop(of_the_crowd(strangers))
+            self._drop(choose_to_drop(strangers))
         try:
             connection, address = self._listener.accept()
-        except BlockingIOError:  # they have gone again
+        except BlockingIOError:  # the caller has gone again
             return
-        except OSError:  # there are too many open files, of which some may be closed in a moment
+        except OSError:  # too many open files, some of which may be closed soon
             time.sleep(PAUSE_S)
             return
         caller = Caller(Link(connection), str(address[0]))
@@ -132,13 +122,13 @@ class Reception:
         self._callers.append(caller)
         self._selector.register(caller.link, selectors.EVENT_READ, caller)
 
-    def _hear(self, caller: Caller) -> None:
-        """Goes on with a caller as far as they have spoken."""
-        if caller not in self._callers:  # dropped in this same turn
+    def _receive(self, caller: Caller) -> None:
+        """Handles what a caller has sent so far."""
+        if caller not in self._callers:  # dropped in this same iteration
             return
         try:
             if caller.is_stranger:
-                self._examine(caller, caller.link.receive(0.0, PROOF_BYTES))
+                self._verify(caller, caller.link.receive(0.0, PROOF_BYTES))
             greeting = caller.link.receive(0.0, GREETING_BYTES)
         except LateError:
             return
@@ -149,21 +139,21 @@ class Reception:
         self._greetings.put((caller.link, greeting))
         self._callers.remove(caller)
 
-    def _examine(self, caller: Caller, said: bytes) -> None:
-        """Answers a proof. Raises `LinkError` where it is none."""
+    def _verify(self, caller: Caller, message: bytes) -> None:
+        """Checks a caller's proof and sends node 0's. Raises `LinkError` if the caller does not have the secret."""
         try:
-            proof = Proof.model_validate_json(said)
+            proof = CallerProof.model_validate_json(message)
         except ValidationError:
             raise LinkError("sent no proof") from None
-        exchange = Exchange(self._secret, caller.number, proof.number)
-        if not exchange.proves(proof.mac, "follower"):
+        handshake = Handshake(self._secret, caller.number, proof.number)
+        if not handshake.verify(proof.mac, "follower"):
             self.failures, self.failure_host = self.failures + 1, caller.host
-            caller.link.send(Answer(mac=None))
+            caller.link.send(LeaderProof(mac=None))
             raise LinkError("has another secret")
         caller.until = time.monotonic() + GREETING_S
-        caller.is_stranger = False  # before they know, so that one that greets at once is not missed
-        caller.link.send(Answer(mac=exchange.proof("leader")))
-        caller.link.seal(exchange.seal("leader"))
+        caller.is_stranger = False  # before the reply, so that `is_busy` is true once the caller can greet
+        caller.link.send(LeaderProof(mac=handshake.mac("leader")))
+        caller.link.seal(handshake.seal("leader"))
 
     def _drop(self, caller: Caller) -> None:
         self._callers.remove(caller)
@@ -171,7 +161,7 @@ class Reception:
         caller.link.close()
 
 
-def of_the_crowd(strangers: list[Caller]) -> Caller:
-    """Who has been there longest, of those at the address that most are at: a flood only drives out itself."""
+def choose_to_drop(strangers: list[Caller]) -> Caller:
+    """The oldest stranger from the address with the most of them: a flood from one address drops only itself."""
     (host, _), *_ = Counter(caller.host for caller in strangers).most_common(1)
     return next(caller for caller in strangers if caller.host == host)

@@ -1,4 +1,4 @@
-"""The seal of messages between two nodes: it shows who said each, and that none is missing, repeated or changed."""
+"""The seal of messages between two nodes: it shows that none is forged, missing, repeated or changed."""
 
 import hashlib
 import hmac
@@ -8,20 +8,20 @@ MAC_BYTES = hashlib.sha256().digest_size
 
 
 class Seal:
-    """Two keys, one a direction, and how many messages went each way."""
+    """A key for each direction, and the number of the next message in each."""
 
-    def __init__(self, ours: bytes, theirs: bytes) -> None:
-        self._ours, self._sent = ours, count()
-        self._theirs, self._received = theirs, count()
+    def __init__(self, own_key: bytes, peer_key: bytes) -> None:
+        self._own_key, self._sent = own_key, count()
+        self._peer_key, self._received = peer_key, count()
 
     def close(self, content: bytes) -> bytes:
-        """Seals the next message of this side."""
-        return content + _mac(self._ours, next(self._sent), content)
+        """Seals the next message that this side sends."""
+        return content + _mac(self._own_key, next(self._sent), content)
 
     def open(self, message: bytes) -> bytes:
-        """The content of the other side's next message. Raises `ValueError` where it is not that."""
+        """The content of the peer's next message. Raises `ValueError` if the message is any other."""
         content, mac = message[:-MAC_BYTES], message[-MAC_BYTES:]
-        if not hmac.compare_digest(mac, _mac(self._theirs, next(self._received), content)):
+        if not hmac.compare_digest(mac, _mac(self._peer_key, next(self._received), content)):
             raise ValueError("not the seal of the next message")
         return content
 

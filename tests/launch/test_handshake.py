@@ -12,10 +12,10 @@ from parbench.errors import UsageError
 from parbench.launch.base import Campaign
 from parbench.launch.fork_server import ForkServer
 from parbench.launch.torchrun.follower import NodeFollower
+from parbench.launch.torchrun.handshake import Handshake, SecretError, authenticate, new_number
 from parbench.launch.torchrun.leader import Leader
 from parbench.launch.torchrun.link import Link, LinkError
-from parbench.launch.torchrun.messages import Answer, Challenge, Greeting, Over, Proof
-from parbench.launch.torchrun.proof import Exchange, SecretError, new_number, prove
+from parbench.launch.torchrun.messages import CallerProof, Challenge, LeaderProof, NodeGreeting, Over
 from parbench.launch.torchrun.reception import Reception
 from parbench.launch.torchrun.seal import Seal
 from parbench.system.devices import Machine
@@ -42,15 +42,15 @@ def frame(content: bytes) -> bytes:
 def test_nodes_with_one_secret_talk_and_those_with_another_do_not():
     with receiving() as (reception, port):
         node = call(port)
-        prove(node, SECRET, PATIENCE_S)
+        authenticate(node, SECRET, PATIENCE_S)
         node.send(greeting(1))
         link, said = reception.next(PATIENCE_S) or pytest.fail("nobody came")
-        assert Greeting.model_validate_json(said).node == 1
+        assert NodeGreeting.model_validate_json(said).node == 1
         link.send(Over(reason="it ends"))
         assert node.expect(Over, PATIENCE_S).reason == "it ends"
         stranger = call(port)
         with pytest.raises(SecretError, match="has another secret than this node"):
-            prove(stranger, SECRET + b"!", PATIENCE_S)
+            authenticate(stranger, SECRET + b"!", PATIENCE_S)
         assert (reception.failures, reception.failure_host) == (1, "127.0.0.1")
         for each in (node, link, stranger):
             each.close()
@@ -65,7 +65,7 @@ def test_where_secrets_differ_both_sides_say_so():
         place = f"127.0.0.1:{port}"
         advice = "give all nodes the same --secret-file or PARBENCH_SECRET"
         assert str(caught.value) == f"the rendezvous {place} has another secret than this node; {advice}"
-        hint = "Of those that called, 1 had another secret, the last of them at 127.0.0.1: give every node the same"
+        hint = "Callers with another secret: 1, the last of them at 127.0.0.1; give every node the same"
         with pytest.raises(UsageError, match=hint):
             Leader(reception, greeting(0)).gather(0.0)
 
@@ -76,9 +76,9 @@ def test_a_node_0_that_does_not_have_the_secret_is_none():
             node = call(server.getsockname()[1])
             other = Link(server.accept()[0])
         other.send(Challenge(number=new_number()))
-        other.send(Answer(mac=mac))
+        other.send(LeaderProof(mac=mac))
         with pytest.raises(SecretError):
-            prove(node, SECRET, PATIENCE_S)
+            authenticate(node, SECRET, PATIENCE_S)
         node.close()
         other.close()
 
@@ -87,14 +87,14 @@ def test_a_proof_that_was_recorded_is_none_for_the_next_challenge():
     with receiving() as (_, port):
         node = call(port)
         number = node.expect(Challenge, PATIENCE_S).number
-        exchange = Exchange(SECRET, number, new_number())
-        proof = Proof(number=exchange.followers, mac=exchange.proof("follower"))
+        handshake = Handshake(SECRET, number, new_number())
+        proof = CallerProof(number=handshake.followers, mac=handshake.mac("follower"))
         node.send(proof)
-        assert node.expect(Answer, PATIENCE_S).mac == exchange.proof("leader")
+        assert node.expect(LeaderProof, PATIENCE_S).mac == handshake.mac("leader")
         again = call(port)
         assert again.expect(Challenge, PATIENCE_S).number != number
         again.send(proof)
-        assert again.expect(Answer, PATIENCE_S).mac is None
+        assert again.expect(LeaderProof, PATIENCE_S).mac is None
         node.close()
         again.close()
 
@@ -102,22 +102,22 @@ def test_a_proof_that_was_recorded_is_none_for_the_next_challenge():
 def test_a_proof_of_the_other_side_is_none():
     with receiving() as (_, port):
         node = call(port)
-        exchange = Exchange(SECRET, node.expect(Challenge, PATIENCE_S).number, new_number())
-        node.send(Proof(number=exchange.followers, mac=exchange.proof("leader")))
-        assert node.expect(Answer, PATIENCE_S).mac is None
+        handshake = Handshake(SECRET, node.expect(Challenge, PATIENCE_S).number, new_number())
+        node.send(CallerProof(number=handshake.followers, mac=handshake.mac("leader")))
+        assert node.expect(LeaderProof, PATIENCE_S).mac is None
         node.close()
 
 
 def test_numbers_and_keys_are_new_every_time():
-    one, other = Exchange(SECRET, new_number(), new_number()), Exchange(SECRET, new_number(), new_number())
-    macs = [exchange.proof(role) for exchange in (one, other) for role in ("leader", "follower")]
+    one, other = Handshake(SECRET, new_number(), new_number()), Handshake(SECRET, new_number(), new_number())
+    macs = [handshake.mac(role) for handshake in (one, other) for role in ("leader", "follower")]
     assert len({one.leaders, one.followers, other.leaders, other.followers, *macs}) == 8
-    assert Exchange(SECRET, one.followers, one.leaders).proof("leader") != one.proof("leader")
+    assert Handshake(SECRET, one.followers, one.leaders).mac("leader") != one.mac("leader")
 
 
 def sealed() -> tuple[Seal, Seal]:
-    exchange = Exchange(SECRET, new_number(), new_number())
-    return exchange.seal("leader"), exchange.seal("follower")
+    handshake = Handshake(SECRET, new_number(), new_number())
+    return handshake.seal("leader"), handshake.seal("follower")
 
 
 def change(message: bytes) -> bytes:
@@ -162,11 +162,11 @@ def test_a_sealed_message_is_opened_once_in_its_place_and_by_the_other_side_alon
 def test_what_is_not_sealed_is_not_believed_after_the_proof():
     with receiving() as (reception, port):
         node = call(port)
-        prove(node, SECRET, PATIENCE_S)
+        authenticate(node, SECRET, PATIENCE_S)
         node.send(greeting(1))
         link, _ = reception.next(PATIENCE_S) or pytest.fail("nobody came")
         link._socket.sendall(frame(json.dumps({"kind": "over"}).encode()))
-        with pytest.raises(LinkError, match="sent what does not bear its seal"):
+        with pytest.raises(LinkError, match="sent a message with an invalid seal"):
             node.expect(Over, PATIENCE_S)
         node.close()
         link.close()
