@@ -13,8 +13,8 @@ from parbench.errors import NothingMeasuredError, UsageError
 from parbench.export.terminal import print_table
 from parbench.records.trial import DeviceMemory, MemoryRecord
 from parbench.report.page import folder_name, write_report
-from parbench.report.panels import views
-from parbench.report.table import columns
+from parbench.report.panels import view_runs
+from parbench.report.table import make_columns
 from parbench.results.looks import looks
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
@@ -292,11 +292,11 @@ def test_charts_alone_of_a_run_without_any_are_a_sentence(tmp_path):
 
 
 def test_what_a_cell_is_and_whether_it_counts_stands_before_its_figures():
-    (view,) = views([made_up()])
-    titles = [column.title for column in columns([view])]
+    (view,) = view_runs([made_up()])
+    titles = [column.title for column in make_columns([view])]
     assert titles[:5] == ["strategy", "devices", "status", "parity", "tokens/s"]
-    several = views([made_up(), made_up("gpt")])
-    assert columns(several)[0].title == "workload"
+    several = view_runs([made_up(), made_up("gpt")])
+    assert make_columns(several)[0].title == "workload"
 
 
 def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 
 from parbench.records.trial import MemoryRecord
-from parbench.report.panels import views
-from parbench.report.verdict import verdict
+from parbench.report.panels import view_runs
+from parbench.report.verdict import write_verdict
 from tests.support.records import cell, job, rank, reference, run, trial
 
 SPREAD = (0.98, 1.0, 1.02)
@@ -18,8 +18,8 @@ def rounds(of, window_s, *, spread=SPREAD, memory=None, models=1, losses=None):
 
 
 def said(cells, trials, *, count=3):
-    (view,) = views([run(cells, [reference(cells[0]), *trials], rounds=count)])
-    return [str(sentence.striptags()) for sentence in verdict(view.panels[0])]
+    (view,) = view_runs([run(cells, [reference(cells[0]), *trials], rounds=count)])
+    return [str(sentence.striptags()) for sentence in write_verdict(view.panels[0])]
 
 
 SINGLE, DDP, OTHER = cell(), cell("ddp", 2), cell("other", 2)
@@ -100,8 +100,8 @@ def test_several_models_at_once_are_no_rival_of_one_model():
     pool = cell("pool", 2, models=2)
     expected = reference(SINGLE, ranks=(rank(jobs=(job(0), job(1))),))
     trials = [expected, *SINGLE_TRIALS, *rounds(pool, 2.0, models=2), *rounds(DDP, 1.5)]
-    (view,) = views([run([SINGLE, DDP, pool], trials, rounds=3)])
-    sentences = [str(sentence.striptags()) for sentence in verdict(view.panels[0])]
+    (view,) = view_runs([run([SINGLE, DDP, pool], trials, rounds=3)])
+    sentences = [str(sentence.striptags()) for sentence in write_verdict(view.panels[0])]
     assert sentences[0].startswith("On 2 CPU devices, ddp trains lstm fastest")
     assert "On 2 CPU devices, pool trains 2 independent models at once: in sum 2.00× over one device." in sentences
 
@@ -168,7 +168,7 @@ def test_the_least_memory_is_named_only_where_it_is_certain():
 def test_names_are_escaped():
     hostile = "</script><script>alert(1)</script>"
     single, ddp = cell(workload=hostile), cell("ddp", 2, workload=hostile, label=hostile)
-    (view,) = views([run([single, ddp], [reference(single), *rounds(single, 2.0), *rounds(ddp, 1.0)], rounds=3)])
-    html = " ".join(verdict(view.panels[0]))
+    (view,) = view_runs([run([single, ddp], [reference(single), *rounds(single, 2.0), *rounds(ddp, 1.0)], rounds=3)])
+    html = " ".join(write_verdict(view.panels[0]))
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)" in html
