@@ -7,6 +7,17 @@ from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_va
 from parbench.base_types import Phase, Precision, Scaling, Spec
 from parbench.data.sources import DataSpec, StandardLibraryText
 from parbench.models.base import Family
+from parbench.scenario.exclude import Rule
+from parbench.scenario.fields import Expect, OneOrMany, OrEmpty
+
+MAX_NAME = 100
+
+
+MAX_TEXT = 10_000
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), Expect(f"must be text of at most {MAX_TEXT:,} characters")]
+
 
 MetricName = Literal[
     "step_time_min_s",
@@ -131,7 +142,11 @@ class StrategySpec(Spec):
     label: str
 
 
-class DevicesSpec(Spec):
+class Section(Spec):
+    """A part of a scenario that is the same for all its cells, so that no list in it makes a matrix."""
+
+
+class DevicesSpec(Section):
     """What the work is spread over.
 
     `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores;
@@ -139,12 +154,14 @@ class DevicesSpec(Spec):
     """
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"
-    counts: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] | Literal["auto"] = "auto"
+    counts: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1), OneOrMany(int)] | Literal["auto"] = (
+        "auto"
+    )
     cores_per_device: PositiveInt = 1
     oversubscribe: bool = False
 
 
-class MeasureSpec(Spec):
+class MeasureSpec(Section):
     """How cells are measured.
 
     `rounds` fresh launches of every cell; `warmup` steps before the window (`auto`: until step times are steady);
@@ -166,7 +183,7 @@ LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}
 """Of metrics that vary more than others, unless the scenario names a margin for them."""
 
 
-class CheckSpec(Spec):
+class CheckSpec(Section):
     """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
 
     Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression; that of
@@ -205,21 +222,31 @@ class CheckSpec(Spec):
         return self.margins.get(metric, max(self.margin, LEAST_MARGINS.get(metric, 0.0)))
 
 
-class Scenario(Spec):
+class Scenario(Section):
     """Workloads × strategies × device counts, and how to measure them.
 
     Each rule of `exclude` leaves out the cells that have, in every field that it names, one of the values it lists.
     """
 
-    name: str
-    description: str = ""
+    name: Text
+    description: Text = ""
     workloads: dict[str, WorkloadSpec]
     strategies: tuple[StrategySpec, ...]
-    devices: DevicesSpec = DevicesSpec()
-    scaling: tuple[Scaling, ...] = ("strong",)
-    exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
-    measure: MeasureSpec = MeasureSpec()
-    check: CheckSpec = CheckSpec()
+    devices: Annotated[DevicesSpec, OrEmpty()] = DevicesSpec()
+    scaling: Annotated[
+        tuple[Scaling, ...],
+        Field(strict=False, min_length=1),
+        OneOrMany(str, distinct=True),
+        Expect("must be strong, weak or [strong, weak]", whole=True),
+    ] = ("strong",)
+    exclude: Annotated[
+        tuple[Rule, ...],
+        Field(strict=False),
+        Expect("must be a list of rules such as {strategy: ddp, devices: 4}"),
+        OrEmpty(list),
+    ] = ()
+    measure: Annotated[MeasureSpec, OrEmpty()] = MeasureSpec()
+    check: Annotated[CheckSpec, OrEmpty()] = CheckSpec()
 
     def resolved(self) -> dict[str, Any]:
         """All of it as plain data; of options those that were written, because labels tell them."""
