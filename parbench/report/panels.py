@@ -17,7 +17,7 @@ from parbench.results.looks import Look, looks
 from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
 from parbench.results.tables import cells_table, counted_trials
-from parbench.text import known, plain
+from parbench.text import is_number, plain
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class CellView:
     def value(self, figure: str) -> float | None:
         """A figure or another number of the row; None where it is unknown."""
         value = self.row.get(figure)
-        return float(value) if known(value) else None  # type: ignore[arg-type]
+        return float(value) if is_number(value) else None  # type: ignore[arg-type]
 
     def interval(self, figure: str) -> tuple[float, float] | None:
         """A figure's 95 % confidence interval over rounds; None where it is unknown."""

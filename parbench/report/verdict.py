@@ -22,7 +22,7 @@ from parbench.report.ranking import (
     score,
     tied_cells,
 )
-from parbench.text import plain, shown
+from parbench.text import plain, with_unit
 
 _VERBS = {
     "train": ("trains", "training"),
@@ -181,7 +181,7 @@ def _say_least_memory(panel: Panel) -> Iterable[Markup]:
     yield Markup("{} {} the least memory on a rank: {}{}.").format(
         join_words([_name_and_devices(cell) for cell in sorted(tied, key=lambda cell: cell is not least)]),
         "needs" if len(tied) == 1 else "tie for",
-        shown(least.value("peak_memory_bytes"), "bytes"),
+        with_unit(least.value("peak_memory_bytes"), "bytes"),
         comparison,
     )
 

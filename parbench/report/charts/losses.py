@@ -17,7 +17,7 @@ from parbench.report.drawing.chart import Chart
 from parbench.report.panels import CellView, Panel
 from parbench.report.table import PARITY_FIGURES
 from parbench.results.deviations import PARITY_TOLERANCE, step_deviations, tolerances
-from parbench.text import shown
+from parbench.text import with_unit
 
 MAX_MARKERS = 10
 
@@ -54,6 +54,7 @@ class Losses(PanelChart):
                 handles.append(Line2D([], [], **_TOLERANCE_LINE, label="tolerance"))
             add_legend(figure, cells, handles)
         steps = _table_steps(max(len(each) for each in deviations.values()))
+        largest = [f"{cell.place} {with_unit(max(deviations[cell.anchor]), 'nats')}" for cell in cells[:MAX_DESCRIBED]]
         yield Chart(
             id=f"{prefix}-{cls.name}",
             name="Losses over the reference",
@@ -62,9 +63,7 @@ class Losses(PanelChart):
             "below the largest distance of any model's loss from the reference's in any round. Under the dashed "
             "tolerance, which grows as rounding does, a strategy has computed the same thing; points on the bottom "
             "line agree to the last digit.",
-            alt="Largest deviation from the reference's losses: "
-            + ", ".join(f"{cell.place} {shown(max(deviations[cell.anchor]), 'nats')}" for cell in cells[:MAX_DESCRIBED])
-            + " nats per token.",
+            alt=f"Largest deviation from the reference's losses: {', '.join(largest)} nats per token.",
             header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in steps)),
             rows=[
                 [cell.name, cell.devices, *_table_fields(curves[cell.anchor].losses, deviations[cell.anchor], steps)]

@@ -14,7 +14,7 @@ from parbench.report.drawing.canvas import INK, MUTED
 from parbench.report.drawing.chart import Chart
 from parbench.report.drawing.rows import PlacedCells, draw_rows
 from parbench.report.panels import CellView, Panel
-from parbench.text import MIB, shown
+from parbench.text import MIB, with_unit
 
 MAX_FULL_BARS = 8
 """A row grows with its ranks up to this many; more ranks have thinner bars."""
@@ -74,7 +74,7 @@ class Memory(PanelChart):
             alt="Bars of the peak memory of every rank.",
             header=("strategy", "devices", "rank", *kinds),
             table_rows=lambda cell: [
-                [cell.name, cell.devices, str(rank), *(shown(sizes.get(kind), "bytes") for kind in kinds)]
+                [cell.name, cell.devices, str(rank), *(with_unit(sizes.get(kind), "bytes") for kind in kinds)]
                 for rank, sizes in ranks[cell.anchor].items()
             ],
             row_height=row_height,

@@ -12,7 +12,7 @@ from parbench.report.drawing.canvas import GRID
 from parbench.report.drawing.chart import Chart
 from parbench.report.drawing.rows import PlacedCells, draw_rows
 from parbench.report.panels import Panel
-from parbench.text import shown
+from parbench.text import with_unit
 
 POINTS_PER_ROW = 240
 
@@ -75,10 +75,10 @@ class StepSeries(PanelChart):
                 [
                     cell.name,
                     cell.devices,
-                    shown(medians[cell.anchor], "s"),
+                    with_unit(medians[cell.anchor], "s"),
                     f"{max(float(np.max(np.abs(series))) for series in deviations[cell.anchor]):.0%}",
-                    shown(float(np.median(cell.step_times[0])), "s"),
-                    shown(float(np.median(cell.step_times[-1])), "s"),
+                    with_unit(float(np.median(cell.step_times[0])), "s"),
+                    with_unit(float(np.median(cell.step_times[-1])), "s"),
                 ]
             ],
         )

@@ -12,7 +12,7 @@ from parbench.report.drawing.canvas import MUTED, format_tick, marker_style
 from parbench.report.drawing.chart import Chart
 from parbench.report.drawing.rows import PlacedCells, draw_rows
 from parbench.report.panels import Panel
-from parbench.text import shown
+from parbench.text import with_unit
 
 
 class StepTimes(PanelChart):
@@ -53,7 +53,7 @@ class StepTimes(PanelChart):
                     cell.name,
                     cell.devices,
                     f"{sum(map(len, cell.step_times)):,}",
-                    *(shown(float(value), "s") for value in quantiles[cell.anchor]),
+                    *(with_unit(float(value), "s") for value in quantiles[cell.anchor]),
                 ]
             ],
         )
