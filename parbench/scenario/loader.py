@@ -114,9 +114,9 @@ class _Reader:
             return {}
         workloads: dict[str, WorkloadSpec] = {}
         for key, data in entries.items():
-            # An override made this entry, because it sets a part of a workload that the file does not have.
-            if ("workloads", key) in self.document.made:
-                keys = [each for each in entries if ("workloads", each) not in self.document.made]
+            # An override sets a part of a workload that the file does not have.
+            if ("workloads", key) in self.document.implied:
+                keys = [each for each in entries if ("workloads", each) not in self.document.implied]
                 self.draft.mistake(("workloads", key), f"there is no workload {quote(key)}{suggest(key, keys)}")
                 continue
             for name, workload in self._workload_variants(str(key), data):

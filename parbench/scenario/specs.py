@@ -1,4 +1,4 @@
-"""What a scenario says: workloads, strategies, devices, and how to measure them. Typed, frozen, without torch."""
+"""The models of a scenario: workloads, strategies, devices, and how cells are measured and checked. Without torch."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -61,11 +61,11 @@ class OptimizerSpec(Spec):
 
 
 class WorkloadSettings(Spec):
-    """What a workload is besides its model. Sizes are in tokens (`seq_len`) and sequences (`global_batch`).
+    """A workload without its model. `seq_len` is in tokens, `global_batch` in sequences.
 
-    `precision` below fp32 is mixed: parameters and their updates stay in fp32, matrix products do not. In phase
-    `generate` a sequence is a prompt and `new_tokens` (half of `seq_len` if left out) that are decoded greedily.
-    `length_per_model` makes some of several models train longer than others: relative numbers of steps.
+    A `precision` below fp32 is mixed: matrix products use it, while parameters and their updates stay in fp32. In phase
+    `generate` a sequence is a prompt followed by `new_tokens` (half of `seq_len` if left out), which are decoded
+    greedily. `length_per_model` gives relative numbers of steps, so that some models train longer than others.
     """
 
     data: DataSpec = StandardLibraryText()
@@ -112,7 +112,7 @@ class WorkloadSettings(Spec):
 
     @property
     def generated(self) -> int:
-        """How many tokens follow a prompt in phase `generate`."""
+        """The number of tokens that follow a prompt in phase `generate`."""
         return self.new_tokens or self.seq_len // 2
 
 
@@ -123,19 +123,19 @@ class WorkloadSpec(WorkloadSettings):
 
     @model_validator(mode="after")
     def _the_model_knows_every_token(self) -> Self:
-        known = self.model.vocab_size
-        if known is not None and known < self.data.vocab_size:
-            raise ValueError(f"model.vocab_size {known} is less than the data's {self.data.vocab_size:,} tokens")
+        vocab_size = self.model.vocab_size
+        if vocab_size is not None and vocab_size < self.data.vocab_size:
+            raise ValueError(f"model.vocab_size {vocab_size} is less than the data's {self.data.vocab_size:,} tokens")
         return self
 
     @property
     def vocab_size(self) -> int:
-        """The number of different tokens that the model knows: its own, or else the data's."""
+        """The size of the model's vocabulary: its own, or else the data's."""
         return self.model.vocab_size or self.data.vocab_size
 
 
 class StrategySpec(Spec):
-    """A strategy's registry key, its options, and the label that tells its variants apart."""
+    """A strategy's name in the registry, its options, and the label by which its variants differ."""
 
     name: str
     options: SerializeAsAny[Options]
@@ -218,7 +218,7 @@ class CheckSpec(Section):
         return self
 
     def margin_of(self, metric: MetricName) -> float:
-        """By what share a metric may worsen."""
+        """The share by which a metric may worsen."""
         return self.margins.get(metric, max(self.margin, LEAST_MARGINS.get(metric, 0.0)))
 
 
@@ -249,21 +249,21 @@ class Scenario(Section):
     check: Annotated[CheckSpec, OrEmpty()] = CheckSpec()
 
     def resolved(self) -> dict[str, Any]:
-        """All of it as plain data; of options those that were written, because labels tell them."""
-        written = [
+        """The scenario with all defaults as plain data; of a strategy's options, only those that were written."""
+        strategies = [
             {**each.model_dump(mode="json"), "options": each.options.model_dump(mode="json", exclude_unset=True)}
             for each in self.strategies
         ]
-        return {**self.model_dump(mode="json"), "strategies": written}
+        return {**self.model_dump(mode="json"), "strategies": strategies}
 
 
 def describe_options(values: dict[str, Any]) -> str:
-    """`{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; nothing as nothing."""
+    """Writes `{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; `{}` as nothing."""
     return f"({', '.join(f'{key}={value}' for key, value in values.items())})" if values else ""
 
 
 def relabelled(label: str, values: dict[str, Any]) -> str:
-    """A label with more values: `hybrid(schedule=gpipe)` and `{"data": 2}` as `hybrid(schedule=gpipe, data=2)`."""
+    """A label with more options: `hybrid(schedule=gpipe)` and `{"data": 2}` give `hybrid(schedule=gpipe, data=2)`."""
     if not values:
         return label
     more = describe_options(values)
