@@ -33,7 +33,7 @@ class Caution(NamedTuple):
 def collect_cautions(view: RunView) -> list[Caution]:
     """Collects what is suspicious about a run: its files, its trials, its nodes and its cells."""
     return [
-        *(Caution(plain(problem), "Good records are used; this one is not.") for problem in view.run.problems),
+        *(Caution(plain(problem), "It is left out; all other records are used.") for problem in view.run.problems),
         *_check_trials(view.run),
         *_check_load(view.run),
         *_check_nodes(view.run),
@@ -63,7 +63,7 @@ def _check_trials(run: Run) -> Iterator[Caution]:
     if disturbed:
         yield Caution(
             f"{len(disturbed)} of {len(counted)} trials were disturbed.",
-            "Measure again when nothing else runs; parbench check --against compares two arms fairly even so.",
+            "Measure again when nothing else runs. parbench check --against is fair even so: it alternates versions.",
             disturbed,
         )
 
@@ -82,9 +82,9 @@ def _check_load(run: Run) -> Iterator[Caution]:
 def _check_nodes(run: Run) -> Iterator[Caution]:
     if run.record.emulated_nodes:
         yield Caution(
-            "The hosts are emulated: they are parts of one machine, whose cores and memory they share. Only their "
-            "network is as slow as it says.",
-            "What they show is how strategies answer to a network, not how fast any real one is.",
+            "The hosts are emulated: they are parts of one machine and share its cores and memory. Only the network "
+            "between them has the rate that is written here.",
+            "They show how strategies depend on the network, not how fast real hosts are.",
         )
     for node in run.record.nodes:
         if node.differs:
@@ -95,7 +95,7 @@ def _check_nodes(run: Run) -> Iterator[Caution]:
         if abs(node.clock_offset_s) > MAX_CLOCK_OFFSET_S:
             yield Caution(
                 f"The clock of node {node.node} ({plain(node.host)}) is {node.clock_offset_s:+.0f} s from node 0's.",
-                "Only the times in its logs are wrong: every duration is of one node's own steady clock.",
+                "Only the times in its logs are wrong: durations are measured by the monotonic clock of one node.",
             )
 
 
@@ -126,28 +126,28 @@ _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
     ),
     (
         lambda cell: cell.row["parity"] == "undecided",
-        "Could not be told from a mistake, or not yet",
-        "They are shown, and left out of every ranking; the table has each one's reason.",
+        "Parity is undecided",
+        "They are left out of every ranking; the table has each one's reason.",
     ),
     (
         lambda cell: cell.record.emulated,
-        "Emulated, because what they name does nothing on this kind of device",
-        "On CUDA the real thing is measured.",
+        "Emulated, because the strategy has no effect on this kind of device",
+        "On CUDA devices the strategy itself is measured.",
     ),
     (
         lambda cell: cell.record.oversubscribed,
         "More devices than core shares",
-        "They show that it runs, not how it scales.",
+        "They show that a strategy runs, not how it scales.",
     ),
     (
         lambda cell: cell.row["steady"] is False,
-        "Step times were not steady yet when warm-up ended, in one round at least",
-        "Raise measure.warmup, or look at the steps in order.",
+        "Step times were not steady at the end of warm-up, in one round or more",
+        "Raise measure.warmup, or look at the chart of step times in order.",
     ),
     (
         lambda cell: (noise(cell) or 0) > MAX_NOISE,
         f"Rounds differ by more than {MAX_NOISE * 100:.0f} %",
-        "More rounds narrow the intervals; a quiet machine does it sooner.",
+        "More rounds narrow the intervals; a machine on which nothing else runs needs fewer.",
     ),
 )
 """Which cells a warning is about, its text, and what to do about it."""

@@ -55,7 +55,7 @@ def as_code(name: str) -> Markup:
 
 
 def join_words(words: Sequence[Markup | str], limit: int = MAX_NAMES) -> Markup:
-    """Joins words as `a, b and c`. Of more than `limit` only the number is told: `a, b and 3 more`."""
+    """Joins words as `a, b and c`. Beyond `limit` it gives their number: `a, b and 3 more`."""
     parts = list(words[:limit])
     if len(words) > limit:
         parts.append(f"{len(words) - limit} more")

@@ -78,8 +78,8 @@ def test_losses_are_of_the_first_model_that_cell_and_reference_share():
     pool = cell("pool", 2, models=2)
     expected = reference(pool, ranks=(rank(jobs=(job(0), job(1, losses=other))),))
     # The rank that comes first in the record trains the second model.
-    found = trial(pool, ranks=(rank(jobs=(job(1, losses=other),)), rank(1, jobs=(job(0),))))
-    (chart,) = Losses.draw(panels_of(run([pool], [expected, found]))[0], "lstm")
+    measured = trial(pool, ranks=(rank(jobs=(job(1, losses=other),)), rank(1, jobs=(job(0),))))
+    (chart,) = Losses.draw(panels_of(run([pool], [expected, measured]))[0], "lstm")
     (row,) = chart.rows
     assert row[2] == "5.500000 (0.0e+00)"
     assert grey(chart.figure.axes[0].lines) == [list(LOSSES)]
@@ -152,8 +152,8 @@ def test_labels_that_differ_anywhere_differ_in_the_legend():
 
 @pytest.mark.parametrize("name", ["short", "x" * 200, "a(b=1, " * 30 + "end=2)", "_hidden", " ", ""])
 def test_a_folded_name_keeps_both_its_ends(name):
-    found = fold(name, 40).lstrip("\N{ZERO WIDTH SPACE}")
-    assert max(map(len, found.split("\n"))) <= 40
-    assert found.startswith(name[:20].strip() or name)
-    assert found.endswith(name[-20:].split(" ")[-1])
+    lines = fold(name, 40).lstrip("\N{ZERO WIDTH SPACE}")
+    assert max(map(len, lines.split("\n"))) <= 40
+    assert lines.startswith(name[:20].strip() or name)
+    assert lines.endswith(name[-20:].split(" ")[-1])
     assert not fold(name, 40).startswith("_")

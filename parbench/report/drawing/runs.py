@@ -76,7 +76,7 @@ def tabulate(panels: Sequence[Panel], *figures: str) -> list[list[str]]:
 
 
 def name_run(panel: Panel, panels: Sequence[Panel]) -> str:
-    """The run's name before what is said of it, where there are several runs."""
+    """The run's name as the beginning of a text; empty where there is only one run."""
     return f"{panel.run}: " if len(panels) > 1 else ""
 
 
