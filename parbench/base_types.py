@@ -1,4 +1,4 @@
-"""Words and base models that all rooms share."""
+"""Base models and words that all of parbench shares."""
 
 from typing import Literal
 
@@ -6,16 +6,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
-    """What people write. Frozen and strict: unknown keys, NaN and values of another type are mistakes."""
+    """Base of what people write in a scenario. Unknown keys, values of another type, NaN and infinity are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Record(BaseModel):
-    """What parbench writes. As strict as a `Spec`, but fields that it does not know are left out: a parbench of another
-    version may have written it.
+    """Base of what parbench writes to disk or sends. It is as strict as a `Spec`, but ignores unknown fields, because
+    another version of parbench may have written it.
 
-    So a field that is added later needs a default, with which what older versions have written is read.
+    For the same reason a field that is added later needs a default: older records lack it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)

@@ -1,20 +1,20 @@
-"""One tree of errors. Each is a sentence that a user can act on; exit codes live in the command line."""
+"""parbench's errors. The text of each says what is wrong and what to do; the command line maps them to exit codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 class ParbenchError(Exception):
-    """Something a user can mend; its text says how."""
+    """Base of the errors that a user can do something about; the text says what."""
 
 
 class UsageError(ParbenchError):
-    """A command that cannot be carried out as it was given."""
+    """A command cannot be carried out with these arguments."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing wrong with a scenario: where it stands and what to do about it."""
+    """One mistake in a scenario: the file or option, the line and the dotted path where it stands, and what to do."""
 
     source: str
     line: int | None
@@ -27,7 +27,7 @@ class Mistake:
 
 
 class ScenarioError(UsageError):
-    """A scenario with mistakes: all of them, in the order in which they stand in the file."""
+    """A scenario has mistakes. The error holds all of them, in the order of the file."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.source, mistake.line or 0))
@@ -35,14 +35,14 @@ class ScenarioError(UsageError):
 
 
 class PluginError(ParbenchError):
-    """A strategy or workload that could not be imported, or whose name is taken."""
+    """A plug-in could not be imported, or its name belongs to another one."""
 
 
-class Unsupported(ParbenchError):  # noqa: N818 - it is a verdict on a cell, not a failure
+class Unsupported(ParbenchError):  # noqa: N818 - plug-ins raise it under this name
     """A strategy cannot lay this workload out over these devices, or a model cannot be built as it is written.
 
-    `field` names the field of the workload, of its model or of the strategy's options that stands in the way, if one
-    does.
+    `field` names the field of the workload, of its model, or of the strategy's options (`options.NAME`) that is the
+    reason, if there is one.
     """
 
     def __init__(self, reason: str, field: str | None = None) -> None:
@@ -51,35 +51,35 @@ class Unsupported(ParbenchError):  # noqa: N818 - it is a verdict on a cell, not
 
 
 class ResultsError(UsageError):
-    """Stored results that cannot be read, or a folder that cannot be written."""
+    """Stored results cannot be read, or their folder cannot be written."""
 
 
 class UnwrittenError(ResultsError):
-    """Results that cannot be written, such as to a full disk; what is written already stays."""
+    """Results cannot be written, for example to a full disk. Those that were written before stay."""
 
 
 class OutputError(ParbenchError):
-    """What a command prints cannot be written."""
+    """A command's output cannot be written to stdout."""
 
 
 class BaselineError(ParbenchError):
-    """There is no baseline to compare with, or none that can be trusted."""
+    """There is no baseline to compare with, or it cannot be trusted."""
 
 
 class NothingMeasuredError(ParbenchError):
-    """There is no measurement to keep or to judge."""
+    """There is no measurement to store, compare or draw."""
 
 
 class LostNodeError(ParbenchError):
-    """Node 0, which leads the campaign, is gone."""
+    """Node 0, which leads the campaign, no longer answers."""
 
 
 class LaunchError(ParbenchError):
-    """Processes could not be started at all."""
+    """Processes could not be started."""
 
 
 def first_words(error: BaseException) -> str:
-    """An error's type and what it says first, in one line of bearable length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
-    words = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-    return f"{type(error).__name__}: {words[:300]}"
+    """An error's type and the first line of its text (with the second if it ends in a colon), cut to 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    opening = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {opening[:300]}"

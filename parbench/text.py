@@ -1,4 +1,4 @@
-"""How values and texts of other people are written."""
+"""How numbers, and texts that come from elsewhere, are written in tables, messages and pages."""
 
 import math
 import re
@@ -7,36 +7,49 @@ from collections.abc import Callable
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
-def shown(value: object, unit: str) -> str:
-    """A value with its unit, such as `61.2 ms`; `–` where it is unknown. A unit not known here is written after it."""
-    if not known(value):
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, marks that override the direction of text, and what XML forbids: noncharacters and halves of
+surrogate pairs. Tab and line feed are none of them."""
+
+
+def plain(text: object) -> str:
+    """Text on one line in which each control character is replaced, so that no escape sequence reaches a terminal."""
+    return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\n", " ").replace("\t", " "))
+
+
+def with_unit(value: object, unit: str) -> str:
+    """A number with its unit, such as `61.2 ms` for 0.0612 s; `–` where there is none.
+
+    A unit without a format of its own stands behind three significant digits.
+    """
+    if not is_number(value):
         return "–"
     number = float(value)  # type: ignore[arg-type]
     if math.isinf(number):
         return "∞"
-    return _WRITERS[unit](number) if unit in _WRITERS else f"{significant(number)} {unit}"
+    return _FORMATS[unit](number) if unit in _FORMATS else f"{significant(number)} {unit}"
 
 
-def known(value: object) -> bool:
-    """Whether a table's field holds a number."""
+def is_number(value: object) -> bool:
+    """Whether a table's field holds a number: tables have NaN, or None, where a figure is unknown."""
     return isinstance(value, int | float) and not math.isnan(value)
 
 
 def significant(number: float) -> str:
-    """Three significant digits, with separators where the number is long."""
+    """A number with three significant digits, and with separators where it is long."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g}"
     digits = 2 - math.floor(math.log10(abs(number)))
     return f"{number:,.{max(digits, 0)}f}" if -4 < digits < 7 or number > 1 else f"{number:.2g}"
 
 
-def _seconds(number: float) -> str:
+def _format_seconds(number: float) -> str:
     if abs(number) < 1:
         return f"{number * 1000:,.1f} ms"
     return f"{number:,.2f} s" if abs(number) < 10 else f"{number:,.1f} s"
 
 
-def _bytes(number: float) -> str:
+def _format_bytes(number: float) -> str:
     if abs(number) < MIB:
         return f"{number / KIB:,.1f} KiB" if number else "0 MiB"
     if abs(number) < 100 * GIB:
@@ -44,12 +57,12 @@ def _bytes(number: float) -> str:
     return f"{number / GIB:,.1f} GiB"
 
 
-_WRITERS: dict[str, Callable[[float], str]] = {
+_FORMATS: dict[str, Callable[[float], str]] = {
     "tokens/s": lambda number: f"{number:,.0f}",
-    "s": _seconds,
+    "s": _format_seconds,
     "×": lambda number: f"{number:.2f}×",
     "%": lambda number: f"{number * 100:.0f} %",
-    "bytes": _bytes,
+    "bytes": _format_bytes,
     "perplexity": lambda number: f"{number:,.2f}" if number < 1e6 else f"{number:.2e}",
     "nats": lambda number: f"{number:.2g}",
     "tolerances": lambda number: f"{number:,.0f}" if number >= 10 else f"{number:.2g}",
@@ -58,12 +71,3 @@ _WRITERS: dict[str, Callable[[float], str]] = {
     "sequences": lambda number: f"{number:,.0f}",
     "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),
 }
-
-
-# Also what no XML may hold: noncharacters, and halves of a surrogate pair.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def plain(text: object) -> str:
-    """Text without control characters: no escape sequence reaches a terminal, no direction is overridden."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\n", " ").replace("\t", " "))

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.text import _CONTROL
+from parbench.text import CONTROL_CHARACTERS
 
 
 def to_json(table: pd.DataFrame) -> str:
     """A list of rows; unknown figures are null."""
     rows = [as_json(row) for row in table.to_dict(orient="records")]
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -27,4 +27,4 @@ class Figure:
 
     def shown(self, value: object) -> str:
         """A value of it as every table, chart and page writes it; `–` where it is unknown."""
-        return text.shown(value, self.unit)
+        return text.with_unit(value, self.unit)

@@ -1,4 +1,4 @@
-"""What the ranks of a trial are told to do."""
+"""The assignment of a trial: what its ranks compute and measure."""
 
 from typing import Any, Literal
 
@@ -6,19 +6,20 @@ from parbench.base_types import DeviceKind, Precision, Record
 from parbench.records.corpus import Corpus
 
 Purpose = Literal["measure", "reference", "proof"]
-"""A `reference` is computed by the reference strategy on one device, a `proof` by the cell itself, untimed like it."""
+"""Why a trial is launched. `measure` times a cell. The others take untimed steps to compare losses: a `reference` with
+the reference strategy on one device, a `proof` with the cell's own strategy."""
 
 
 PARITY_STEPS = 5
-"""How many steps a proof takes, and at least how many come before a window."""
+"""How many steps a proof takes, and the least number of steps before a window."""
 
 
 class Twin(Record):
-    """A variation of the reference whose losses say what the comparison with it can tell.
+    """A variation of the reference. Its losses show how large a deviation is when nothing, or something, is wrong.
 
-    `split` computes the same in `parts` parts, each rounded on its own: how far rounding alone leads away. The others
-    are wrong on purpose: `apart` are `parts` models that each learn from their own shard and are never synchronised,
-    `half` learns from half of every batch, and `idle` stops to learn after the steps of a proof.
+    `split` computes the same batch in `parts` parts, so that it differs by rounding alone. The others are wrong on
+    purpose: `apart` are `parts` models that each learn from their own shard and are never synchronised, `half` learns
+    from half of every batch, and `idle` stops learning after the steps of a proof.
     """
 
     kind: Literal["split", "apart", "half", "idle"]
@@ -26,14 +27,14 @@ class Twin(Record):
 
 
 class Assignment(Record):
-    """What the ranks of one trial are told to do: the whole content of a trial folder's `cell.json`.
+    """What the ranks of one trial compute and measure: the content of `cell.json` in the trial's folder.
 
-    `cores` are the logical CPUs of each device of this host, in order; empty where ranks are not pinned. `folder` is
-    the scenario's, where paths in the workload start.
+    `cores` are the logical CPUs of each device of this host, in order; it is empty where ranks are not pinned. Relative
+    paths in `workload` start at `folder`, which is the scenario's.
 
-    What is not timed takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after
-    as many as `validate_at` names, is followed by `twins`, and measures the device's matrix products in precision
-    `matmul`. Of a timed trial, the losses of the first `verify_steps` steps are recorded.
+    Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
+    first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
+    computes the `twins`, and measures the device's matrix products in precision `matmul`.
     """
 
     purpose: Purpose

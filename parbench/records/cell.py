@@ -1,10 +1,10 @@
-"""A cell as a run planned it."""
+"""A cell of a run's plan."""
 
 from parbench.base_types import DeviceKind, Phase, Record, Scaling
 
 
 class ProofRecord(Record):
-    """A cell's proof on a global batch of so many sequences: the keys of its trial and of the reference's."""
+    """A way to prove a cell: with this global batch (sequences), by the trials of these two keys."""
 
     global_batch: int
     key: str
@@ -12,12 +12,12 @@ class ProofRecord(Record):
 
 
 class CellRecord(Record):
-    """A cell as the run planned it: one row of the comparison, whether or not it can be measured here.
+    """A cell of the run's plan: one row of the comparison, whether it can be measured on this machine or not.
 
-    `key` finds its trials, `reference` the trial whose losses they must reproduce. `proofs` are the ways to prove it,
-    the best first: a smaller batch serves where a larger one does not fit. It is empty where the timed steps prove
-    enough, and None in runs from before there were proofs. `data_shards` are those of its layout; `reason` says why it
-    is skipped.
+    `key` is the key of its trials, `reference` that of the trial whose losses they must reproduce. `proofs` are the
+    ways to prove it, the best first: a smaller batch is taken where a larger one does not fit into memory. It is empty
+    where the timed steps prove enough, and None in runs of versions without proofs. `data_shards` is the number of
+    parts into which its layout cuts a global batch. `reason` says why a cell is skipped; None where it is not.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The tokens that a run's models learn from, as files."""
+"""A file of tokens."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from parbench.base_types import Record
 
 
 class Corpus(Record):
-    """A token file: `tokens` little-endian numbers of type `dtype`, each below `vocab_size`."""
+    """A file of `tokens` little-endian integers of type `dtype`, each less than `vocab_size`."""
 
     path: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -6,12 +6,13 @@ from parbench.base_types import Record
 
 
 class NodeRecord(Record):
-    """A node of a run, and how it is joined to the others.
+    """A node of a run, and its link to the other nodes.
 
-    `interface` has the node's `address`; `interface_mbit` is its speed as the kernel tells it, `shaped_mbit` the rate
-    that traffic control limits it to (both Mbit/s); `gpu_links` as in the environment. `machine` is the same for nodes
-    that are only parts of one machine, such as network namespaces; `clock_offset_s` is how far the node's clock is
-    ahead of the first node's, and `differs` names what else is not as there, by its field of the environment.
+    `interface` is the network interface that has the node's `address`; `interface_mbit` is its speed according to the
+    kernel, and `shaped_mbit` the rate to which traffic control limits it (both in Mbit/s). `gpu_links` is the field of
+    the environment. `machine` is equal for nodes that are parts of one machine, such as network namespaces.
+    `clock_offset_s` is how far the node's clock is ahead of node 0's (seconds), and `differs` names the fields of the
+    environment that are not as on node 0.
     """
 
     node: int
@@ -27,12 +28,12 @@ class NodeRecord(Record):
 
     @property
     def mbit(self) -> float | None:
-        """What its link lets through, in Mbit/s; None where that is not known."""
+        """The rate of its link in Mbit/s; None where it is unknown."""
         return self.shaped_mbit or self.interface_mbit
 
     @property
     def link(self) -> str:
-        """How it is joined to the others, in words."""
-        rated = f", {self.interface_mbit:,} Mbit/s" if self.interface_mbit else ""
-        shaped = f", limited to {self.shaped_mbit:,g} Mbit/s" if self.shaped_mbit else ""
-        return f"{self.interface or 'unknown interface'}{rated}{shaped}"
+        """Its link as text, such as `eth0, 10,000 Mbit/s`."""
+        speed = f", {self.interface_mbit:,} Mbit/s" if self.interface_mbit else ""
+        limit = f", limited to {self.shaped_mbit:,g} Mbit/s" if self.shaped_mbit else ""
+        return f"{self.interface or 'unknown interface'}{speed}{limit}"

@@ -1,4 +1,4 @@
-"""What a run set out to do, and where."""
+"""A run: its plan and its environment."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ from parbench.records.trial import SCHEMA_VERSION
 
 
 class RunRecord(Record):
-    """What a run set out to do and where: the content of its folder's `run.json`.
+    """A run's plan and environment: the content of `run.json` in its folder.
 
-    `environment_digest` and `code` are what trials must carry to count: a resumed run may hold others.
+    A trial counts if its digests of environment and code are `environment_digest` and `code`. A resumed run may hold
+    others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -33,11 +34,11 @@ class RunRecord(Record):
 
     @property
     def emulated_nodes(self) -> bool:
-        """Whether nodes are only parts of one machine, such as network namespaces."""
+        """Whether several nodes are parts of one machine, such as network namespaces."""
         return len({node.machine for node in self.nodes}) < len(self.nodes)
 
     @property
     def link_mbit(self) -> float | None:
-        """What the slowest link between nodes lets through, in Mbit/s; None where one is not known."""
-        known = [node.mbit for node in self.nodes if node.mbit]
-        return min(known) if known and len(known) == len(self.nodes) else None
+        """The rate of the slowest link between nodes in Mbit/s; None where a link's rate is unknown."""
+        rates = [node.mbit for node in self.nodes if node.mbit]
+        return min(rates) if rates and len(rates) == len(self.nodes) else None

@@ -1,4 +1,4 @@
-"""What each rank of a trial measured, and the trial made of all ranks."""
+"""A trial, and what each of its ranks measured."""
 
 from typing import Literal
 
@@ -15,25 +15,24 @@ Stage = Literal["start", "join", "setup", "steps", "warm-up", "window", "validat
 
 
 class TwinRecord(Record):
-    """The losses of a twin on the global batch, step by step (nats per token)."""
+    """A twin of the reference: its loss on the global batch at each step (nats per token)."""
 
     twin: Twin
     losses: tuple[float, ...]
 
 
 class ValidationRecord(Record):
-    """The mean validation loss (nats per token) after so many steps."""
+    """The mean validation loss (nats per token) after `steps` steps."""
 
     steps: int
     loss: float
 
 
 class GenerationRecord(Record):
-    """What a rank generated, and when. Empty where the rank does not have the tokens.
+    """The tokens that a rank generated, and their times. It is empty on ranks that do not receive the tokens.
 
-    `sequences` are the digests of the new tokens of each sequence of the steps that are verified; of each step of the
-    window, `first_token_s` is the time to its first token, and `token_s` are the times from each token to the next
-    (seconds).
+    `sequences` has a digest for each sequence of the verified steps, of its new tokens. `first_token_s` has the time to
+    the first token for each step of the window, and `token_s` the times from each token to the next (seconds).
     """
 
     sequences: tuple[str, ...] = ()
@@ -42,15 +41,17 @@ class GenerationRecord(Record):
 
 
 class JobRecord(Record):
-    """One model on one rank. Times in seconds; losses in nats per token, of this rank's shard of the batch.
+    """One model on one rank. Times are in seconds; losses in nats per token, of this rank's shard of the batch.
 
-    `losses` are those of the steps that are verified, warm-up first; `validation_loss` is the mean over the validation
-    batches after the window, and `validations` are the same of what is not timed; all are empty where the rank computes
-    no loss. `shared_loss` is that of a batch which every rank evaluates after untimed steps, whatever its shard.
-    `steady` says whether warm-up ended because step times were. One step in a `cycle` may do more than the others.
-    `compile_s` is what torch.compile took, all before the
-    window; `started_s` and `stopped_s` are the window's ends on the host's monotonic clock; `compute_s` is how much of
-    the window the rank computed, where its strategy knows; `stacked` is how many models took these steps as one.
+    `losses` are those of the verified steps, beginning with warm-up. `validation_loss` is the mean over the validation
+    batches after the window; `validations` are such means of an untimed trial. All are empty on ranks that compute no
+    loss. `shared_loss` is the loss of a batch that all ranks evaluate after untimed steps.
+
+    `steady` says whether warm-up ended because step times were steady. One step in every `cycle` may do more than the
+    others, such as synchronising. `compile_s` is the time of torch.compile, which is all before the window.
+    `started_s` and `stopped_s` are the ends of the window on the host's monotonic clock. `compute_s` is the part of the
+    window in which the rank computed, for strategies that measure it. `stacked` is the number of models that one call
+    trains together.
     """
 
     job: int
@@ -75,14 +76,14 @@ class JobRecord(Record):
 
     @property
     def total_steps(self) -> int:
-        """All steps that the model has taken."""
+        """The steps of warm-up and window together."""
         return self.warmup_steps + self.steps
 
 
 class DeviceMemory(Record):
-    """Memory of one CUDA device, in bytes: torch's peaks, and the whole device's use, which other processes add to.
+    """Memory of one CUDA device, in bytes: torch's peaks, and what all processes together use of the device.
 
-    `utilization` is the mean share of the window's samples during which a kernel ran, from 0 to 1.
+    `utilization` is the share of time in which a kernel ran, as the mean of the window's samples, from 0 to 1.
     """
 
     allocated_peak: int
@@ -94,7 +95,7 @@ class DeviceMemory(Record):
 class MemoryRecord(Record):
     """Peak memory of a rank, in bytes.
 
-    `resident_growth` is the peak of resident memory less what was resident before the model was built; `devices` has
+    `resident_growth` is the peak of resident memory minus what was resident before the model was built. `devices` has
     an entry for each CUDA device.
     """
 
@@ -103,7 +104,7 @@ class MemoryRecord(Record):
 
 
 class GpuSurroundings(Record):
-    """A GPU when a window ended: how many processes computed on it, and what held its clock down."""
+    """A GPU at the end of a window: the number of processes on it, and the reasons for which its clock was lowered."""
 
     uuid: str
     processes: int | None = None
@@ -111,10 +112,10 @@ class GpuSurroundings(Record):
 
 
 class SurroundingsRecord(Record):
-    """What happened around a rank during its windows.
+    """What else happened on a rank's cores and GPUs during its windows, which are `window_s` seconds long together.
 
-    Of its cores: `busy_s` CPU seconds that anybody used, `stolen_s` that a hypervisor gave away, and how often heat
-    `throttled` them; `own_s` CPU seconds that the rank used itself; `window_s` the length of the windows.
+    `busy_s` are the CPU seconds that all processes used on its cores, `own_s` those that the rank used, and `stolen_s`
+    those that the hypervisor gave to other machines. `throttled` counts how often heat slowed the cores down.
     """
 
     window_s: float = 0.0
@@ -126,8 +127,8 @@ class SurroundingsRecord(Record):
 
 
 class TrafficRecord(Record):
-    """What a rank does with process groups in a step: how many calls (collectives, sends and receives), and the bytes
-    of the tensors that it hands to all but the receives. What that makes on the wire is the backend's affair.
+    """A rank's communication in a step: the number of `calls` (collectives, sends and receives), and the bytes of the
+    tensors that it passes to collectives and sends. How many bytes go over the wire depends on the backend.
     """
 
     calls: float
@@ -135,7 +136,7 @@ class TrafficRecord(Record):
 
 
 class Failure(Record):
-    """Why a rank stopped: the error, its traceback, and when (seconds on the node's monotonic clock)."""
+    """The error that ended a rank, its traceback, and the time of it (seconds on the node's monotonic clock)."""
 
     error: str
     traceback: str
@@ -144,13 +145,13 @@ class Failure(Record):
 
 
 class RankRecord(Record):
-    """What one rank did, rewritten at each stage, so that it tells how far a rank came that never ended.
+    """What one rank did. It is written anew at each stage, so it shows how far a rank came that hangs or is killed.
 
-    `node` and `local_rank` say where it ran; `met_at` is when all ranks had met, on the node's monotonic clock: what
-    happened on different nodes can only be put in order by its distance from there.
-    `averaged_validation_loss` is that of the average of all models (nats per token), where one was made. `traffic` is
-    empty where the rank works alone. `twins` are those of the first model, and `matmul_flops` is what the rank's first
-    device reaches in matrix products (floating-point operations a second); only what is not timed has them.
+    `node` and `local_rank` say where it ran. `met_at` is the time at which all ranks had met, on the node's monotonic
+    clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
+    `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
+    `traffic` is None where the rank works alone. Untimed trials have `twins`, which are those of the first model, and
+    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device.
     """
 
     rank: int
@@ -177,8 +178,9 @@ class RankRecord(Record):
 class Trial(Record):
     """One launch of one cell: a line of `trials.jsonl`.
 
-    `key` is the hash of all that decides what was measured, `environment` the digest of where, `code` that of the code
-    which measured; `wall_s` runs from the launch to the end of the last rank; `warnings` say what disturbed it.
+    `key` is the hash of everything that decides what is computed, `environment` the digest of the environment, and
+    `code` that of parbench's code. `wall_s` is the time from the launch to the end of the last rank. `warnings` say
+    what disturbed the measurement.
     """
 
     schema_version: int = SCHEMA_VERSION

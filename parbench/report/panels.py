@@ -1,4 +1,4 @@
-"""Runs as the report shows them: panels of comparable cells, each with its figures, trials and look."""
+"""Stored runs as the report reads them: panels of cells, each with its figures, good trials and look."""
 
 import re
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import wrap
-from typing import Any
+from typing import Any, TypeVar
 
 from parbench.figures import memory, speed
 from parbench.figures.definitions import FIGURES
@@ -17,12 +17,17 @@ from parbench.results.looks import Look, looks
 from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
 from parbench.results.tables import cells_table, counted_trials
-from parbench.text import known, plain
+from parbench.text import is_number, plain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell with its row of the table, its good trials, the trial whose losses it must reproduce, and its look."""
+    """A cell: its record, its row of the table of cells, its good trials, and how it looks in charts.
+
+    `anchor` is its row's id on the page; `reference` is the trial whose losses it must reproduce.
+    """
 
     record: CellRecord
     row: Mapping[str, Any]
@@ -33,17 +38,20 @@ class CellView:
 
     @cached_property
     def label(self) -> str:
-        """The strategy's label, safe to show."""
+        """The strategy's label, without control characters."""
         return plain(self.record.label)
 
     @cached_property
     def notes(self) -> list[str]:
-        """What must be said wherever the cell is shown."""
-        marks = {"emulated": self.record.emulated, "oversubscribed": self.record.oversubscribed}
-        marks["emulated hosts"] = bool(self.row.get("emulated_hosts"))
-        marks["inexact"] = self.row["parity"] == "inexact"
-        marks["undecided"] = self.row["parity"] == "undecided"
-        return [note for note, holds in marks.items() if holds]
+        """Words that stand beside the label wherever the cell appears, such as `emulated`."""
+        notes = {
+            "emulated": self.record.emulated,
+            "oversubscribed": self.record.oversubscribed,
+            "emulated hosts": bool(self.row.get("emulated_hosts")),
+            "inexact": self.row["parity"] == "inexact",
+            "undecided": self.row["parity"] == "undecided",
+        }
+        return [note for note, applies in notes.items() if applies]
 
     @cached_property
     def name(self) -> str:
@@ -57,31 +65,31 @@ class CellView:
 
     @cached_property
     def devices(self) -> str:
-        """How many, and on how many nodes if there are several, such as `4 (2 nodes)`."""
+        """The number of devices, and of nodes where there are several, such as `4 (2 nodes)`."""
         nodes = f" ({self.record.nodes} nodes)" if self.record.nodes > 1 else ""
         return f"{self.record.devices}{nodes}"
 
     def short_place(self, width: int) -> str:
-        """Name and devices on two lines of a width: of a longer name the middle is left out, never the devices."""
-        return folded(f"{shorter(self.name, 2 * width - 16)} on\N{NO-BREAK SPACE}{self.devices}", width)
+        """Name and devices on two lines of `width` letters; a longer name loses its middle, but never the devices."""
+        return fold(f"{shorten(self.name, 2 * width - 16)} on\N{NO-BREAK SPACE}{self.devices}", width)
 
     @property
     def comparable(self) -> bool:
-        """Measured, without failure, and not known to compute something else than the reference by mistake."""
+        """Whether it was measured without a failure, and parity does not say that it computes something else."""
         return bool(self.row["status"] == "ok" and self.row["parity"] in COMPARABLE)
 
     @property
     def decided(self) -> bool:
-        """Whether it is known to compute what it should: nothing else may win."""
+        """Whether parity is decided; while it is not, the cell is in no ranking."""
         return bool(self.row["parity"] != "undecided")
 
     def value(self, figure: str) -> float | None:
         """A figure or another number of the row; None where it is unknown."""
-        found = self.row.get(figure)
-        return float(found) if known(found) else None  # type: ignore[arg-type]
+        value = self.row.get(figure)
+        return float(value) if is_number(value) else None  # type: ignore[arg-type]
 
     def interval(self, figure: str) -> tuple[float, float] | None:
-        """A figure's confidence interval; None where there is none."""
+        """A figure's 95 % confidence interval over rounds; None where it is unknown."""
         low, high = self.value(f"{figure}_ci_low"), self.value(f"{figure}_ci_high")
         return None if low is None or high is None else (low, high)
 
@@ -96,8 +104,13 @@ class CellView:
         return list(self.speed_by_round.values())
 
     @cached_property
+    def step_times(self) -> list[list[float]]:
+        """The step times of the slowest rank (seconds) in each round that recorded them."""
+        return [times for trial in self.trials if (times := speed.slowest_steps(trial))]
+
+    @cached_property
     def memory(self) -> Summary | None:
-        """Peak memory of the fullest rank with its confidence interval over rounds."""
+        """Peak memory of the fullest rank (bytes): its mean and confidence interval over rounds."""
         peaks = [peak for trial in self.trials if (peak := memory.peak_memory_bytes(trial))]
         return summarise(peaks) if peaks else None
 
@@ -106,7 +119,8 @@ class CellView:
 class Panel:
     """The cells of one run that may be compared with each other: same workload, phase and scaling.
 
-    `link_mbit` is what the network between the run's nodes lets through, where there are several.
+    `run` is the run's name. `link_mbit` is the rate of the slowest link between its nodes (Mbit/s), where there are
+    several nodes and the rate is known.
     """
 
     key: tuple[str, ...]
@@ -116,50 +130,54 @@ class Panel:
 
     @property
     def workload(self) -> str:
-        """The workload's name, safe to show."""
+        """The workload's name, without control characters."""
         return plain(self.cells[0].record.workload)
 
     @property
     def scaling(self) -> str:
-        """Strong or weak."""
+        """`strong` or `weak`."""
         return self.cells[0].record.scaling
 
     @property
     def phase(self) -> str:
-        """What is done with the model: train, score or generate."""
+        """`train`, `score` or `generate`."""
         return self.cells[0].record.phase
 
     @property
     def title(self) -> str:
-        """Such as `lstm, strong scaling`."""
-        said = self.phase == "train" or self.phase in self.workload
-        phase = "" if said else f" ({plain(self.phase)})"
+        """Workload, phase and scaling, such as `gpt (score), strong scaling`. Training goes without saying."""
+        obvious = self.phase == "train" or self.phase in self.workload
+        phase = "" if obvious else f" ({plain(self.phase)})"
         return f"{self.workload}{phase}, {self.scaling} scaling"
 
     @cached_property
     def base(self) -> CellView | None:
-        """The reference on one device, where it can be compared with."""
-        one = (cell for cell in self.cells if cell.record.is_reference and cell.record.devices == 1)
-        return next((cell for cell in one if cell.comparable), None)
+        """The reference strategy on one device, which speedups are against; None where it is not comparable."""
+        references = (cell for cell in self.cells if cell.record.is_reference and cell.record.devices == 1)
+        return next((cell for cell in references if cell.comparable), None)
 
     @cached_property
     def comparable(self) -> list[CellView]:
-        """The cells that may be ranked."""
+        """The cells that charts of speed draw."""
         return [cell for cell in self.cells if cell.comparable]
 
     @property
     def left_out(self) -> list[CellView]:
-        """The cells that charts of speed do not draw."""
+        """The cells that charts of speed leave out."""
         return [cell for cell in self.cells if not cell.comparable]
 
     @cached_property
     def by_label(self) -> dict[str, list[CellView]]:
-        """The comparable cells of each label, by devices."""
-        found: defaultdict[str, list[CellView]] = defaultdict(list)
+        """The comparable cells of each label, by rising number of devices; labels in the run's order."""
+        cells: defaultdict[str, list[CellView]] = defaultdict(list)
         for cell in sorted(self.comparable, key=lambda cell: cell.record.devices):
-            found[cell.record.label].append(cell)
-        order = dict.fromkeys(cell.record.label for cell in self.cells)
-        return {label: found[label] for label in order if label in found}
+            cells[cell.record.label].append(cell)
+        labels = dict.fromkeys(cell.record.label for cell in self.cells)
+        return {label: cells[label] for label in labels if label in cells}
+
+    def comparable_with(self, figure: str) -> list[CellView]:
+        """The comparable cells of which the figure is known."""
+        return select_with(self.comparable, figure)
 
     @property
     def size(self) -> str:
@@ -172,94 +190,104 @@ class Panel:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run and its panels; `name` is its id, `slug` what anchors and files are named with."""
+    """A run and its panels; `name` is its id, without control characters."""
 
     run: Run
     name: str
-    slug: str
     panels: Sequence[Panel]
 
     @property
     def cells(self) -> list[CellView]:
         """All cells, in the order of the run's plan."""
-        found = {id(cell.record): cell for panel in self.panels for cell in panel.cells}
-        return [found[id(record)] for record in self.run.record.cells]
+        cells = {id(cell.record): cell for panel in self.panels for cell in panel.cells}
+        return [cells[id(record)] for record in self.run.record.cells]
 
 
-def views(runs: Sequence[Run]) -> list[RunView]:
-    """The runs, ready to be shown together: a label looks the same in all of them."""
-    look = looks((cell.strategy, cell.label) for run in runs for cell in run.record.cells)
-    anchors = _Names()
+def view_runs(runs: Sequence[Run]) -> list[RunView]:
+    """Prepares runs for one report: a label looks the same in all of them, and anchors are unique."""
+    look_of_label = looks((cell.strategy, cell.label) for run in runs for cell in run.record.cells)
+    anchors = _UniqueSlugs()
     several = len(runs) > 1
-    return [_view(run, f"run{number}" if several else "", look, anchors) for number, run in enumerate(runs, start=1)]
+    return [
+        _view_run(run, f"run{number}" if several else "", look_of_label, anchors)
+        for number, run in enumerate(runs, start=1)
+    ]
+
+
+def select_with(cells: Sequence[CellView], figure: str) -> list[CellView]:
+    """The cells of which the figure is known."""
+    return [cell for cell in cells if cell.value(figure) is not None]
 
 
 def shared_figures(cells: Sequence[CellView]) -> list[str]:
-    """The figures that at least one of the cells has, in the registry's order."""
+    """The figures that at least one of the cells has, in the order of their definitions."""
     return [name for name in FIGURES if any(cell.value(name) is not None for cell in cells)]
 
 
-def grouped(items: Sequence[Any], key: Callable[[Any], Hashable]) -> list[list[Any]]:
-    """Items of equal key together, in order of first appearance."""
-    found: defaultdict[Hashable, list[Any]] = defaultdict(list)
+def group_by(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Groups items of equal key, in the order in which the keys first appear."""
+    groups: defaultdict[Hashable, list[T]] = defaultdict(list)
     for item in items:
-        found[key(item)].append(item)
-    return list(found.values())
+        groups[key(item)].append(item)
+    return list(groups.values())
 
 
-def shorter(name: str, length: int) -> str:
-    """A name of this length at most. What tells variants apart is at both ends, so the middle makes way."""
+def shorten(name: str, length: int) -> str:
+    """Cuts a name to `length` letters. Variants differ at both ends of their names, so the middle is left out."""
     return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - 1) // 2 :]}"
 
 
-def folded(name: str, width: int) -> str:
-    """A name on lines of a width: two, unless its words are long. Of a longer name the middle is left out.
+def fold(name: str, width: int) -> str:
+    """Breaks a name into lines of `width` letters: two, unless its words are long. A longer name loses its middle.
 
-    It never begins with the underscore by which matplotlib hides labels.
+    matplotlib hides labels that begin with an underscore, so an invisible space comes before one.
     """
-    lines = wrap(shorter(name, 2 * width - 8), width, break_on_hyphens=False) or [name]
+    lines = wrap(shorten(name, 2 * width - 8), width, break_on_hyphens=False) or [name]
     return "\n".join([f"\N{ZERO WIDTH SPACE}{lines[0]}" if lines[0].startswith("_") else lines[0], *lines[1:]])
 
 
-def slug(text: str) -> str:
-    """Text as part of an address: letters, digits and hyphens."""
+def slugify(text: str) -> str:
+    """Turns text into a part of an address: lower-case letters, digits and hyphens, at most 80."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "unnamed"
 
 
-class _Names:
-    """Slugs that are told apart by a number where two texts have the same one."""
+class _UniqueSlugs:
+    """Makes slugs, with a number behind those that would be the same as an earlier one."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._next: defaultdict[str, int] = defaultdict(lambda: 2)
+        self._used: set[str] = set()
+        self._next_number: defaultdict[str, int] = defaultdict(lambda: 2)
 
-    def name(self, text: str) -> str:
-        first = found = slug(text)
-        while found in self._taken:
-            found = f"{first}-{self._next[first]}"
-            self._next[first] += 1
-        self._taken.add(found)
-        return found
+    def make(self, text: str) -> str:
+        first = slug = slugify(text)
+        while slug in self._used:
+            slug = f"{first}-{self._next_number[first]}"
+            self._next_number[first] += 1
+        self._used.add(slug)
+        return slug
 
 
-def _view(run: Run, prefix: str, look: Mapping[str, Look], anchors: _Names) -> RunView:
-    measured, references = counted_trials(run, "measure"), counted_trials(run, "reference")
+def _view_run(run: Run, prefix: str, look_of_label: Mapping[str, Look], anchors: _UniqueSlugs) -> RunView:
+    trials, references = counted_trials(run, "measure"), counted_trials(run, "reference")
     rows = cells_table(run).to_dict(orient="records")
-    cells = []
-    for record, row in zip(run.record.cells, rows, strict=True):
-        good = [trial for trial in measured.get(record.key, []) if trial.status == "ok"]
-        expected = [trial for trial in references.get(record.reference, []) if trial.status == "ok"]
-        anchor = anchors.name(f"{prefix} cell {record.id}")
-        reference = expected[-1] if expected else None
-        cells.append(CellView(record, _texts_as_keys(row), anchor, look[record.label], good, reference))
+    cells = [
+        CellView(
+            record=record,
+            row={str(column): value for column, value in row.items()},
+            anchor=anchors.make(f"{prefix} cell {record.id}"),
+            look=look_of_label[record.label],
+            trials=_good(trials.get(record.key, [])),
+            reference=next(reversed(_good(references.get(record.reference, []))), None),
+        )
+        for record, row in zip(run.record.cells, rows, strict=True)
+    ]
     name = plain(run.record.id)
-    link_mbit = run.record.link_mbit
-    panels = [Panel(_panel_key(group[0]), name, group, link_mbit) for group in grouped(cells, _panel_key)]
-    return RunView(run, name, prefix, panels)
+    panels = [Panel(_panel_key(group[0]), name, group, run.record.link_mbit) for group in group_by(cells, _panel_key)]
+    return RunView(run, name, panels)
 
 
-def _texts_as_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in row.items()}
+def _good(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.status == "ok"]
 
 
 def _panel_key(cell: CellView) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The page's table: every cell a row, whatever became of it."""
+"""The page's table: a row for every cell, also for those that failed or were skipped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,32 +8,27 @@ from parbench.figures.intervals import with_interval
 from parbench.report.panels import CellView, RunView, shared_figures
 from parbench.text import plain
 
-Text = Callable[[CellView], str]
-
-PARITY = ("parity_deviation", "differing_sequences", "parity_power", "verified_steps")
-"""What the parity gate saw: said beside its verdict, not in a column of its own."""
+PARITY_FIGURES = ("parity_deviation", "differing_sequences", "parity_power", "verified_steps")
+"""What the parity gate measured. It stands beside the cell's parity and has no columns of its own."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: what it is called, what a cell says in it, and the number that it is sorted by, if it is one."""
+    """A column: `text` is what a cell's field says, `number` what it is sorted by; None where it is sorted by text."""
 
     key: str
     title: str
     meaning: str
-    text: Text
+    text: Callable[[CellView], str]
     number: Callable[[CellView], float | None] | None = None
-
-
-def parity_detail(cell: CellView) -> str:
-    """What the gate saw, where it saw any difference."""
-    seen = ((FIGURES[name], cell.value(name)) for name in PARITY)
-    return ", ".join(f"{figure.title} {figure.shown(value)}" for figure, value in seen if value)
 
 
 @dataclass(frozen=True)
 class Field:
-    """A row's entry in a column; `share` is its part of the largest in the same panel."""
+    """A row's field in a column: its text, the value that it is sorted by, and the length of the bar behind it.
+
+    `share` is the bar's length, as a share of the largest value in the panel; None where there is no bar.
+    """
 
     column: Column
     text: str
@@ -50,81 +45,87 @@ class Row:
     fields: Sequence[Field]
 
 
-def columns(runs: Sequence[RunView]) -> list[Column]:
-    """What the runs need: columns that say the same of every cell are left out, figures nobody has as well."""
+def make_columns(runs: Sequence[RunView]) -> list[Column]:
+    """The columns that these runs need: without those that are the same for all cells, and figures that none has."""
     cells = [cell for view in runs for cell in view.cells]
-    several = {
+    varying = {
         "workload": len({cell.record.workload for cell in cells}) > 1,
         "scaling": len({cell.record.scaling for cell in cells}) > 1,
         "phase": len({cell.record.phase for cell in cells}) > 1,
         "nodes": any(cell.record.nodes > 1 for cell in cells),
         "models": any(cell.record.models > 1 for cell in cells),
     }
-    # What a cell is and whether it counts comes first: figures may be beyond the edge of a narrow window.
-    found = [
+    # Identity, status and parity come first, because a narrow window may cut off the figures.
+    columns = [
         Column("workload", "workload", "", lambda cell: plain(cell.record.workload)),
         Column("phase", "phase", "", lambda cell: cell.record.phase),
         Column("scaling", "scaling", "", lambda cell: cell.record.scaling),
         Column("strategy", "strategy", "", lambda cell: cell.label),
-        _count("devices"),
-        _count("nodes"),
+        _count_column("devices"),
+        _count_column("nodes"),
         Column("status", "status", "", lambda cell: plain(cell.row["status"]).replace("_", " ")),
         Column("parity", "parity", "", _parity),
-        _count("models"),
+        _count_column("models"),
     ]
     return [
-        *(column for column in found if several.get(column.key, True)),
-        *(_figure(name) for name in shared_figures(cells) if name not in PARITY),
+        *(column for column in columns if varying.get(column.key, True)),
+        *(_figure_column(name) for name in shared_figures(cells) if name not in PARITY_FIGURES),
     ]
 
 
-def table_rows(runs: Sequence[RunView], shown: Sequence[Column]) -> list[Row]:
+def make_rows(runs: Sequence[RunView], columns: Sequence[Column]) -> list[Row]:
     """A row for every cell of every run."""
-    largest = {
+    top_speeds = {
         cell.anchor: max((other.value("tokens_per_s") or 0 for other in panel.cells), default=0)
         for view in runs
         for panel in view.panels
         for cell in panel.cells
     }
     return [
-        Row(cell, view.name, [_field(column, cell, largest[cell.anchor]) for column in shown])
+        Row(cell, view.name, [_make_field(column, cell, top_speeds[cell.anchor]) for column in columns])
         for view in runs
         for cell in view.cells
     ]
 
 
-def filters(runs: Sequence[RunView]) -> dict[str, list[str]]:
-    """What the table can be narrowed to: the values of each property that has several."""
+def filter_choices(runs: Sequence[RunView]) -> dict[str, list[str]]:
+    """The values by which the table can be filtered: of each property that has more than one."""
     cells = [cell for view in runs for cell in view.cells]
-    found = {
+    values = {
         "run": [view.name for view in runs],
         "workload": [plain(cell.record.workload) for cell in cells],
         "strategy": [plain(cell.record.strategy) for cell in cells],
         "devices": [str(count) for count in sorted({cell.record.devices for cell in cells})],
         "status": [str(cell.row["status"]) for cell in cells],
     }
-    return {key: unique for key, values in found.items() if len(unique := list(dict.fromkeys(values))) > 1}
+    return {key: choices for key, each in values.items() if len(choices := list(dict.fromkeys(each))) > 1}
+
+
+def describe_parity(cell: CellView) -> str:
+    """What the parity gate measured of a cell, without zeros and unknown values."""
+    values = ((FIGURES[name], cell.value(name)) for name in PARITY_FIGURES)
+    return ", ".join(f"{figure.title} {figure.shown(value)}" for figure, value in values if value)
 
 
 def _parity(cell: CellView) -> str:
     return plain(cell.row["parity"]) if isinstance(cell.row["parity"], str) else "–"
 
 
-def _count(name: str) -> Column:
+def _count_column(name: str) -> Column:
     return Column(name, name, "", lambda cell: str(getattr(cell.record, name)), lambda cell: getattr(cell.record, name))
 
 
-def _figure(name: str) -> Column:
+def _figure_column(name: str) -> Column:
     figure = FIGURES[name]
     return Column(
         name, figure.title, figure.meaning, lambda cell: with_interval(name, cell.row), lambda cell: cell.value(name)
     )
 
 
-def _field(column: Column, cell: CellView, largest: float) -> Field:
+def _make_field(column: Column, cell: CellView, top_speed: float) -> Field:
     text = column.text(cell)
     if column.number is None:
         return Field(column, text, text)
     value = column.number(cell)
-    share = value / largest if column.key == "tokens_per_s" and value is not None and largest else None
+    share = value / top_speed if column.key == "tokens_per_s" and value is not None and top_speed else None
     return Field(column, text, "" if value is None else f"{value:.12g}", share)

@@ -1,4 +1,4 @@
-"""The grammar of scenarios: one set of models validates them and generates the schema.
+"""The grammar of scenarios. The models that validate scenarios also generate their JSON Schema.
 
 Strategies and families of other packages import the models from here.
 """

@@ -1,4 +1,4 @@
-"""YAML 1.2 into plain data that remembers its lines; refuses tags, bombs and duplicate keys."""
+"""Reads YAML 1.2 into plain data and keeps the line of each value. Tags, duplicate keys and alias bombs are refused."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,23 +47,24 @@ _PLAIN_TAGS = _KEY_TAGS | {f"{_TAG_PREFIX}{name}" for name in ("map", "seq", "in
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`) and where each part of it was written.
+    """Plain data (`dict`, `list`, `str`, `int`, `float`, `bool`, `None`), and where each value of it stands.
 
-    `made` are the parents that nobody wrote: an override needed them.
+    `lines` has the lines of values from the file `source`, `overridden` the option of values that `--set` gave, both by
+    path. `implied` are the paths of mappings that stand nowhere, because an override sets a value inside of them.
     """
 
     data: dict[str, Any]
     source: str
     lines: Mapping[DataPath, int] = field(default_factory=dict)
     overridden: Mapping[DataPath, str] = field(default_factory=dict)
-    made: frozenset[DataPath] = frozenset()
+    implied: frozenset[DataPath] = frozenset()
 
     def holds(self, path: DataPath) -> bool:
-        """Whether something was written at `path`."""
+        """Whether the file or an override has a value at `path`."""
         return path in self.lines or path in self.overridden
 
     def mistake(self, path: DataPath, message: str) -> Mistake:
-        """A mistake at `path`, with the line of the nearest enclosing key that was written down."""
+        """A mistake at `path`, with the line of the value there, or else of the nearest value around it."""
         dotted = ".".join(map(str, path))
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
@@ -73,7 +74,10 @@ class Document:
         return Mistake(self.source, None, dotted, message)
 
     def override(self, assignments: Sequence[str]) -> "Document":
-        """A copy in which each `dotted.path=value` is carried out; the value is YAML. Missing parents are made."""
+        """A copy in which each `dotted.path=value` is applied; the value is YAML, and missing parents are added.
+
+        Raises `ScenarioError` for an assignment of another form, or with a path through a plain value.
+        """
         document = self
         for assignment in assignments:
             document = document._assign(assignment)
@@ -84,20 +88,20 @@ class Document:
         source = f"--set {dotted}"
         if not equals or not all(dotted.split(".")):
             raise ScenarioError([Mistake(source, None, "", "write it as dotted.path=value")])
-        value = _value(text, source)
+        value = _parse_value(text, source)
         try:
-            data, path = _assigned(self.data, dotted.split("."), value.data["value"])
+            data, path = _set_value(self.data, dotted.split("."), value.data["value"])
         except KeyError as error:
             raise ScenarioError([Mistake(source, None, "", f"there is no {error.args[0]} to set this in")]) from None
-        lines = {known: line for known, line in self.lines.items() if known[: len(path)] != path}
+        lines = {other: line for other, line in self.lines.items() if other[: len(path)] != path}
         parts = {(*path, *part[1:]): source for part in value.lines if part}
         parents = {path[:end]: source for end in range(1, len(path)) if path[:end] not in lines}
-        made = self.made.union(parents.keys() - self.overridden.keys())
-        return Document(data, self.source, lines, {**parents, **self.overridden, **parts}, made)
+        implied = self.implied.union(parents.keys() - self.overridden.keys())
+        return Document(data, self.source, lines, {**parents, **self.overridden, **parts}, implied)
 
 
 def read_document(path: Path) -> Document:
-    """The YAML mapping in a file. Raises `ScenarioError` with every mistake that can be told from its text alone."""
+    """Reads the YAML mapping in a file. Raises `ScenarioError` with every mistake in its syntax."""
     try:
         text = read_whole(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
@@ -108,7 +112,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, source: str) -> Document:
-    """The YAML mapping in `text`; `source` names it in messages. Raises `ScenarioError`."""
+    """Reads the YAML mapping in `text`; `source` names it in messages. Raises `ScenarioError`."""
     node = _compose(text, source)
     if node is None:
         raise ScenarioError([Mistake(source, 1, "", "is empty; a scenario needs at least workloads and strategies")])
@@ -118,12 +122,12 @@ def parse_document(text: str, source: str) -> Document:
         )
     lines: dict[DataPath, int] = {}
     mistakes: list[Mistake] = []
-    # Paths alone do not bound the walk: merged mappings have the same paths again.
-    for visited, (path, line, problem) in enumerate(_walk(node, (), 0)):
+    # Visits are counted besides paths, because merged mappings have the same paths again.
+    for visits, (path, line, problem) in enumerate(_walk(node, (), 0)):
         lines.setdefault(path, line)
         if problem:
             mistakes.append(Mistake(source, line, ".".join(map(str, path)), problem))
-        if len(lines) > MAX_NODES or visited > 3 * MAX_NODES:
+        if len(lines) > MAX_NODES or visits > 3 * MAX_NODES:
             raise ScenarioError(
                 [Mistake(source, line, "", f"has more than {MAX_NODES:,} values once aliases are expanded")]
             )
@@ -144,9 +148,9 @@ def _compose(text: str, source: str) -> Node | None:
 
 @contextmanager
 def _yaml(source: str) -> Iterator[YAML]:
-    """A parser whose complaints are mistakes in `source`."""
+    """A parser. What it raises within the block becomes a `ScenarioError` about `source`."""
     try:
-        # An anchor may be used again, as YAML 1.2 says; ruamel.yaml warns of it.
+        # YAML 1.2 allows an anchor to be defined twice; ruamel.yaml warns about it.
         with warnings.catch_warnings(action="ignore", category=YAMLWarning):
             yield YAML(typ="safe", pure=True)
     except MarkedYAMLError as error:
@@ -156,30 +160,33 @@ def _yaml(source: str) -> Iterator[YAML]:
         if "\\t" in problem:
             problem = "a tab is used for indentation; YAML wants spaces"
         raise ScenarioError([Mistake(source, line, "", f"is not YAML: {problem}")]) from None
-    # ruamel.yaml lets these out for values that do not fit their tags, and for versions of YAML it does not know.
+    # ruamel.yaml raises these for values that do not fit their tags, and for unknown versions of YAML.
     except (YAMLError, ValueError, LookupError, AssertionError) as error:
         raise ScenarioError([Mistake(source, None, "", f"is not YAML: {str(error).partition(chr(10))[0]}")]) from None
 
 
 def _refuse_bombs(text: str, source: str) -> None:
-    """Nesting, values and aliases are counted in the event stream, before anything recursive touches them."""
+    """Raises `ScenarioError` for too many values, aliases or levels.
+
+    They are counted in the stream of events, before anything expands or recurses.
+    """
     depth = values = aliases = 0
     with _yaml(source) as yaml:
         for event in yaml.parse(text):
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             values += isinstance(event, NodeEvent)
             aliases += isinstance(event, AliasEvent)
-            for count, most, what in (
+            for count, limit, problem in (
                 (depth, MAX_DEPTH, f"is nested deeper than {MAX_DEPTH} levels"),
                 (values, 2 * MAX_NODES, f"has more than {MAX_NODES:,} values"),
                 (aliases, MAX_ALIASES, f"has more than {MAX_ALIASES} aliases"),
             ):
-                if count > most:
-                    raise ScenarioError([Mistake(source, event.start_mark.line + 1, "", what)])
+                if count > limit:
+                    raise ScenarioError([Mistake(source, event.start_mark.line + 1, "", problem)])
 
 
 def _walk(node: Node, path: DataPath, depth: int) -> Iterator[tuple[DataPath, int, str | None]]:
-    """Every value with its path, line and problem, in the order of the file."""
+    """Every value's path, line and problem, in the order of the file."""
     problem = _problem(node, depth)
     yield path, _line(node), problem
     if problem:
@@ -188,19 +195,19 @@ def _walk(node: Node, path: DataPath, depth: int) -> Iterator[tuple[DataPath, in
         for index, item in enumerate(node.value):
             yield from _walk(item, (*path, index), depth + 1)
     elif isinstance(node, MappingNode):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, ScalarNode) or key.tag not in _KEY_TAGS or _problem(key, depth):
                 yield path, _line(key), "a key must be plain text; a number or a word with a meaning needs quotes"
                 continue
             name = str(key.value)
-            yield (*path, name), _line(key), "this key stands here twice; keep one" if name in seen else None
-            seen.add(name)
+            yield (*path, name), _line(key), "this key stands here twice; keep one" if name in names else None
+            names.add(name)
             yield from _walk(value, (*path, name) if key.tag != _MERGE_TAG else path, depth + 1)
 
 
 def _problem(node: Node, depth: int) -> str | None:
-    """What is wrong with a value itself, whatever is in it."""
+    """What is wrong with a value itself, apart from the values inside of it; None if nothing is."""
     if node.tag not in _PLAIN_TAGS:
         name = str(node.tag).removeprefix(_TAG_PREFIX)
         return f"the type '{name}' is not allowed here; use plain text, numbers, lists and mappings"
@@ -218,13 +225,13 @@ def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _value(text: str, source: str) -> Document:
-    """The YAML of one value, under the key `value`."""
+def _parse_value(text: str, source: str) -> Document:
+    """Reads the YAML of one value as a document that has it under the key `value`."""
     return parse_document(f"value: {text}", source)
 
 
-def _assigned(data: Any, path: Sequence[str], value: Any) -> tuple[Any, DataPath]:
-    """A copy of `data` with `value` at `path`, and that path with its indices as numbers.
+def _set_value(data: Any, path: Sequence[str], value: Any) -> tuple[Any, DataPath]:
+    """A copy of `data` with `value` at `path`, and the path with its indices as numbers.
 
     Raises `KeyError` where the path leads through a plain value, or past the end of a list.
     """
@@ -233,9 +240,9 @@ def _assigned(data: Any, path: Sequence[str], value: Any) -> tuple[Any, DataPath
     head, rest = path[0], path[1:]
     if isinstance(data, list) and head.isdecimal() and int(head) < len(data):
         index = int(head)
-        item, written = _assigned(data[index], rest, value)
-        return [*data[:index], item, *data[index + 1 :]], (index, *written)
+        item, rest_of_path = _set_value(data[index], rest, value)
+        return [*data[:index], item, *data[index + 1 :]], (index, *rest_of_path)
     if data is None or isinstance(data, dict):
-        item, written = _assigned((data or {}).get(head), rest, value)
-        return {**(data or {}), head: item}, (head, *written)
+        item, rest_of_path = _set_value((data or {}).get(head), rest, value)
+        return {**(data or {}), head: item}, (head, *rest_of_path)
     raise KeyError(head)

@@ -1,4 +1,4 @@
-"""A list where one value is expected makes a matrix: every combination becomes a variant of its own."""
+"""The matrix: a list where one value is expected gives a variant for each of its values, in every combination."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ Variant = tuple[dict[str, Any], dict[str, Any]]
 
 
 def variant_count(data: Mapping[str, Any], model: type[BaseModel] | None) -> int:
-    """How many variants there are, without making them."""
+    """How many variants `variants` would yield, without making them."""
     return math.prod(
         sum(variant_count(value, nested) if isinstance(value, Mapping) else 1 for value, nested in values)
         for _, values in _axes(data, model, ())
@@ -22,23 +22,23 @@ def variant_count(data: Mapping[str, Any], model: type[BaseModel] | None) -> int
 
 
 def variants(data: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator[Variant]:
-    """Every combination of the lists in `data`, as (data of the variant, what tells it from the others).
+    """Yields every combination of the lists in `data`: the variant's data, and the values that other variants lack.
 
-    `model` says which fields expect a list of their own; those are left as they are. What tells variants apart is
-    keyed by the last part of the field's path, such as `seq_len`; of mappings in a list, by the keys that differ.
+    Fields that expect a list by the type in `model` are no axes of the matrix. The values are keyed by the last part of
+    the field's path, such as `seq_len`; of mappings in a list, by those of their keys that differ.
     """
-    axes = [(path, list(_expanded(values))) for path, values in _axes(data, model, ())]
+    axes = [(path, list(_expand(values))) for path, values in _axes(data, model, ())]
     for combination in itertools.product(*(values for _, values in axes)):
         variant: dict[str, Any] = _copy(data)
-        told: dict[str, Any] = {}
+        differences: dict[str, Any] = {}
         for (path, values), value in zip(axes, combination, strict=True):
             _put(variant, path, value)
-            told |= _differences(value, values) if isinstance(value, Mapping) else {str(path[-1]): value}
-        yield variant, told
+            differences |= _distinct_items(value, values) if isinstance(value, Mapping) else {str(path[-1]): value}
+        yield variant, differences
 
 
 Axis = list[tuple[Any, type[BaseModel] | None]]
-"""The values of a list, each with the model that validates it where it is a mapping."""
+"""The values of a list, each with the model that validates it; None where it is no mapping."""
 
 
 def _axes(data: Mapping[str, Any], model: type[BaseModel] | None, path: DataPath) -> Iterator[tuple[DataPath, Axis]]:
@@ -53,7 +53,7 @@ def _axes(data: Mapping[str, Any], model: type[BaseModel] | None, path: DataPath
             )
 
 
-def _expanded(values: Axis) -> Iterator[Any]:
+def _expand(values: Axis) -> Iterator[Any]:
     """The values, and for a mapping with lists of its own all variants of it."""
     for value, model in values:
         if isinstance(value, Mapping):
@@ -62,25 +62,25 @@ def _expanded(values: Axis) -> Iterator[Any]:
             yield value
 
 
-def _differences(value: Mapping[str, Any], values: Sequence[Any]) -> dict[str, Any]:
-    """What of a mapping is not the same in all others."""
+def _distinct_items(value: Mapping[str, Any], values: Sequence[Any]) -> dict[str, Any]:
+    """The items of a mapping that are not in all other mappings of the list."""
     others = [other if isinstance(other, Mapping) else {} for other in values]
-    return {str(key): each for key, each in value.items() if any(other.get(key) != each for other in others)}
+    return {str(key): item for key, item in value.items() if any(other.get(key) != item for other in others)}
 
 
 def expects_list(annotation: Any) -> bool:
-    """Whether a field of this type takes a list as its one value."""
+    """Whether a list is one value of a field of this type."""
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         return any(expects_list(part) for part in get_args(annotation))
     return get_origin(annotation) in (list, tuple) or annotation in (list, tuple)
 
 
 def nested_model(annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model that validates `value`: of several, the one whose literals it has, or that knows most of its keys."""
+    """The model that validates `value`. Of a union, the one with most of its literals, then of its keys."""
 
     def fit(model: type[BaseModel]) -> tuple[int, int]:
-        known = model.model_fields.keys() & value.keys()
-        return sum(value[key] in get_args(model.model_fields[key].annotation) for key in known), len(known)
+        keys = model.model_fields.keys() & value.keys()
+        return sum(value[key] in get_args(model.model_fields[key].annotation) for key in keys), len(keys)
 
     return max(_models(annotation), key=fit, default=None)
 

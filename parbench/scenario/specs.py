@@ -1,4 +1,4 @@
-"""What a scenario says: workloads, strategies, devices, and how to measure them. Typed, frozen, without torch."""
+"""The models of a scenario: workloads, strategies, devices, and how cells are measured and checked. Without torch."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -7,6 +7,17 @@ from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_va
 from parbench.base_types import Phase, Precision, Scaling, Spec
 from parbench.data.sources import DataSpec, StandardLibraryText
 from parbench.models.base import Family
+from parbench.scenario.exclude import Rule
+from parbench.scenario.fields import Expect, OneOrMany, OrEmpty
+
+MAX_NAME = 100
+
+
+MAX_TEXT = 10_000
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), Expect(f"must be text of at most {MAX_TEXT:,} characters")]
+
 
 MetricName = Literal[
     "step_time_min_s",
@@ -50,11 +61,11 @@ class OptimizerSpec(Spec):
 
 
 class WorkloadSettings(Spec):
-    """What a workload is besides its model. Sizes are in tokens (`seq_len`) and sequences (`global_batch`).
+    """A workload without its model. `seq_len` is in tokens, `global_batch` in sequences.
 
-    `precision` below fp32 is mixed: parameters and their updates stay in fp32, matrix products do not. In phase
-    `generate` a sequence is a prompt and `new_tokens` (half of `seq_len` if left out) that are decoded greedily.
-    `length_per_model` makes some of several models train longer than others: relative numbers of steps.
+    A `precision` below fp32 is mixed: matrix products use it, while parameters and their updates stay in fp32. In phase
+    `generate` a sequence is a prompt followed by `new_tokens` (half of `seq_len` if left out), which are decoded
+    greedily. `length_per_model` gives relative numbers of steps, so that some models train longer than others.
     """
 
     data: DataSpec = StandardLibraryText()
@@ -101,7 +112,7 @@ class WorkloadSettings(Spec):
 
     @property
     def generated(self) -> int:
-        """How many tokens follow a prompt in phase `generate`."""
+        """The number of tokens that follow a prompt in phase `generate`."""
         return self.new_tokens or self.seq_len // 2
 
 
@@ -112,26 +123,30 @@ class WorkloadSpec(WorkloadSettings):
 
     @model_validator(mode="after")
     def _the_model_knows_every_token(self) -> Self:
-        known = self.model.vocab_size
-        if known is not None and known < self.data.vocab_size:
-            raise ValueError(f"model.vocab_size {known} is less than the data's {self.data.vocab_size:,} tokens")
+        vocab_size = self.model.vocab_size
+        if vocab_size is not None and vocab_size < self.data.vocab_size:
+            raise ValueError(f"model.vocab_size {vocab_size} is less than the data's {self.data.vocab_size:,} tokens")
         return self
 
     @property
     def vocab_size(self) -> int:
-        """The number of different tokens that the model knows: its own, or else the data's."""
+        """The size of the model's vocabulary: its own, or else the data's."""
         return self.model.vocab_size or self.data.vocab_size
 
 
 class StrategySpec(Spec):
-    """A strategy's registry key, its options, and the label that tells its variants apart."""
+    """A strategy's name in the registry, its options, and the label by which its variants differ."""
 
     name: str
     options: SerializeAsAny[Options]
     label: str
 
 
-class DevicesSpec(Spec):
+class Section(Spec):
+    """A part of a scenario that is the same for all its cells, so that no list in it makes a matrix."""
+
+
+class DevicesSpec(Section):
     """What the work is spread over.
 
     `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores;
@@ -139,12 +154,14 @@ class DevicesSpec(Spec):
     """
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"
-    counts: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] | Literal["auto"] = "auto"
+    counts: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1), OneOrMany(int)] | Literal["auto"] = (
+        "auto"
+    )
     cores_per_device: PositiveInt = 1
     oversubscribe: bool = False
 
 
-class MeasureSpec(Spec):
+class MeasureSpec(Section):
     """How cells are measured.
 
     `rounds` fresh launches of every cell; `warmup` steps before the window (`auto`: until step times are steady);
@@ -166,7 +183,7 @@ LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}
 """Of metrics that vary more than others, unless the scenario names a margin for them."""
 
 
-class CheckSpec(Spec):
+class CheckSpec(Section):
     """What `parbench check` calls worse. Shares of one: 0.05 is five per cent.
 
     Metrics in `gate` decide; a change within `margin` (or the metric's own in `margins`) is no regression; that of
@@ -201,42 +218,52 @@ class CheckSpec(Spec):
         return self
 
     def margin_of(self, metric: MetricName) -> float:
-        """By what share a metric may worsen."""
+        """The share by which a metric may worsen."""
         return self.margins.get(metric, max(self.margin, LEAST_MARGINS.get(metric, 0.0)))
 
 
-class Scenario(Spec):
+class Scenario(Section):
     """Workloads × strategies × device counts, and how to measure them.
 
     Each rule of `exclude` leaves out the cells that have, in every field that it names, one of the values it lists.
     """
 
-    name: str
-    description: str = ""
+    name: Text
+    description: Text = ""
     workloads: dict[str, WorkloadSpec]
     strategies: tuple[StrategySpec, ...]
-    devices: DevicesSpec = DevicesSpec()
-    scaling: tuple[Scaling, ...] = ("strong",)
-    exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
-    measure: MeasureSpec = MeasureSpec()
-    check: CheckSpec = CheckSpec()
+    devices: Annotated[DevicesSpec, OrEmpty()] = DevicesSpec()
+    scaling: Annotated[
+        tuple[Scaling, ...],
+        Field(strict=False, min_length=1),
+        OneOrMany(str, distinct=True),
+        Expect("must be strong, weak or [strong, weak]", whole=True),
+    ] = ("strong",)
+    exclude: Annotated[
+        tuple[Rule, ...],
+        Field(strict=False),
+        Expect("must be a list of rules such as {strategy: ddp, devices: 4}"),
+        OrEmpty(list),
+    ] = ()
+    measure: Annotated[MeasureSpec, OrEmpty()] = MeasureSpec()
+    check: Annotated[CheckSpec, OrEmpty()] = CheckSpec()
 
     def resolved(self) -> dict[str, Any]:
-        """All of it as plain data; of options those that were written, because labels tell them."""
-        written = [
+        """The scenario with all defaults as plain data; of a strategy's options, only those that were written."""
+        strategies = [
             {**each.model_dump(mode="json"), "options": each.options.model_dump(mode="json", exclude_unset=True)}
             for each in self.strategies
         ]
-        return {**self.model_dump(mode="json"), "strategies": written}
+        return {**self.model_dump(mode="json"), "strategies": strategies}
 
 
 def describe_options(values: dict[str, Any]) -> str:
-    """`{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; nothing as nothing."""
+    """Writes `{"schedule": "gpipe", "micro_batches": 4}` as `(schedule=gpipe, micro_batches=4)`; `{}` as nothing."""
     return f"({', '.join(f'{key}={value}' for key, value in values.items())})" if values else ""
 
 
 def relabelled(label: str, values: dict[str, Any]) -> str:
-    """A label with more values: `hybrid(schedule=gpipe)` and `{"data": 2}` as `hybrid(schedule=gpipe, data=2)`."""
+    """A label with more options: `hybrid(schedule=gpipe)` and `{"data": 2}` give `hybrid(schedule=gpipe, data=2)`."""
     if not values:
         return label
     more = describe_options(values)

@@ -15,7 +15,7 @@ from parbench.export.markdown import to_markdown
 from parbench.export.parquet import to_parquet
 from parbench.export.terminal import TERMINAL, columns_of, print_table
 from parbench.results.tables import COLUMNS, cells_table
-from parbench.text import plain
+from parbench.text import plain, with_unit
 from tests.support.records import cell, job, rank, reference, run, trial
 
 HOSTILE = [
@@ -265,7 +265,7 @@ def test_memory_is_shown_in_mebibytes():
     ],
 )
 def test_small_amounts_are_not_rounded_away(value, unit, text):
-    assert text.shown(value, unit) == text
+    assert with_unit(value, unit) == text
 
 
 def test_each_workload_and_scaling_is_a_table_of_its_own():

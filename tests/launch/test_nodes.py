@@ -12,8 +12,8 @@ from parbench.plan.cells import Cell
 from parbench.plan.planner import read_plan
 from parbench.records.assignment import Assignment
 from parbench.records.trial import Failure
-from parbench.report.charts.side_by_side import node_boundary
-from parbench.report.panels import views
+from parbench.report.drawing.scaling import node_boundary
+from parbench.report.panels import view_runs
 from parbench.system.devices import Machine
 from tests.support.records import cell, job, rank, run, trial
 
@@ -127,7 +127,7 @@ def test_the_makespan_does_not_subtract_clocks_of_different_nodes():
 def test_a_chart_has_a_boundary_where_cells_begin_to_need_a_second_node(tmp_path):
     scaling = [cell("single"), *(cell("ddp", count, nodes=max(1, count // 2)) for count in (1, 2, 4, 8))]
     trials = [trial(scaling[0], purpose="reference", key=scaling[0].reference), *map(trial, scaling)]
-    (view,) = views([run(scaling, trials)])
+    (view,) = view_runs([run(scaling, trials)])
     assert node_boundary(view.panels[0]) == pytest.approx(math.sqrt(2 * 4))
-    (alone,) = views([run(scaling[:3], trials)])
+    (alone,) = view_runs([run(scaling[:3], trials)])
     assert node_boundary(alone.panels[0]) is None

@@ -35,8 +35,8 @@ def opened(browser: Browser, page: str) -> Browser:
     return browser
 
 
-def shown(browser: Browser, column: str) -> list[str]:
-    """What the visible rows say in a column, from top to bottom."""
+def visible_fields(browser: Browser, column: str) -> list[str]:
+    """The sort keys of a column in the visible rows, from top to bottom."""
     return browser.evaluate(
         f"""(() => {{
           const headers = [...document.querySelectorAll("#cells thead th")];
@@ -83,17 +83,17 @@ def test_dark_is_dark_and_light_is_light(browser, page):
 
 def test_sorting_by_a_number_puts_the_unknown_last(opened):
     press(opened, "tokens/s")
-    rising = [float(value) for value in shown(opened, "tokens/s")]
+    rising = [float(value) for value in visible_fields(opened, "tokens/s")]
     assert rising == sorted(rising)
     assert opened.evaluate("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "ascending"
     press(opened, "tokens/s")
-    assert [float(value) for value in shown(opened, "tokens/s")] == rising[::-1]
+    assert [float(value) for value in visible_fields(opened, "tokens/s")] == rising[::-1]
     assert opened.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
 
 
 def test_sorting_by_text(opened):
     press(opened, "strategy")
-    strategies = shown(opened, "strategy")
+    strategies = visible_fields(opened, "strategy")
     assert strategies == sorted(strategies)
 
 
@@ -104,12 +104,12 @@ def test_filters_and_search_narrow_the_table_and_reset_widens_it(opened):
         """(() => { const filter = document.querySelector('[data-filter=devices]');
         filter.value = '2'; filter.dispatchEvent(new Event('change')); })()"""
     )
-    assert set(shown(opened, "devices")) == {"2"}
+    assert set(visible_fields(opened, "devices")) == {"2"}
     opened.evaluate(
         """(() => { const search = document.getElementById('search');
         search.value = 'GPipe'; search.dispatchEvent(new Event('input')); })()"""
     )
-    assert shown(opened, "strategy") == ["model_parallel(schedule=gpipe, micro_batches=4)"]
+    assert visible_fields(opened, "strategy") == ["model_parallel(schedule=gpipe, micro_batches=4)"]
     assert opened.evaluate(count) == "1 of 11 cells"
     opened.evaluate("document.getElementById('reset').click()")
     assert opened.evaluate(count) == "11 of 11 cells"
@@ -154,14 +154,14 @@ def test_every_control_and_drawing_has_a_name_for_screen_readers(opened):
 
 
 def test_copy_leaves_the_scenario_in_reach(opened):
-    told = opened.evaluate(
+    label = opened.evaluate(
         """new Promise((done) => {
           const button = document.querySelector("[data-copy=scenario-1]");
           new MutationObserver(() => done(button.textContent)).observe(button, {childList: true, subtree: true});
           button.click();
         })"""
     )
-    assert told in ("Copied", "Selected")
+    assert label in ("Copied", "Selected")
 
 
 def test_without_javascript_tables_and_charts_stay(browser, page):

@@ -9,17 +9,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from parbench.records.trial import MemoryRecord, RankRecord
-from parbench.report.charts.canvas import Chart
-from parbench.report.charts.losses import losses
-from parbench.report.charts.rows import further, memory
-from parbench.report.charts.side_by_side import efficiency, node_boundary, throughput, trade_off
-from parbench.report.panels import Panel, folded, views
+from parbench.report.charts.base import ComparisonChart
+from parbench.report.charts.efficiency import Efficiency
+from parbench.report.charts.losses import Losses
+from parbench.report.charts.memory import Memory
+from parbench.report.charts.memory_trade_off import MemoryTradeOff
+from parbench.report.charts.other_figures import OtherFigures
+from parbench.report.charts.throughput import Throughput
+from parbench.report.drawing.scaling import node_boundary
+from parbench.report.panels import Panel, fold, view_runs
 from parbench.results.store import Run
 from tests.support.records import LOSSES, cell, job, rank, reference, run, run_record, trial
 
 
 def panels_of(*runs: Run) -> list[Panel]:
-    return [panel for view in views(runs) for panel in view.panels]
+    return [panel for view in view_runs(runs) for panel in view.panels]
 
 
 def run_of(name: str, windows: dict[tuple[str, int], float], **changes: object) -> Run:
@@ -33,16 +37,16 @@ def run_of(name: str, windows: dict[tuple[str, int], float], **changes: object) 
     return Run(Path(name), run_record(cells, id=name), (reference(cells[0]), *trials), ())
 
 
-def axes_of(chart: Chart | None) -> list[Axes]:
-    assert chart is not None
+def axes_of(kind: type[ComparisonChart], panels: list[Panel]) -> list[Axes]:
+    (chart,) = kind.draw(panels, "lstm")
     return chart.figure.axes
 
 
-@pytest.mark.parametrize("chart", [throughput, efficiency, trade_off])
-def test_panels_side_by_side_have_one_scale_and_the_same_ticks(chart):
+@pytest.mark.parametrize("kind", [Throughput, Efficiency, MemoryTradeOff])
+def test_panels_side_by_side_have_one_scale_and_the_same_ticks(kind):
     fast = run_of("fast", {("single", 1): 0.01, ("ddp", 2): 0.006})
     slow = run_of("slow", {("single", 1): 2.0, ("ddp", 2): 1.5, ("ddp", 8): 0.01})
-    first, second = axes_of(chart(panels_of(fast, slow), "lstm"))
+    first, second = axes_of(kind, panels_of(fast, slow))
     for property_ in ("yscale", "ylim", "xlim", "yticks", "xticks"):
         ours, theirs = (getattr(ax, f"get_{property_}")() for ax in (first, second))
         assert list(ours) == list(theirs)
@@ -60,8 +64,8 @@ def test_the_end_of_a_node_is_marked():
     )
     (panel,) = panels_of(both)
     assert node_boundary(panel) == 4
-    for chart in (throughput, efficiency):
-        (axes,) = axes_of(chart([panel], "lstm"))
+    for kind in (Throughput, Efficiency):
+        (axes,) = axes_of(kind, [panel])
         assert {"one node", "several"} <= {text.get_text() for text in axes.texts}
 
 
@@ -74,8 +78,8 @@ def test_losses_are_of_the_first_model_that_cell_and_reference_share():
     pool = cell("pool", 2, models=2)
     expected = reference(pool, ranks=(rank(jobs=(job(0), job(1, losses=other))),))
     # The rank that comes first in the record trains the second model.
-    found = trial(pool, ranks=(rank(jobs=(job(1, losses=other),)), rank(1, jobs=(job(0),))))
-    (chart,) = losses(panels_of(run([pool], [expected, found]))[0], "lstm")
+    measured = trial(pool, ranks=(rank(jobs=(job(1, losses=other),)), rank(1, jobs=(job(0),))))
+    (chart,) = Losses.draw(panels_of(run([pool], [expected, measured]))[0], "lstm")
     (row,) = chart.rows
     assert row[2] == "5.500000 (0.0e+00)"
     assert grey(chart.figure.axes[0].lines) == [list(LOSSES)]
@@ -87,7 +91,7 @@ def test_every_distinct_reference_has_a_grey_line():
     other = tuple(loss + 0.5 for loss in LOSSES)
     trials = [reference(weak[0]), reference(weak[1], ranks=(rank(jobs=(job(losses=other),)),)), trial(weak[0])]
     trials += [trial(of, ranks=(rank(jobs=(job(losses=other),)),)) for of in (weak[1], fsdp)]
-    (chart,) = losses(panels_of(run([*weak, fsdp], trials))[0], "lstm")
+    (chart,) = Losses.draw(panels_of(run([*weak, fsdp], trials))[0], "lstm")
     assert grey(chart.figure.axes[0].lines) == [list(LOSSES), list(other)]
 
 
@@ -99,7 +103,7 @@ def ranks_of(count: int) -> tuple[RankRecord, ...]:
 def test_a_row_of_the_memory_chart_is_as_high_as_its_own_ranks_need():
     cells = [cell("ddp", 8), *(cell("single", 1, label=f"single{number}") for number in range(9))]
     trials = [trial(of, ranks=ranks_of(of.devices)) for of in cells]
-    (chart,) = memory(panels_of(run(cells, [reference(), *trials]))[0], "lstm")
+    (chart,) = Memory.draw(panels_of(run(cells, [reference(), *trials]))[0], "lstm")
     assert chart.figure.get_figheight() < 5
     middles = chart.figure.axes[0].get_yticks()
     gaps = [below - above for above, below in pairwise(middles)]
@@ -114,7 +118,7 @@ def test_a_row_of_the_memory_chart_is_as_high_as_its_own_ranks_need():
 def test_the_schedules_ideal_is_a_tick_beside_the_bubble():
     pipes = [cell("pipe", 2, label=f"pipe{ideal}", ideal_bubble=ideal) for ideal in (0.25, 0.5)]
     trials = [trial(of, ranks=ranks_of(2)) for of in pipes]
-    charts = further(panels_of(run(pipes, [reference(), *trials]))[0], "lstm")
+    charts = OtherFigures.draw(panels_of(run(pipes, [reference(), *trials]))[0], "lstm")
     chart = next(chart for chart in charts if chart.name == "bubble")
     ticks = [line.get_xdata()[0] for line in chart.figure.axes[0].lines if line.get_marker() == "|"]
     assert ticks == [0.25, 0.5]
@@ -126,7 +130,7 @@ def test_the_schedules_ideal_is_a_tick_beside_the_bubble():
 def test_a_figure_that_one_cell_has_gets_no_chart():
     cells = [cell(), cell("pipe", 2)]
     trials = [trial(cells[0]), trial(cells[1], ranks=ranks_of(2))]
-    names = [chart.name for chart in further(panels_of(run(cells, [reference(), *trials]))[0], "lstm")]
+    names = [chart.name for chart in OtherFigures.draw(panels_of(run(cells, [reference(), *trials]))[0], "lstm")]
     assert names == ["val ppl"]
 
 
@@ -138,8 +142,7 @@ def test_labels_that_differ_anywhere_differ_in_the_legend():
         for stages in (2, 4)
     ]
     cells = [cell("pipe", 2, label=label, oversubscribed=True) for label in labels]
-    chart = throughput(panels_of(run(cells, [reference(), *map(trial, cells)])), "lstm")
-    assert chart is not None
+    (chart,) = Throughput.draw(panels_of(run(cells, [reference(), *map(trial, cells)])), "lstm")
     names = [text.get_text() for text in chart.figure.legends[0].texts]
     assert len(set(names)) == len(labels)
     assert max(len(line) for name in names for line in name.split("\n")) <= 48
@@ -149,8 +152,8 @@ def test_labels_that_differ_anywhere_differ_in_the_legend():
 
 @pytest.mark.parametrize("name", ["short", "x" * 200, "a(b=1, " * 30 + "end=2)", "_hidden", " ", ""])
 def test_a_folded_name_keeps_both_its_ends(name):
-    found = folded(name, 40).lstrip("\N{ZERO WIDTH SPACE}")
-    assert max(map(len, found.split("\n"))) <= 40
-    assert found.startswith(name[:20].strip() or name)
-    assert found.endswith(name[-20:].split(" ")[-1])
-    assert not folded(name, 40).startswith("_")
+    lines = fold(name, 40).lstrip("\N{ZERO WIDTH SPACE}")
+    assert max(map(len, lines.split("\n"))) <= 40
+    assert lines.startswith(name[:20].strip() or name)
+    assert lines.endswith(name[-20:].split(" ")[-1])
+    assert not fold(name, 40).startswith("_")

@@ -6,10 +6,10 @@ import pytest
 
 from parbench.export.markdown import to_markdown
 from parbench.records.node import NodeRecord
-from parbench.report import provenance
-from parbench.report.charts.network import network
+from parbench.report.cautions import collect_cautions
+from parbench.report.charts.network import Network
 from parbench.report.page import write_report
-from parbench.report.panels import views
+from parbench.report.panels import view_runs
 from parbench.results.store import Run
 from parbench.results.tables import cells_table
 from tests.support.records import cell, run_record, trial
@@ -33,12 +33,11 @@ def at(mbit: float | None, ddp_s: float, **changes: object) -> Run:
 
 
 def panels(*runs: Run):
-    return [panel for view in views(runs) for panel in view.panels]
+    return [panel for view in view_runs(runs) for panel in view.panels]
 
 
 def test_speedups_at_each_rate_are_a_line_from_the_slowest_link_to_the_fastest():
-    chart = network(panels(at(1000.0, 1.0), at(50.0, 8.0)), "lstm")
-    assert chart is not None
+    (chart,) = Network.draw(panels(at(1000.0, 1.0), at(50.0, 8.0)), "lstm")
     assert [row[2:4] for row in chart.rows] == [["50 Mbit/s", "0.25×"], ["1 Gbit/s", "2.00×"]]
     assert {row[0] for row in chart.rows} == {"ddp (emulated hosts)"}
     assert "emulated" in chart.caption
@@ -46,7 +45,7 @@ def test_speedups_at_each_rate_are_a_line_from_the_slowest_link_to_the_fastest()
 
 @pytest.mark.parametrize("rates", [(), (50.0,), (50.0, 50.0)])
 def test_there_is_no_chart_of_one_rate(rates):
-    assert network(panels(*(at(rate, 1.0) for rate in rates)), "lstm") is None
+    assert list(Network.draw(panels(*(at(rate, 1.0) for rate in rates)), "lstm")) == []
 
 
 def test_a_link_is_as_fast_as_its_slowest_end_and_unknown_where_one_end_is():
@@ -55,7 +54,7 @@ def test_a_link_is_as_fast_as_its_slowest_end_and_unknown_where_one_end_is():
     assert at(None, 1.0, interface_mbit=None).record.link_mbit is None
 
 
-def test_emulated_hosts_are_told_wherever_they_are_shown(tmp_path):
+def test_emulated_hosts_are_named_in_table_and_page(tmp_path):
     emulated = at(50.0, 1.0)
     table = to_markdown(cells_table(emulated))
     assert "ddp (emulated hosts) | 2 (2 nodes)" in table
@@ -69,7 +68,7 @@ def test_emulated_hosts_are_told_wherever_they_are_shown(tmp_path):
 
 def test_nodes_that_differ_and_clocks_that_differ_are_warned_of():
     odd = at(50.0, 1.0, differs=("cpu_model",), clock_offset_s=-90.0)
-    (view,) = views([odd])
-    told = " ".join(warning.text for warning in provenance.warnings(view))
-    assert "Node 1 (host1) differs from node 0 in cpu_model." in told
-    assert "The clock of node 1 (host1) is -90 s from node 0's." in told
+    (view,) = view_runs([odd])
+    texts = " ".join(caution.text for caution in collect_cautions(view))
+    assert "Node 1 (host1) differs from node 0 in cpu_model." in texts
+    assert "The clock of node 1 (host1) is -90 s from node 0's." in texts

@@ -12,9 +12,10 @@ from rich.console import Console
 from parbench.errors import NothingMeasuredError, UsageError
 from parbench.export.terminal import print_table
 from parbench.records.trial import DeviceMemory, MemoryRecord
+from parbench.report.charts.base import CHART_KINDS
 from parbench.report.page import folder_name, write_report
-from parbench.report.panels import views
-from parbench.report.table import columns
+from parbench.report.panels import view_runs
+from parbench.report.table import make_columns
 from parbench.results.looks import looks
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
@@ -152,8 +153,8 @@ def test_the_same_run_renders_to_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_is_anything_but_text(text, ordinary, tmp_path):
     page = page_of([made_up(text, text, reason=text)], tmp_path / "hostile", ("html", "svg"))
-    count = {tag: sum(found == tag for found, _ in page.tags) for tag in ("script", "img", "style", "svg", "iframe")}
-    assert count == {tag: sum(found == tag for found, _ in ordinary.tags) for tag in count}
+    count = {tag: sum(name == tag for name, _ in page.tags) for tag in ("script", "img", "style", "svg", "iframe")}
+    assert count == {tag: sum(name == tag for name, _ in ordinary.tags) for tag in count}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert not re.search(
         r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", page.source
@@ -171,9 +172,9 @@ def test_no_name_is_anything_but_text(text, ordinary, tmp_path):
 def test_data_for_programs_is_json(tmp_path):
     page = page_of([made_up("</script>", "</script>")], tmp_path)
     block = page.source.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
-    (found,) = json.loads(block, parse_constant=pytest.fail)
-    assert [row["label"] for row in found["cells"]] == ["single", "</script>", "</script>2"]
-    assert found["cells"][2]["speedup"] is None
+    (table,) = json.loads(block, parse_constant=pytest.fail)
+    assert [row["label"] for row in table["cells"]] == ["single", "</script>", "</script>2"]
+    assert table["cells"][2]["speedup"] is None
 
 
 def test_what_went_wrong_is_a_row_with_its_reason(tmp_path):
@@ -245,11 +246,17 @@ def test_new_figures_of_the_registry_are_drawn_and_explained(tmp_path, monkeypat
     monkeypatch.setitem(FIGURES, "idle_share", idle)
     monkeypatch.setattr(tables, "COLUMNS", (*tables.COLUMNS, "idle_share"))
     row_of = tables._row
-    monkeypatch.setattr(tables, "_row", lambda *found: {**row_of(*found), "idle_share": 0.25})
+    monkeypatch.setattr(tables, "_row", lambda *arguments: {**row_of(*arguments), "idle_share": 0.25})
     page = page_of([made_up()], tmp_path)
     assert "lstm-strong-idle-share" in page.ids
     assert "What is not used." in page.text
     assert "25 %" in page.text
+
+
+def test_a_chart_of_another_package_that_cannot_be_imported_is_named_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setitem(CHART_KINDS.broken, "<b>odd</b>", "ImportError: no module named odd")
+    page = page_of([made_up()], tmp_path)
+    assert "The chart <b>odd</b> could not be imported: ImportError: no module named odd" in page.text
 
 
 def test_memory_of_cuda_devices_is_stacked_by_kind(tmp_path):
@@ -267,7 +274,7 @@ def test_weak_and_strong_scaling_are_apart(tmp_path):
     assert {"lstm-strong-throughput", "lstm-weak-throughput"} <= set(page.ids)
 
 
-def test_names_that_become_the_same_address_are_told_apart(tmp_path):
+def test_names_with_the_same_slug_get_different_addresses(tmp_path):
     cells = [cell(workload="a b"), cell(workload="a-b"), cell(workload="漢字"), cell(workload="漢")]
     page = page_of([run(cells, [*map(reference, cells), *map(trial, cells)])], tmp_path)
     assert len(set(page.ids)) == len(page.ids)
@@ -292,11 +299,11 @@ def test_charts_alone_of_a_run_without_any_are_a_sentence(tmp_path):
 
 
 def test_what_a_cell_is_and_whether_it_counts_stands_before_its_figures():
-    (view,) = views([made_up()])
-    titles = [column.title for column in columns([view])]
+    (view,) = view_runs([made_up()])
+    titles = [column.title for column in make_columns([view])]
     assert titles[:5] == ["strategy", "devices", "status", "parity", "tokens/s"]
-    several = views([made_up(), made_up("gpt")])
-    assert columns(several)[0].title == "workload"
+    several = view_runs([made_up(), made_up("gpt")])
+    assert make_columns(several)[0].title == "workload"
 
 
 def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path):
@@ -309,7 +316,7 @@ def test_a_strategy_has_the_same_marker_on_the_page_as_in_the_terminal(tmp_path)
         assert f"{look.glyph} {label}" in page
 
 
-def test_phases_are_apart_and_said_once(tmp_path):
+def test_each_phase_has_a_section_of_its_own(tmp_path):
     cells = [
         cell(workload=name, phase=phase) for name, phase in (("a", "train"), ("a, score", "score"), ("b", "score"))
     ]

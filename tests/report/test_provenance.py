@@ -1,4 +1,4 @@
-"""How a run was measured, as the report tells it: warnings, the scenario as resolved, and the command."""
+"""How a run was measured, as the report tells it: warnings, the scenario with its defaults, and the command."""
 
 import shlex
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from parbench.plan.planner import catalogue
 from parbench.report import provenance
-from parbench.report.panels import views
+from parbench.report.cautions import collect_cautions
+from parbench.report.panels import view_runs
 from parbench.results.store import Run
 from parbench.scenario.document import read_document
 from parbench.scenario.loader import draft_scenario
@@ -15,23 +16,23 @@ from tests.report.test_page import REPOSITORY, page_of
 from tests.support.records import cell, job, rank, reference, run, run_record, trial
 
 
-def test_warnings_are_all_said():
+def test_every_warning_is_on_the_page():
     emulated, noisy = cell("dp", 2, emulated=True), cell("noisy", 2, oversubscribed=True)
     unsteady = (rank(jobs=(job(steady=False),)),)
     trials = [reference(), trial(), trial(emulated, ranks=unsteady), trial(noisy), trial(noisy, 1, window_s=4.0)]
     trials.append(trial(cell(), environment="another"))
     environment = {"context": {"load_average": [3.0, 1, 1]}, "speed": {"physical_cores": 2}}
     record = run_record([cell(), emulated, noisy], environment=environment)
-    (view,) = views([Run(Path("x"), record, tuple(trials), ("trials.jsonl, line 7 is left out: torn",))])
-    said = " ".join(warning.text for warning in provenance.warnings(view))
+    (view,) = view_runs([Run(Path("x"), record, tuple(trials), ("trials.jsonl, line 7 is left out: torn",))])
+    texts = " ".join(caution.text for caution in collect_cautions(view))
     for part in (
         "line 7 is left out", "1 trials were taken in another environment", "Only 1 round", "load average was 3.0",
         "Emulated", "More devices than core shares", "not steady", "Rounds differ by more than 10 %",
     ):  # fmt: skip
-        assert part in said
+        assert part in texts
 
 
-def test_every_disturbed_trial_is_told_and_counted(tmp_path):
+def test_every_disturbed_trial_is_listed_and_counted(tmp_path):
     trials = [trial(number=number, warnings=(f"reason {number}",) if number else ()) for number in range(9)]
     page = page_of([run([cell()], [reference(), *trials], rounds=9)], tmp_path)
     assert "8 of 10 trials were disturbed." in page.text
@@ -40,10 +41,10 @@ def test_every_disturbed_trial_is_told_and_counted(tmp_path):
         assert f"round {number + 1} of lstm/single/1/strong: reason {number}" in page.text
 
 
-def test_of_many_cells_with_one_fault_every_one_is_named():
+def test_a_warning_about_many_cells_lists_each_of_them():
     cells = [cell(f"s{number}", 2, emulated=True) for number in range(9)]
-    (view,) = views([run(cells)])
-    (emulated,) = (warning for warning in provenance.warnings(view) if "Emulated" in warning.text)
+    (view,) = view_runs([run(cells)])
+    (emulated,) = (caution for caution in collect_cautions(view) if "Emulated" in caution.text)
     assert emulated.text.endswith(": 9 cells.")
     assert [case.split()[0] for case in emulated.cases] == [f"s{number}" for number in range(9)]
 

@@ -7,7 +7,8 @@ from parbench.errors import Mistake
 from parbench.models.base import Family
 from parbench.plan.planner import catalogue
 from parbench.scenario.document import Document, parse_document
-from parbench.scenario.loader import Catalogue, Draft, draft_scenario, nearest, shown
+from parbench.scenario.loader import Catalogue, Draft, draft_scenario
+from parbench.scenario.sentences import quote, suggest
 from parbench.scenario.specs import OptimizerSpec, Options, Scenario
 from parbench.strategies.model_parallel import PipelineOptions
 
@@ -443,13 +444,13 @@ def test_a_validator_of_a_plug_in_speaks_for_itself():
     ],
 )
 def test_the_nearest_name(name, known, expected):
-    assert nearest(name, known) == expected
+    assert suggest(name, known) == expected
 
 
 def test_a_long_value_is_shown_short():
-    assert shown("x" * 58) == repr("x" * 58)
-    assert len(shown("x" * 59)) == 58
-    assert shown("x" * 59).endswith("x…")
+    assert quote("x" * 58) == repr("x" * 58)
+    assert len(quote("x" * 59)) == 58
+    assert quote("x" * 59).endswith("x…")
 
 
 KEYS = st.sampled_from([*Scenario.model_fields, *Family.model_fields, "lstm", "ddp", "model_parallel", "w", "lr", ""])

@@ -1,6 +1,6 @@
-"""What the parity gate saw: the losses of each strategy's verified steps, over the reference's."""
+"""Losses over the reference: what the parity gate compares."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -11,113 +11,126 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from parbench.figures.losses import job_losses
 from parbench.records.assignment import PARITY_STEPS
-from parbench.report.charts.canvas import INK, MUTED, Chart, drawing, legend, marker
+from parbench.report.charts.base import PanelChart
+from parbench.report.drawing.canvas import INK, MUTED, add_legend, marker_style, report_style
+from parbench.report.drawing.chart import Chart
 from parbench.report.panels import CellView, Panel
+from parbench.report.table import PARITY_FIGURES
 from parbench.results.deviations import PARITY_TOLERANCE, step_deviations, tolerances
-from parbench.text import shown
+from parbench.text import with_unit
 
-_MOST_MARKERS = 10
-
-
-def losses(panel: Panel, prefix: str) -> Iterator[Chart]:
-    """Losses above, and below them how far each lies from the reference, with the gate's tolerance."""
-    courses = {cell.anchor: _course(cell) for cell in panel.cells}
-    away = {cell.anchor: _deviations(cell) for cell in panel.cells}
-    cells = [cell for cell in panel.cells if courses[cell.anchor].found and away[cell.anchor]]
-    if not cells:
-        return
-    with drawing():
-        figure = Figure(figsize=(5.6, 4.2))
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
-        _draw_losses(upper, cells, courses)
-        tolerance = _tolerance(cells)
-        _draw_deviations(lower, cells, away, tolerance)
-        extra = [Line2D([], [], color=MUTED, linewidth=6, alpha=0.35, label="reference")]
-        if tolerance:
-            extra.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (6, 3)), label="tolerance"))
-        legend(figure, cells, extra)
-    labels = _labelled_steps(max(len(each) for each in away.values()))
-    yield Chart(
-        id=f"{prefix}-losses",
-        name="Losses over the reference",
-        subject=panel.title,
-        caption="The losses of the first model in all steps that are verified, over the reference's in grey, and below "
-        "the largest distance of any model's loss from the reference's in any round. Under the dashed tolerance, which "
-        "grows as rounding does, a strategy has computed the same thing; points on the bottom line agree to the last "
-        "digit.",
-        alt="Largest deviation from the reference's losses: "
-        + ", ".join(f"{cell.place} {shown(max(away[cell.anchor]), 'nats')}" for cell in cells[:24])
-        + " nats per token.",
-        header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in labels)),
-        rows=[
-            [cell.name, cell.devices, *_texts(courses[cell.anchor].found, away[cell.anchor], labels)] for cell in cells
-        ],
-        figure=figure,
-    )
+MAX_MARKERS = 10
 
 
-class _Course(NamedTuple):
-    """A model's losses in a cell's first round, and those that the reference had of the same model."""
-
-    found: Sequence[float] = ()
-    expected: Sequence[float] = ()
+MAX_DESCRIBED = 24
 
 
-def _course(cell: CellView) -> _Course:
-    """The lowest-numbered model that both have: ranks of a pool record theirs in any order."""
+_TOLERANCE_LINE: Any = {"color": INK, "linewidth": 1, "linestyle": (0, (6, 3))}
+
+
+class Losses(PanelChart):
+    """Losses of the verified steps above, and below them each one's distance from the reference, with the tolerance."""
+
+    name = "losses"
+    order = 10
+    figures = frozenset(PARITY_FIGURES)
+
+    @classmethod
+    def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:
+        """One chart; none where no cell has losses to compare with a reference."""
+        curves = {cell.anchor: _loss_curve(cell) for cell in panel.cells}
+        deviations = {cell.anchor: _deviations(cell) for cell in panel.cells}
+        cells = [cell for cell in panel.cells if curves[cell.anchor].losses and deviations[cell.anchor]]
+        if not cells:
+            return
+        with report_style():
+            figure = Figure(figsize=(5.6, 4.2))
+            upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
+            _draw_losses(upper, cells, curves)
+            tolerance = _longest_tolerance(cells)
+            _draw_deviations(lower, cells, deviations, tolerance)
+            handles = [Line2D([], [], color=MUTED, linewidth=6, alpha=0.35, label="reference")]
+            if tolerance:
+                handles.append(Line2D([], [], **_TOLERANCE_LINE, label="tolerance"))
+            add_legend(figure, cells, handles)
+        steps = _table_steps(max(len(each) for each in deviations.values()))
+        largest = [f"{cell.place} {with_unit(max(deviations[cell.anchor]), 'nats')}" for cell in cells[:MAX_DESCRIBED]]
+        yield Chart(
+            id=f"{prefix}-{cls.name}",
+            name="Losses over the reference",
+            subject=panel.title,
+            caption="The losses of the first model in all steps that are verified, over the reference's in grey, and "
+            "below the largest distance of any model's loss from the reference's in any round. Under the dashed "
+            "tolerance, which grows as rounding does, a strategy has computed the same thing; points on the bottom "
+            "line agree to the last digit.",
+            alt=f"Largest deviation from the reference's losses: {', '.join(largest)} nats per token.",
+            header=("strategy", "devices", *(f"step {step}: loss (deviation)" for step in steps)),
+            rows=[
+                [cell.name, cell.devices, *_table_fields(curves[cell.anchor].losses, deviations[cell.anchor], steps)]
+                for cell in cells
+            ],
+            figure=figure,
+        )
+
+
+class _LossCurve(NamedTuple):
+    """A model's loss at each step (nats per token) in a cell's first round, and in the reference's trial."""
+
+    losses: Sequence[float] = ()
+    reference: Sequence[float] = ()
+
+
+def _loss_curve(cell: CellView) -> _LossCurve:
+    """The curve of the lowest-numbered model that both have: a task pool's ranks record theirs in any order."""
     if cell.reference is None or not cell.trials:
-        return _Course()
-    found, expected = job_losses(cell.trials[0]), job_losses(cell.reference)
-    model = min(found.keys() & expected.keys(), default=None)
-    return _Course() if model is None else _Course(found[model], expected[model])
+        return _LossCurve()
+    losses, reference = job_losses(cell.trials[0]), job_losses(cell.reference)
+    model = min(losses.keys() & reference.keys(), default=None)
+    return _LossCurve() if model is None else _LossCurve(losses[model], reference[model])
 
 
 def _deviations(cell: CellView) -> list[float]:
-    """The largest over rounds, at each step."""
+    """At each step, the largest deviation from the reference in any round (nats per token)."""
     reference = cell.reference
     if reference is None:
         return []
-    rounds = [each for trial in cell.trials if (each := step_deviations(trial, reference))]
-    # Rounds are as long as the machine was fast.
+    rounds = [deviations for trial in cell.trials if (deviations := step_deviations(trial, reference))]
+    # Rounds differ in their number of steps, because a window ends after a time.
     return [max(step) for step in zip_longest(*rounds, fillvalue=0.0)]
 
 
-def _tolerance(cells: Sequence[CellView]) -> list[float]:
-    """That of the reference which goes furthest; nothing where the precision has none."""
-    each = [
+def _longest_tolerance(cells: Sequence[CellView]) -> list[float]:
+    """The tolerance at each step, of the reference with most steps; empty where the precision has none."""
+    curves = [
         tolerances(cell.reference, cell.record.precision)
         for cell in cells
         if cell.reference is not None and cell.record.precision in PARITY_TOLERANCE
     ]
-    return max(each, key=len, default=[])
+    return max(curves, key=len, default=[])
 
 
-def _labelled_steps(steps: int) -> list[int]:
-    """The steps that the numbers behind the chart have: all would be too many to read."""
-    round_numbers = {factor * 10**power for power in range(1, 6) for factor in (1, 2, 5)}
-    return sorted(step for step in {*range(1, PARITY_STEPS + 1), *round_numbers, steps} if step <= steps)
-
-
-def _draw_losses(ax: Axes, cells: Sequence[CellView], courses: dict[str, _Course]) -> None:
+def _draw_losses(ax: Axes, cells: Sequence[CellView], curves: Mapping[str, _LossCurve]) -> None:
     # With weak scaling every number of devices has a global batch of its own, and so a reference.
-    for expected in dict.fromkeys(tuple(courses[cell.anchor].expected) for cell in cells):
-        ax.plot(range(1, len(expected) + 1), expected, color=MUTED, linewidth=7, alpha=0.35)
-    for x, cell in _dodged(cells):
-        y = courses[cell.anchor].found
-        ax.plot([step + x for step in range(1, len(y) + 1)], y, **{**_style(cell, len(y)), "linestyle": "none"})
+    for reference in dict.fromkeys(tuple(curves[cell.anchor].reference) for cell in cells):
+        ax.plot(range(1, len(reference) + 1), reference, color=MUTED, linewidth=7, alpha=0.35)
+    for shift, cell in _spread(cells):
+        y = curves[cell.anchor].losses
+        x = [step + shift for step in range(1, len(y) + 1)]
+        ax.plot(x, y, **{**_line_style(cell, len(y)), "linestyle": "none"})
     ax.set_ylabel("loss, nats")
 
 
 def _draw_deviations(
-    ax: Axes, cells: Sequence[CellView], away: dict[str, list[float]], tolerance: Sequence[float]
+    ax: Axes, cells: Sequence[CellView], deviations: Mapping[str, Sequence[float]], tolerance: Sequence[float]
 ) -> None:
-    nonzero = [value for cell in cells for value in away[cell.anchor] if value > 0]
+    nonzero = [value for cell in cells for value in deviations[cell.anchor] if value > 0]
+    # A logarithmic axis has no zero, so equal losses are drawn below the smallest deviation.
     floor = min([*nonzero, *tolerance[:1]], default=1e-5) / 6
-    for x, cell in _dodged(cells):
-        y = [max(value, floor) for value in away[cell.anchor]]
-        ax.plot([step + x for step in range(1, len(y) + 1)], y, **_style(cell, len(y)))
+    for shift, cell in _spread(cells):
+        y = [max(value, floor) for value in deviations[cell.anchor]]
+        ax.plot([step + shift for step in range(1, len(y) + 1)], y, **_line_style(cell, len(y)))
     if tolerance:
-        ax.plot(range(1, len(tolerance) + 1), tolerance, color=INK, linewidth=1, linestyle=(0, (6, 3)))
+        ax.plot(range(1, len(tolerance) + 1), tolerance, **_TOLERANCE_LINE)
     ax.set_yscale("log")
     ax.set_ylim(floor / 3, max([*nonzero, *tolerance]) * 3)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
@@ -127,26 +140,32 @@ def _draw_deviations(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _dodged(cells: Sequence[CellView]) -> Iterator[tuple[float, CellView]]:
-    """Cells with the shift that keeps equal losses from hiding one another."""
-    spread = min(0.045, 0.5 / len(cells))
+def _spread(cells: Sequence[CellView]) -> Iterator[tuple[float, CellView]]:
+    """Each cell with a shift to the side, so that equal losses do not hide one another."""
+    distance = min(0.045, 0.5 / len(cells))
     for index, cell in enumerate(cells):
-        yield (index - (len(cells) - 1) / 2) * spread, cell
+        yield (index - (len(cells) - 1) / 2) * distance, cell
 
 
-def _style(cell: CellView, steps: int) -> dict[str, Any]:
-    """A line with as many markers as can be told apart."""
+def _line_style(cell: CellView, steps: int) -> dict[str, Any]:
+    """A line with at most about `MAX_MARKERS` markers, which can still be told apart."""
     return {
-        "markevery": max(1, steps // _MOST_MARKERS),
+        "markevery": max(1, steps // MAX_MARKERS),
         "color": cell.look.hex,
         "linestyle": cell.look.linestyle,
         "linewidth": 1.1,
-        **marker(cell.look),
+        **marker_style(cell.look),
         "markersize": 5,
     }
 
 
-def _texts(course: Sequence[float], away: Sequence[float], steps: Sequence[int]) -> list[str]:
-    """A cell that took fewer steps than others has nothing to tell of the later ones."""
-    reach = min(len(course), len(away))
-    return [f"{course[step - 1]:.6f} ({away[step - 1]:.1e})" if step <= reach else "–" for step in steps]
+def _table_steps(count: int) -> list[int]:
+    """Which of `count` steps the table has: the first ones, round numbers and the last."""
+    round_numbers = {factor * 10**power for power in range(1, 6) for factor in (1, 2, 5)}
+    return sorted(step for step in {*range(1, PARITY_STEPS + 1), *round_numbers, count} if step <= count)
+
+
+def _table_fields(losses: Sequence[float], deviations: Sequence[float], steps: Sequence[int]) -> list[str]:
+    """Loss and deviation at each of `steps`; a dash where a cell took fewer."""
+    count = min(len(losses), len(deviations))
+    return [f"{losses[step - 1]:.6f} ({deviations[step - 1]:.1e})" if step <= count else "–" for step in steps]

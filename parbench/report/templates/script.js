@@ -7,28 +7,28 @@
   const filters = [...document.querySelectorAll("[data-filter]")];
   const collator = new Intl.Collator("en", { numeric: true });
 
-  const narrow = () => {
-    const wanted = search.value.trim().toLowerCase();
+  const applyFilters = () => {
+    const query = search.value.trim().toLowerCase();
     for (const row of rows) {
-      const chosen = filters.every((filter) => !filter.value || row.dataset[filter.dataset.filter] === filter.value);
-      row.hidden = !(chosen && row.textContent.toLowerCase().includes(wanted));
+      const passes = filters.every((filter) => !filter.value || row.dataset[filter.dataset.filter] === filter.value);
+      row.hidden = !(passes && row.textContent.toLowerCase().includes(query));
     }
-    const left = rows.filter((row) => !row.hidden).length;
-    document.getElementById("count").textContent = `${left} of ${rows.length} cells`;
+    const visible = rows.filter((row) => !row.hidden).length;
+    document.getElementById("count").textContent = `${visible} of ${rows.length} cells`;
   };
 
-  // Unknown values stay at the end, whichever way the rest is sorted.
-  const compare = (index, number, sign) => (a, b) => {
+  // Unknown values come last in both orders.
+  const compareBy = (index, isNumber, sign) => (a, b) => {
     const [x, y] = [a, b].map((row) => row.cells[index].dataset.sort);
     if (x === "" || y === "") return (x === "") - (y === "");
-    return sign * (number ? Number(x) - Number(y) : collator.compare(x, y));
+    return sign * (isNumber ? Number(x) - Number(y) : collator.compare(x, y));
   };
 
   const sortBy = (header) => {
     const ascending = header.getAttribute("aria-sort") !== "ascending";
     for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    body.append(...rows.sort(compare(header.cellIndex, header.classList.contains("number"), ascending ? 1 : -1)));
+    body.append(...rows.sort(compareBy(header.cellIndex, header.classList.contains("number"), ascending ? 1 : -1)));
   };
 
   for (const header of table.tHead.rows[0].cells) {
@@ -40,17 +40,17 @@
     header.append(button);
   }
 
-  search.addEventListener("input", narrow);
-  for (const filter of filters) filter.addEventListener("change", narrow);
+  search.addEventListener("input", applyFilters);
+  for (const filter of filters) filter.addEventListener("change", applyFilters);
   document.getElementById("reset").addEventListener("click", () => {
     search.value = "";
     for (const filter of filters) filter.value = "";
-    narrow();
+    applyFilters();
   });
   document.querySelector(".controls").hidden = false;
-  narrow();
+  applyFilters();
 
-  // The clipboard is closed to pages from a file in some browsers: selecting the text works in all.
+  // Some browsers refuse the clipboard to pages that are opened from a file. Then the text is selected instead.
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
     button.hidden = false;
@@ -66,6 +66,6 @@
     });
   }
 
-  // Paper has no buttons: what is folded away is printed.
+  // Everything that is folded is opened before printing.
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
 })();

@@ -1,0 +1,97 @@
+"""Step times in the order in which they were measured, where drift and outliers show."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from numpy.typing import NDArray
+
+from parbench.report.charts.base import PanelChart
+from parbench.report.drawing.canvas import GRID
+from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.rows import PlacedCells, draw_rows
+from parbench.report.panels import Panel
+from parbench.text import with_unit
+
+POINTS_PER_ROW = 240
+
+
+_HALF_ROW = 0.46
+"""How far a line may reach from the middle of its row; rows are 1 apart."""
+
+
+class StepSeries(PanelChart):
+    """A row for each cell: its steps, round after round, as deviations from the cell's median step."""
+
+    name = "series"
+    order = 40
+    figures = frozenset({"step_time_s"})
+
+    @classmethod
+    def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:
+        """Draws the cells whose step times were recorded."""
+        cells = [cell for cell in panel.cells if cell.step_times]
+        medians = {cell.anchor: float(np.median(np.concatenate(cell.step_times))) for cell in cells}
+        deviations = {
+            cell.anchor: [np.asarray(times) / medians[cell.anchor] - 1 for times in cell.step_times] for cell in cells
+        }
+
+        def draw_series(ax: Axes, cells: PlacedCells) -> None:
+            values = np.concatenate([series for _, cell in cells for series in deviations[cell.anchor]])
+            largest = float(np.clip(np.quantile(np.abs(values), 0.99), 0.05, 1.0))
+            for y, cell in cells:
+                rounds = deviations[cell.anchor]
+                # The y axis points down, and slower steps are drawn higher.
+                scale = -_HALF_ROW / largest
+                lines = [_polyline(number, series, scale, y, len(rounds)) for number, series in enumerate(rounds)]
+                ax.add_collection(LineCollection(lines, colors=cell.look.hex, linewidths=0.9))
+            round_count = max(len(deviations[cell.anchor]) for _, cell in cells)
+            ax.set_xlim(0, round_count)
+            ticks = range(0, round_count, max(1, round_count // 10))
+            ax.set_xticks([number + 0.5 for number in ticks], [str(number + 1) for number in ticks])
+            ax.vlines(range(1, round_count), -0.5, len(cells) - 0.5, color=GRID, linewidth=0.8, zorder=0)
+            ax.grid(visible=False, axis="x")
+            ax.set_xlabel(f"round; the height of a row is ± {largest * 100:.0f} % of the cell's median step")
+
+        yield from draw_rows(
+            cells,
+            draw_series,
+            id=f"{prefix}-{cls.name}",
+            name="Step times in order",
+            subject=panel.title,
+            caption="Every round's steps from left to right, as deviation from the cell's median; up is slower. What "
+            "is beyond its row is cut off at the edge. Of long rounds the extremes of short stretches are drawn.",
+            alt="Step times of every cell in the order in which they were taken, round after round.",
+            header=(
+                "strategy",
+                "devices",
+                "median step",
+                "largest deviation",
+                "median of first round",
+                "of last round",
+            ),
+            table_rows=lambda cell: [
+                [
+                    cell.name,
+                    cell.devices,
+                    with_unit(medians[cell.anchor], "s"),
+                    f"{max(float(np.max(np.abs(series))) for series in deviations[cell.anchor]):.0%}",
+                    with_unit(float(np.median(cell.step_times[0])), "s"),
+                    with_unit(float(np.median(cell.step_times[-1])), "s"),
+                ]
+            ],
+        )
+
+
+def _polyline(number: int, series: NDArray[np.float64], scale: float, y: float, rounds: int) -> NDArray[np.float64]:
+    """The points (x, y) of round `number` of `rounds` in a row around `y`.
+
+    Of many steps, only the smallest and the largest of each short stretch are drawn.
+    """
+    stretches = max(3, POINTS_PER_ROW // rounds // 2)
+    if len(series) > 2 * stretches:
+        parts = np.array_split(series, stretches)
+        series = np.array([extreme(part) for part in parts for extreme in (np.min, np.max)])
+    x = number + 0.04 + 0.92 * (np.arange(len(series)) + 0.5) / len(series)
+    return np.column_stack([x, y + np.clip(series * scale, -_HALF_ROW, _HALF_ROW)])

@@ -1,0 +1,1 @@
+"""What charts are made of: canvas, axes, legends, and the bytes of a finished drawing."""
