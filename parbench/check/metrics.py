@@ -6,23 +6,13 @@ from statistics import geometric_mean
 from typing import Literal
 
 from parbench.figures import generation, memory, speed, traffic
+from parbench.figures.base import Launch
 from parbench.figures.definitions import FIGURES
-from parbench.records.cell import CellRecord
-from parbench.records.trial import Trial
-from parbench.results.parity import COMPARABLE
+from parbench.results.judged_cells import JudgedCell, judge_cells
 from parbench.results.store import Run
 from parbench.scenario.specs import MetricName
 
 LOW_QUANTILE = 0.1
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One good trial of a cell, and in the same round that of the reference on one device, if there is one."""
-
-    trial: Trial
-    cell: CellRecord
-    base: "Launch | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,20 +118,15 @@ class Observed:
 
 def observe(run: Run) -> dict[str, Observed]:
     """Every cell of the run by its id. A cell that the parity gate shut out, or could not check, has failed."""
-    from parbench.results.tables import cells_table  # with pandas, which listing baselines does not need
+    return {cell.record.id: _observed(cell) for cell in judge_cells(run)}
 
-    table = cells_table(run)
-    launches = _launches(run)
-    found = {}
-    for cell, row in zip(run.record.cells, table.to_dict(orient="records"), strict=True):
-        good = row["status"] == "ok" and row["parity"] in COMPARABLE
-        status: Literal["ok", "skipped", "failed"] = (
-            "ok" if good else "skipped" if row["status"] == "skipped" and cell.reason else "failed"
-        )
-        reason = row["reason"] if isinstance(row["reason"], str) else None
-        metrics = _values(launches[cell.id]) if good else {}
-        found[cell.id] = Observed(cell.id, cell.key, status, reason, metrics)
-    return found
+
+def _observed(cell: JudgedCell) -> Observed:
+    record = cell.record
+    if cell.comparable:
+        return Observed(record.id, record.key, "ok", cell.reason, _values(cell.launches))
+    skipped = cell.status == "skipped" and record.reason
+    return Observed(record.id, record.key, "skipped" if skipped else "failed", cell.reason)
 
 
 def _values(launches: Mapping[int, Launch]) -> dict[MetricName, dict[int, float]]:
@@ -155,23 +140,3 @@ def _values(launches: Mapping[int, Launch]) -> dict[MetricName, dict[int, float]
             if value is not None and (value > 0 or (value == 0 and metric.better is None))
         }
     return {name: by_round for name, by_round in values.items() if by_round}
-
-
-def _launches(run: Run) -> dict[str, dict[int, Launch]]:
-    trials: dict[str, dict[int, Trial]] = {}
-    for trial in run.trials:
-        if (trial.purpose, trial.status) == ("measure", "ok") and run.counts(trial):
-            trials.setdefault(trial.key, {})[trial.round] = trial
-    bases: dict[tuple[str, str], dict[int, Launch]] = {}
-    for cell in run.record.cells:
-        if cell.is_reference and cell.devices == 1:
-            # Of several variants of the reference, the first that was written is the base, as in the tables.
-            launches = {number: Launch(trial, cell) for number, trial in trials.get(cell.key, {}).items()}
-            bases.setdefault((cell.workload, cell.scaling), launches)
-    return {
-        cell.id: {
-            number: Launch(trial, cell, bases.get((cell.workload, cell.scaling), {}).get(number))
-            for number, trial in trials.get(cell.key, {}).items()
-        }
-        for cell in run.record.cells
-    }

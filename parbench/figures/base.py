@@ -4,10 +4,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parbench import text
+from parbench.records.cell import CellRecord
+from parbench.records.trial import Trial
 
 Unit = Literal[
     "tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls", "tolerances", "steps"
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One good trial of a cell, what one device can do at most (operations a second, where that is known), and in the
+    same round the launch of the cell that ratios are over, if there is one.
+    """
+
+    trial: Trial
+    cell: CellRecord
+    base: "Launch | None" = None
+    peak_flops: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

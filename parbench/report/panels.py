@@ -13,23 +13,32 @@ from parbench.figures.definitions import FIGURES
 from parbench.figures.statistics import Summary, summarise
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
+from parbench.results.judged_cells import JudgedCell, counted_trials, judge_cells
 from parbench.results.looks import Look, looks
-from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
-from parbench.results.tables import cells_table, counted_trials
+from parbench.results.tables import table_of
 from parbench.text import known, plain
 
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell with its row of the table, its good trials, the trial whose losses it must reproduce, and its look."""
+    """A judged cell with its row of the table, the trial whose losses it must reproduce, and its look."""
 
-    record: CellRecord
+    judged: JudgedCell
     row: Mapping[str, Any]
     anchor: str
     look: Look
-    trials: Sequence[Trial]
     reference: Trial | None
+
+    @property
+    def record(self) -> CellRecord:
+        """The cell as the run planned it."""
+        return self.judged.record
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Its good timed trials."""
+        return self.judged.trials
 
     @cached_property
     def label(self) -> str:
@@ -68,7 +77,7 @@ class CellView:
     @property
     def comparable(self) -> bool:
         """Measured, without failure, and not known to compute something else than the reference by mistake."""
-        return bool(self.row["status"] == "ok" and self.row["parity"] in COMPARABLE)
+        return self.judged.comparable
 
     @property
     def decided(self) -> bool:
@@ -138,9 +147,9 @@ class Panel:
 
     @cached_property
     def base(self) -> CellView | None:
-        """The reference on one device, where it can be compared with."""
-        one = (cell for cell in self.cells if cell.record.is_reference and cell.record.devices == 1)
-        return next((cell for cell in one if cell.comparable), None)
+        """The cell that all ratios are over: a reference on one device, where one can be compared with."""
+        bases = [cell.judged.base.record for cell in self.cells if cell.judged.base]
+        return next((cell for cell in self.cells if cell.record in bases), None)
 
     @cached_property
     def comparable(self) -> list[CellView]:
@@ -243,15 +252,16 @@ class _Names:
 
 
 def _view(run: Run, prefix: str, look: Mapping[str, Look], anchors: _Names) -> RunView:
-    measured, references = counted_trials(run, "measure"), counted_trials(run, "reference")
-    rows = cells_table(run).to_dict(orient="records")
+    references = counted_trials(run, "reference")
+    judged = judge_cells(run)
+    rows = table_of(judged, emulated_nodes=run.record.emulated_nodes).to_dict(orient="records")
     cells = []
-    for record, row in zip(run.record.cells, rows, strict=True):
-        good = [trial for trial in measured.get(record.key, []) if trial.status == "ok"]
+    for cell, row in zip(judged, rows, strict=True):
+        record = cell.record
         expected = [trial for trial in references.get(record.reference, []) if trial.status == "ok"]
         anchor = anchors.name(f"{prefix} cell {record.id}")
         reference = expected[-1] if expected else None
-        cells.append(CellView(record, _texts_as_keys(row), anchor, look[record.label], good, reference))
+        cells.append(CellView(cell, _texts_as_keys(row), anchor, look[record.label], reference))
     name = plain(run.record.id)
     link_mbit = run.record.link_mbit
     panels = [Panel(_panel_key(group[0]), name, group, link_mbit) for group in grouped(cells, _panel_key)]

@@ -2,20 +2,16 @@
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from parbench.figures import generation, losses, memory, speed, traffic
-from parbench.figures.peaks import peak_flops
 from parbench.figures.statistics import Summary, summarise
-from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
-from parbench.records.trial import Status, Trial
-from parbench.results.parity import COMPARABLE, Evidence, Parity, judge
+from parbench.records.trial import Trial
+from parbench.results.judged_cells import JudgedCell, judge_cells
 from parbench.results.store import Run
 
 COLUMNS = (
@@ -71,71 +67,31 @@ COLUMNS = (
     "steady",
 )
 
-_SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed")
-
 
 def cells_table(run: Run) -> pd.DataFrame:
-    """A row for every cell of the run, with the columns of `COLUMNS`; figures that are unknown are NaN.
+    """A row for every cell of the run, as `table_of` makes it."""
+    return table_of(judge_cells(run), emulated_nodes=run.record.emulated_nodes)
 
-    Speedups are formed within a round, against the reference strategy on one device with the same workload and
-    scaling. A cell that failed in any round, or whose losses are not known to be the reference's, has no speedup.
+
+def table_of(cells: Sequence[JudgedCell], *, emulated_nodes: bool = False) -> pd.DataFrame:
+    """A row for every cell, with the columns of `COLUMNS`; figures that are unknown are NaN.
+
+    Ratios are formed within a round. A cell that failed in any round, or whose losses are not known to be the
+    reference's, has none.
     """
-    trials = _by_key(run, "measure")
-    references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
-    cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
-    judged = [
-        _Judged.of(cell, trials[cell.key], Evidence.of(cell, references, proofs, cap), run.record.rounds)
-        for cell in run.record.cells
-    ]
-    bases: dict[tuple[str, str], dict[int, float]] = {}
-    for each in judged:
-        if each.cell.is_reference and each.cell.devices == 1 and each.comparable:
-            # Of several variants of the reference, the first that was written is the base.
-            bases.setdefault((each.cell.workload, each.cell.scaling), each.speeds)
-    peak = _peak_flops(run.record.environment)
-    emulated = run.record.emulated_nodes
-    rows = [
-        {
-            **_row(each, bases.get((each.cell.workload, each.cell.scaling), {}), peak),
-            "emulated_hosts": emulated and each.cell.nodes > 1,
-        }
-        for each in judged
-    ]
+    rows = [{**_row(cell), "emulated_hosts": emulated_nodes and cell.record.nodes > 1} for cell in cells]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A cell, its good trials, and what their status and their parity say of them."""
-
-    cell: CellRecord
-    good: list[Trial]
-    status: Status
-    parity: Parity
-    reason: str | None
-
-    @classmethod
-    def of(cls, cell: CellRecord, trials: Sequence[Trial], evidence: Evidence, rounds: int) -> "_Judged":
-        status, reason = _status(cell, trials, rounds)
-        good = [trial for trial in trials if trial.status == "ok"]
-        parity = judge(cell, good, evidence)
-        return cls(cell, good, status, parity, "; ".join(filter(None, (reason, parity.reason))) or None)
-
-    @property
-    def comparable(self) -> bool:
-        """Whether no round of it failed, and nothing shows that it computes something else than it should."""
-        return self.status == "ok" and self.parity.word in COMPARABLE
-
-    @property
-    def speeds(self) -> dict[int, float]:
-        """Tokens/s by round."""
-        return {trial.round: speed.tokens_per_s(trial, self.cell) for trial in self.good}
-
-
-def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -> dict[str, Any]:
-    cell, good, speeds = judged.cell, judged.good, judged.speeds
-    ratios = [speed / base[number] for number, speed in speeds.items() if judged.comparable and number in base]
-    tokens, speedup = _summary(speeds.values()), _summary(ratios)
+def _row(judged: JudgedCell) -> dict[str, Any]:
+    cell, good, launches = judged.record, judged.trials, judged.launches.values()
+    speeds = [speed.tokens_per_s(launch.trial, cell) for launch in launches]
+    ratios = [
+        speed.tokens_per_s(launch.trial, cell) / speed.tokens_per_s(launch.base.trial, launch.base.cell)
+        for launch in launches
+        if launch.base
+    ]
+    tokens, speedup = _summary(speeds), _summary(ratios)
     return {
         **cell.model_dump(include=set(COLUMNS) - {"reason"}),
         "status": judged.status,
@@ -156,23 +112,9 @@ def _row(judged: _Judged, base: Mapping[int, float], peak_flops: float | None) -
         "differing_sequences": judged.parity.differing,
         "parity_power": judged.parity.power,
         "verified_steps": judged.parity.verified_steps,
-        **_medians(cell, good, peak_flops),
+        **_medians(cell, good, judged.peak_flops),
         "steady": all(job.steady for trial in good for rank in trial.ranks for job in rank.jobs) if good else None,
     }
-
-
-def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Status, str | None]:
-    """The worst that befell the cell in any round, and its reason."""
-    if cell.reason is not None:
-        return "skipped", cell.reason
-    for status in _SEVERITY:
-        bad = [trial for trial in trials if trial.status == status]
-        if bad:
-            times = "" if len(bad) == len(trials) == rounds else f" ({len(bad)} of {rounds} rounds)"
-            return status, f"{bad[0].reason or 'no reason was recorded'}{times}"
-    if not trials:
-        return "skipped", "not measured: the run was interrupted before it"
-    return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
 
 
 def _medians(cell: CellRecord, trials: Sequence[Trial], peak_flops: float | None) -> dict[str, float]:
@@ -192,31 +134,6 @@ def _medians(cell: CellRecord, trials: Sequence[Trial], peak_flops: float | None
         for trial in trials
     ]
     return {name: _median(found.get(name) for found in each) for name in {name for found in each for name in found}}
-
-
-def _peak_flops(environment: Mapping[str, Any]) -> float | None:
-    """What one accelerator can do at most; None where there is none, they differ, or it is not known."""
-    names = {gpu.get("name") for gpu in environment.get("speed", {}).get("accelerators", ())}
-    return peak_flops(str(names.pop())) if len(names) == 1 else None
-
-
-def newest_trials(run: Run, purpose: Purpose) -> dict[str, Trial]:
-    """Of the trials that are launched once, the newest by its key: one may have been launched again to go further."""
-    return {key: trials[-1] for key, trials in _by_key(run, purpose).items()}
-
-
-def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
-    """The trials that the table is made of, by the key of their cell."""
-    return _by_key(run, purpose)
-
-
-def _by_key(run: Run, purpose: Purpose) -> defaultdict[str, list[Trial]]:
-    """The trials that count, by the key of their cell."""
-    found: defaultdict[str, list[Trial]] = defaultdict(list)
-    for trial in run.trials:
-        if trial.purpose == purpose and run.counts(trial):
-            found[trial.key].append(trial)
-    return found
 
 
 def _summary(values: Iterable[float]) -> Summary:
