@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from parbench.base_types import Record
-from parbench.check.metrics import METRICS, observe
+from parbench.check.metrics import observe
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
+from parbench.figures.definitions import FIGURES
 from parbench.results.store import Run
 from parbench.scenario.specs import MetricName
 from parbench.system.environment import differ
@@ -168,7 +169,7 @@ def load(name: str, folder: Path) -> Baseline:
 
 def rounded(metric: MetricName, value: float) -> float:
     """A value as it is stored: of what is measured, six digits are far below the noise; counts stay exact."""
-    return value if METRICS[metric].better is None else float(f"{value:.6g}")
+    return value if FIGURES[metric].gate == "exact" else float(f"{value:.6g}")
 
 
 def list_baselines(folder: Path) -> list[str]:

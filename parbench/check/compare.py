@@ -9,10 +9,12 @@ from statistics import harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
 from parbench.check.drift import without_drift
-from parbench.check.metrics import METRICS, Metric, Observed, observe
+from parbench.check.metrics import Observed, observe, typical
 from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
+from parbench.figures.base import Figure
+from parbench.figures.definitions import gated_figures
 from parbench.results.store import Run
 from parbench.scenario.exclude import is_chosen
 from parbench.scenario.specs import CheckSpec
@@ -83,7 +85,7 @@ def judge_sessions(
     """
     both = [cell for cell in cells.values() if cell.status == "ok" and keys.get(cell.id) == cell.key]
     findings, pairs = [*_without_counterpart(cells, keys)], []
-    for cell, metric in product(both, METRICS.values()):
+    for cell, metric in product(both, gated_figures().values()):
         gated = metric.name in spec.gate and (not foreign or portable)
         if not baseline.values(cell.id, metric.name):
             continue
@@ -114,7 +116,7 @@ def against_arm(candidate: Run, base: Run, title: str, *, only: Sequence[str] = 
         compared, {name: others[name].key for name in compared if others[name].status != "skipped"}
     )
     pairs = []
-    for cell, metric in product(compared.values(), METRICS.values()):
+    for cell, metric in product(compared.values(), gated_figures().values()):
         new, old = cell.metrics.get(metric.name, {}), others[cell.id].metrics.get(metric.name, {})
         if new.keys() & old.keys():
             pairs.append(_against_rounds(cell, others[cell.id], metric, spec))
@@ -144,7 +146,7 @@ def _within_margin(finding: Finding) -> bool:
     return finding.verdict in ("ok", "improved")
 
 
-def _lost(cell: Observed, metric: Metric, reason: str) -> Finding:
+def _lost(cell: Observed, metric: Figure, reason: str) -> Finding:
     """A gated metric without a value is never silently green."""
     return Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=reason)
 
@@ -166,17 +168,17 @@ def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str])
             yield Finding(cell=name, metric=None, verdict="not comparable", reason=reason)
 
 
-def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
+def _against_sessions(cell: Observed, metric: Figure, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
     sessions = baseline.values(cell.id, metric.name)
     fresh = [rounded(metric.name, value) for value in cell.metrics[metric.name].values()]
     pooled = [value for session in sessions for value in session]
-    comparison, problem = (None, None) if metric.better is None else _comparison(metric, fresh, sessions, spec)
+    comparison, problem = (None, None) if metric.gate == "exact" else _comparison(metric, fresh, sessions, spec)
     return Pair(
         cell=cell.id,
         metric=metric,
         gated=gated,
-        old=metric.typical(pooled),
-        new=metric.typical(fresh),
+        old=typical(metric, pooled),
+        new=typical(metric, fresh),
         comparison=comparison,
         problem=problem,
         # What must not change is what it was last saved to be, not what it has been before.
@@ -185,7 +187,7 @@ def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: 
 
 
 def _comparison(
-    metric: Metric, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
+    metric: Figure, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
 ) -> tuple[Comparison | None, str | None]:
     """The test that there are enough sessions for, or why there is none.
 
@@ -206,25 +208,25 @@ def _comparison(
     return within_run(new, pooled, max(margin, spec.margin_few_sessions)), None
 
 
-def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: CheckSpec) -> Pair:
+def _against_rounds(cell: Observed, other: Observed, metric: Figure, spec: CheckSpec) -> Pair:
     new, old = cell.metrics[metric.name], other.metrics[metric.name]
     rounds = sorted(new.keys() & old.keys())
     changes = [_worse(metric, new[number]) - _worse(metric, old[number]) for number in rounds]
     enough, margin = len(rounds) >= 2, spec.margin_of(metric.name)
-    comparison = paired(changes, margin) if metric.better and enough else None
+    comparison = paired(changes, margin) if metric.gate == "relative" and enough else None
     return Pair(
         cell=cell.id,
         metric=metric,
         gated=metric.name in spec.gate,
-        old=metric.typical([old[number] for number in rounds]),
-        new=metric.typical([new[number] for number in rounds]),
+        old=typical(metric, [old[number] for number in rounds]),
+        new=typical(metric, [new[number] for number in rounds]),
         comparison=comparison,
         p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
-        problem=None if enough or metric.better is None else ONE_ROUND,
+        problem=None if enough or metric.gate == "exact" else ONE_ROUND,
         values=(frozenset(old.values()), frozenset(new.values())),
     )
 
 
-def _worse(metric: Metric, value: float) -> float:
+def _worse(metric: Figure, value: float) -> float:
     """The logarithm of a value, turned so that more is worse."""
     return math.log(value) if metric.better == "lower" else -math.log(value)

@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from parbench.check.metrics import METRICS
 from parbench.check.verdicts import EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_OK, Finding, Report
 from parbench.export.markdown import markdown_cell
+from parbench.figures.definitions import FIGURES
 from parbench.text import plain
 
 COLUMNS = (
@@ -162,7 +162,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     return (
         finding.verdict + ("" if finding.gated else " (advisory)"),
         finding.cell,
-        METRICS[finding.metric].title if finding.metric else UNKNOWN,
+        FIGURES[finding.metric].title if finding.metric else UNKNOWN,
         _value(finding, finding.old),
         _value(finding, finding.new),
         f"{finding.ratio:.3f}{interval}" if finding.ratio is not None else UNKNOWN,
@@ -176,7 +176,10 @@ def _row(finding: Finding) -> tuple[str, ...]:
 def _value(finding: Finding, value: float | None) -> str:
     if value is None or finding.metric is None:
         return UNKNOWN
-    match METRICS[finding.metric].unit:
+    figure = FIGURES[finding.metric]
+    if figure.gate == "exact":
+        return f"{value:,.0f}"
+    match figure.unit:
         case "s":
             return f"{1000 * value:.4g} ms"
         case "bytes":
@@ -212,7 +215,7 @@ def _lines(report: Report, *, strict: bool) -> list[str]:
 def _reasons(report: Report) -> list[tuple[str, Finding]]:
     """Gated findings with a reason, each under its verdict, cell and metric."""
     return [
-        (f"{finding.verdict}: {finding.cell}{f', {METRICS[finding.metric].title}' if finding.metric else ''}", finding)
+        (f"{finding.verdict}: {finding.cell}{f', {FIGURES[finding.metric].title}' if finding.metric else ''}", finding)
         for finding in report.findings
         if finding.gated and finding.reason
     ]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from parbench.check.baselines import Difference
-from parbench.check.metrics import Metric
 from parbench.check.significance import Comparison, holm
+from parbench.figures.base import Figure
 from parbench.scenario.specs import CheckSpec, MetricName
 
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
@@ -94,7 +94,7 @@ class Pair:
     """A metric of a cell in both arms, compared but not judged yet."""
 
     cell: str
-    metric: Metric
+    metric: Figure
     gated: bool
     old: float
     new: float
@@ -180,7 +180,7 @@ def _judged_exactly(pair: Pair) -> Finding:
         old=pair.old,
         new=pair.new,
         ratio=ratio,
-        margin=0.0 if pair.metric.better is None else None,
+        margin=0.0 if pair.metric.gate == "exact" else None,
         worse=abs(math.log(ratio)) if ratio else 0.0,
     )
 

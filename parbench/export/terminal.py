@@ -10,10 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import _figure
+from parbench.figures.memory import PEAK_MEMORY_BYTES
+from parbench.figures.speed import SCALING_EFFICIENCY, SPEEDUP, STEP_TIME_S, TOKENS_PER_S
 from parbench.results.looks import Look, looks
 from parbench.text import plain
+
+Column = Callable[[Mapping[Any, Any]], str]
+"""What stands in a column, given a row of the table."""
 
 
 def print_table(table: pd.DataFrame, console: Console) -> None:
@@ -104,30 +109,21 @@ def _name(row: Mapping[Any, Any]) -> str:
     return plain(row["label"]) + (f" ({', '.join(notes).replace('_', ' ')})" if notes else "")
 
 
-TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
+_FIRST: Mapping[str, Column] = {
     "strategy": _name,
     "devices": lambda row: str(row["devices"]) + (f" ({row['nodes']} nodes)" if row["nodes"] > 1 else ""),
     "models": lambda row: str(row["models"]),
-    FIGURES["tokens_per_s"].title: _figure("tokens_per_s"),
-    FIGURES["speedup"].title: _figure("speedup"),
-    FIGURES["scaling_efficiency"].title: _figure("scaling_efficiency"),
-    FIGURES["step_time_s"].title: _figure("step_time_s"),
-    FIGURES["peak_memory_bytes"].title: _figure("peak_memory_bytes"),
-    FIGURES["validation_perplexity"].title: _figure("validation_perplexity"),
+}
+_LAST: Mapping[str, Column] = {
     "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
     "status": lambda row: str(row["status"]),
 }
 
 
-_KEPT = ("strategy", "devices", FIGURES["tokens_per_s"].title, FIGURES["speedup"].title, "parity", "status")
+_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title, "parity", "status")
 
 
-_SECONDARY = (
-    FIGURES["step_time_s"].title,
-    FIGURES["scaling_efficiency"].title,
-    "models",
-    FIGURES["peak_memory_bytes"].title,
-)
+_SECONDARY = (STEP_TIME_S.title, SCALING_EFFICIENCY.title, "models", PEAK_MEMORY_BYTES.title)
 """Columns that a terminal always shows, and those that are left out last of all others, the first first."""
 
 
@@ -135,34 +131,19 @@ _LABEL, _GAP = 26, 2
 """Characters in which a strategy can still be read, over several lines, and those between two columns."""
 
 
-OCCASIONAL = (
-    "compile_s",
-    "mfu",
-    "bubble",
-    "makespan_s",
-    "models_per_hour",
-    "averaged_perplexity",
-    "collectives",
-    "communicated_bytes",
-    "time_to_first_token_s",
-    "time_per_output_token_p50_s",
-    "time_per_output_token_p99_s",
-    "decode_tokens_per_s",
-)
-"""Figures that people see where some row has them."""
-
-
-def columns_of(rows: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
+def columns_of(rows: pd.DataFrame) -> dict[str, Column]:
     """The columns that people see of these rows: title and what stands there."""
-    perplexity = FIGURES["validation_perplexity"]
-    silent = {perplexity.title} if rows[perplexity.name].isna().all() else set()
-    usual = {title: column for title, column in TERMINAL.items() if title not in silent}
-    told = {FIGURES[name].title: _figure(name) for name in OCCASIONAL if name in rows and rows[name].notna().any()}
-    *figures, parity, status = usual.items()
-    return {**dict(figures), **told, **dict((parity, status))}
+    figures = [figure for figure in FIGURES.values() if _is_shown(figure, rows)]
+    return {**_FIRST, **{figure.title: figure.with_interval for figure in figures}, **_LAST}
 
 
-def _where(table: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
+def _is_shown(figure: Figure, rows: pd.DataFrame) -> bool:
+    if "terminal always" in figure.shown_in:
+        return True
+    return "terminal" in figure.shown_in and figure.name in rows and bool(rows[figure.name].notna().any())
+
+
+def _where(table: pd.DataFrame) -> dict[str, Column]:
     """What tells the rows of a table without titles apart: the workload and the scaling, where there are several."""
     names = [name for name in ("workload", "scaling") if table[name].nunique() > 1]
     return {name: lambda row, name=name: str(row[name]) for name in names}  # type: ignore[misc]

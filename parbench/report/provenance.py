@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from parbench.figures.intervals import with_interval
+from parbench.figures.definitions import FIGURES
 from parbench.report.panels import CellView, RunView
 from parbench.report.verdict import overlap
 from parbench.results.store import Run
@@ -277,7 +277,7 @@ def _identity(cell: CellView) -> tuple[str, ...]:
 
 
 def _speed(cell: CellView | None) -> str:
-    return "–" if cell is None else with_interval("tokens_per_s", cell.row)
+    return "–" if cell is None else FIGURES["tokens_per_s"].with_interval(cell.row)
 
 
 def _against(before: CellView | None, after: CellView | None) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from parbench.figures import parity
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.panels import CellView, RunView, shared_figures
 from parbench.text import plain
 
 Text = Callable[[CellView], str]
 
-PARITY = ("parity_deviation", "differing_sequences", "parity_power", "verified_steps")
+PARITY = tuple(figure.name for figure in parity.FIGURES)
 """What the parity gate saw: said beside its verdict, not in a column of its own."""
 
 
@@ -28,7 +28,7 @@ class Column:
 def parity_detail(cell: CellView) -> str:
     """What the gate saw, where it saw any difference."""
     seen = ((FIGURES[name], cell.value(name)) for name in PARITY)
-    return ", ".join(f"{figure.title} {figure.shown(value)}" for figure, value in seen if value)
+    return ", ".join(f"{figure.title} {figure.text(value)}" for figure, value in seen if value)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _count(name: str) -> Column:
 def _figure(name: str) -> Column:
     figure = FIGURES[name]
     return Column(
-        name, figure.title, figure.meaning, lambda cell: with_interval(name, cell.row), lambda cell: cell.value(name)
+        name, figure.title, figure.meaning, lambda cell: figure.with_interval(cell.row), lambda cell: cell.value(name)
     )
 
 

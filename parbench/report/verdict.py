@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.figures.statistics import Summary, summarise
 from parbench.report.panels import CellView, Panel, grouped
 from parbench.text import plain, shown
@@ -57,7 +56,7 @@ def _leaders(panel: Panel, alike: Sequence[CellView]) -> Markup:
     where, workload = _where(best), code(panel.workload)
     if len(alike) == 1:
         return Markup("{}, {} {} {} at {} tokens/s; there is no other cell to compare it with.").format(
-            where, _named(best), verb, workload, with_interval("tokens_per_s", best.row)
+            where, _named(best), verb, workload, FIGURES["tokens_per_s"].with_interval(best.row)
         )
     if _interval(panel, best) is None:
         return _in_one_round(panel, best)
@@ -73,7 +72,7 @@ def _leaders(panel: Panel, alike: Sequence[CellView]) -> Markup:
         same_place = len({cell.record.devices for cell in tied}) == 1
         names = listed([_named(cell) if same_place else _placed(cell) for cell in tied])
         opening = Markup("{}, {}").format(where, names) if same_place else names
-        amounts = listed([with_interval(_figure(panel), cell.row) for cell in tied])
+        amounts = listed([FIGURES[_figure(panel)].with_interval(cell.row) for cell in tied])
         return Markup("{} tie for fastest at {} {} with {} {}: the first is not measurably faster.").format(
             opening, gerund, workload, amounts, _of_what(panel)
         )
@@ -252,7 +251,7 @@ def _interval(panel: Panel, cell: CellView) -> tuple[float, float] | None:
 
 
 def _amount(panel: Panel, cell: CellView) -> str:
-    return f"{with_interval(_figure(panel), cell.row)} {_of_what(panel)}"
+    return f"{FIGURES[_figure(panel)].with_interval(cell.row)} {_of_what(panel)}"
 
 
 def _of_what(panel: Panel) -> str:
@@ -285,12 +284,12 @@ def _with_amount(panel: Panel, cell: CellView) -> Markup:
 def _with_cause(panel: Panel, cell: CellView) -> Markup:
     """A cell with its figure, and the shares of its step that are lost, where they were measured."""
     lost = [
-        f"{figure.title} {figure.shown(cell.value(name))}"
+        f"{figure.title} {figure.text(cell.value(name))}"
         for name, figure in FIGURES.items()
         if figure.unit == "%" and figure.better == "lower" and (cell.value(name) or 0) >= 0.05
     ]
     cause = f" because of {', '.join(lost)}" if lost else ""
-    return Markup("{} with {}{}").format(_placed(cell), with_interval(_figure(panel), cell.row), cause)
+    return Markup("{} with {}{}").format(_placed(cell), FIGURES[_figure(panel)].with_interval(cell.row), cause)
 
 
 def _where(cell: CellView) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from parbench.figures.base import Launch
-from parbench.figures.peaks import peak_flops
+from parbench.figures.utilisation import peak_flops
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Status, Trial

@@ -5,23 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from parbench.check import baselines
 from parbench.check.compare import against_arm, against_baseline, confirmed
 from parbench.check.formats import to_markdown
-from parbench.check.metrics import METRICS, observe
+from parbench.check.metrics import observe
 from parbench.errors import BaselineError, ParbenchError
+from parbench.figures.definitions import gated_figures
 from parbench.records.trial import TrafficRecord
 from parbench.results.store import Run
-from parbench.scenario.specs import CheckSpec, MetricName
+from parbench.scenario.specs import CheckSpec
 from tests.support import records
 from tests.support.check_runs import CALM, DDP, SINGLE, SPEED, check, run, verdicts
 
 
-def test_every_metric_of_the_scenario_is_there_with_its_direction() -> None:
-    assert set(METRICS) == set(MetricName.__args__)
-    assert METRICS["tokens_per_s"].better == "higher"
-    assert METRICS["step_time_min_s"].better == "lower"
+def test_every_figure_that_check_compares_can_gate_and_no_other() -> None:
+    assert set(CheckSpec(gate=tuple(gated_figures())).gate) == set(gated_figures())
+    with pytest.raises(ValidationError, match=r"Input should be 'tokens_per_s', .* or 'decode_tokens_per_s'"):
+        CheckSpec(gate=("speedup",))
 
 
 def test_a_launch_is_summarised_by_its_fastest_low_and_median_step() -> None:

@@ -7,7 +7,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.charts.canvas import MUTED, Chart, drawing, legend, marker
 from parbench.report.panels import CellView, Panel
 
@@ -54,7 +53,7 @@ def network(panels: Sequence[Panel], prefix: str) -> Chart | None:
                 cell.name,
                 cell.devices,
                 _told(rate),
-                *(with_interval(name, cell.row) for name in ("speedup", "tokens_per_s")),
+                *(FIGURES[name].with_interval(cell.row) for name in ("speedup", "tokens_per_s")),
             ]
             for line in points.values()
             for rate, cell in line
@@ -87,7 +86,7 @@ def _told(mbit: float) -> str:
 
 def _at(points: dict[str, list[tuple[float, CellView]]], rate: float) -> str:
     return ", ".join(
-        f"{place} {with_interval('speedup', cell.row)}"
+        f"{place} {FIGURES['speedup'].with_interval(cell.row)}"
         for place, line in points.items()
         for at, cell in line
         if at == rate

@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.figures.memory import memory_by_rank
 from parbench.report.charts.canvas import INK, MUTED, Chart, drawing, marker
 from parbench.report.panels import CellView, Panel, shared_figures
@@ -30,13 +29,6 @@ _IDEAL: dict[str, Any] = {"color": INK, "marker": "|", "markersize": 11, "marker
 
 
 _MOST_BARS = 8
-
-
-# What has a chart of its own; every other figure of the registry gets a plain one.
-_CHARTED = {
-    "tokens_per_s", "speedup", "scaling_efficiency", "step_time_s", "peak_memory_bytes", "parity_deviation",
-    "differing_sequences", "parity_power", "verified_steps",
-}  # fmt: skip
 
 
 Placed = Sequence[tuple[float, CellView]]
@@ -91,13 +83,13 @@ def memory(panel: Panel, prefix: str) -> Iterator[Chart]:
 
 
 def further(panel: Panel, prefix: str) -> Iterator[Chart]:
-    """Every other figure of the registry that several cells of this run have, whatever it is."""
+    """Every figure that is shown in a plain chart, and that several cells of this run have."""
     for name in shared_figures(panel.cells):
         cells = [
             cell for cell in panel.cells if math.isfinite(cell.value(name) or 0.0) and cell.value(name) is not None
         ]
         # A point alone compares nothing, and the table has it.
-        if name not in _CHARTED and len(cells) > 1:
+        if "charts" in FIGURES[name].shown_in and len(cells) > 1:
             yield from _figure(panel, cells, prefix, FIGURES[name])
 
 
@@ -116,7 +108,7 @@ def _figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: Figure
         if figure.unit == "%":
             ax.set_xlim(left=0)
         ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figure.shown(value)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figure.text(value)))
         ax.set_xlabel(figure.title)
         if ideals:
             handle = Line2D([], [], label=f"ideal: {figure.ideal_meaning}", **_IDEAL)
@@ -138,8 +130,8 @@ def _figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: Figure
             [
                 cell.name,
                 cell.devices,
-                with_interval(name, cell.row),
-                *([figure.shown(ideals.get(cell.anchor))] if ideals else []),
+                figure.with_interval(cell.row),
+                *([figure.text(ideals.get(cell.anchor))] if ideals else []),
             ]
         ],
     )

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.charts.canvas import MUTED, Chart, device_axis, drawing, legend, marker
 from parbench.report.charts.labels import place_labels
 from parbench.report.panels import CellView, Panel, shorter
@@ -107,7 +106,12 @@ def trade_off(panels: Sequence[Panel], prefix: str) -> Chart | None:
         alt=f"Scatter of tokens per second against peak memory per rank. On the Pareto front: {'; '.join(fronts)}.",
         header=(*_header(panels), FIGURES["tokens_per_s"].title, FIGURES["peak_memory_bytes"].title, "Pareto front"),
         rows=[
-            [*_key(cell, panel, panels), with_interval("tokens_per_s", cell.row), _memory(cell), _mark(cell, panel)]
+            [
+                *_key(cell, panel, panels),
+                FIGURES["tokens_per_s"].with_interval(cell.row),
+                _memory(cell),
+                _mark(cell, panel),
+            ]
             for panel in panels
             for cell in _points(panel)
         ],
@@ -271,14 +275,14 @@ def _key(cell: CellView, panel: Panel, panels: Sequence[Panel]) -> list[str]:
 
 def _rows(panels: Sequence[Panel], *names: str) -> list[list[str]]:
     return [
-        [*_key(cell, panel, panels), *(with_interval(name, cell.row) for name in names)]
+        [*_key(cell, panel, panels), *(FIGURES[name].with_interval(cell.row) for name in names)]
         for panel in panels
         for cell in _with(panel, names[0])
     ]
 
 
 def _memory(cell: CellView) -> str:
-    return FIGURES["peak_memory_bytes"].shown(cell.row["peak_memory_bytes"])
+    return FIGURES["peak_memory_bytes"].text(cell.row["peak_memory_bytes"])
 
 
 def _mark(cell: CellView, panel: Panel) -> str:
@@ -294,7 +298,7 @@ def _summary(panels: Sequence[Panel], figure: str) -> str:
     ends = []
     for panel in panels:
         cells = [_known(cells, figure) for cells in panel.by_label.values()]
-        last = [f"{each[-1].place}: {with_interval(figure, each[-1].row)}" for each in cells[:12] if each]
+        last = [f"{each[-1].place}: {FIGURES[figure].with_interval(each[-1].row)}" for each in cells[:12] if each]
         more = f", and {len(cells) - 12} more" if len(cells) > 12 else ""
         ends.append(f"{_of(panel, panels)}{', '.join(last)}{more}")
     return f"{FIGURES[figure].title} against devices. At the most devices: {'; '.join(ends)}."
