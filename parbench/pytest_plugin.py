@@ -164,7 +164,7 @@ class GateItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judges the cell among all others: the correction is for the whole campaign."""
-        from parbench.check.formats import sentence
+        from parbench.check.rows import sentence
 
         with _sentences():
             report = self.parent.report

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.export.terminal import columns_of
+from parbench.export.cells import columns_of
 from parbench.results.store import read_run
 from parbench.results.tables import cells_table
 from tests.conftest import CommandLine

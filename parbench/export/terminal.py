@@ -1,27 +1,34 @@
-"""Tables on the terminal."""
+"""A run's table on the terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parbench.figures.base import Figure
-from parbench.figures.definitions import FIGURES
+from parbench.export.cells import columns_of, name_of
 from parbench.figures.memory import PEAK_MEMORY_BYTES
 from parbench.figures.speed import SCALING_EFFICIENCY, SPEEDUP, STEP_TIME_S, TOKENS_PER_S
 from parbench.results.looks import Look, looks
 from parbench.text import plain
 
-Column = Callable[[Mapping[Any, Any]], str]
-"""What stands in a column, given a row of the table."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title, "parity", "status")
+"""Columns that a terminal always shows."""
+
+_SECONDARY = (STEP_TIME_S.title, SCALING_EFFICIENCY.title, "models", PEAK_MEMORY_BYTES.title)
+"""Columns that are left out after all others, the first first."""
+
+_LABEL, _GAP = 26, 2
+"""Characters in which a strategy can still be read, over several lines, and those between two columns."""
 
 
-def print_table(table: pd.DataFrame, console: Console) -> None:
+def print_table(table: "pd.DataFrame", console: Console) -> None:
     """The table for people: a row a cell, and below it the reasons of those that were not measured well.
 
     In a terminal it is fitted to the width; elsewhere it is text without frames.
@@ -45,7 +52,7 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
     for row in table.to_dict(orient="records"):
         if isinstance(row["reason"], str):
             console.print(
-                Text(f"{_name(row)} on {row['devices']}: {row['status']}: {plain(row['reason'])}"), soft_wrap=True
+                Text(f"{name_of(row)} on {row['devices']}: {row['status']}: {plain(row['reason'])}"), soft_wrap=True
             )
 
 
@@ -102,48 +109,3 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
 
 def _widest(name: str, texts: Sequence[str]) -> int:
     return max(cell_len(line) for text in (name, *texts) for line in text.split("\n"))
-
-
-def _name(row: Mapping[Any, Any]) -> str:
-    notes = [note for note in ("emulated", "oversubscribed", "emulated_hosts") if row[note] is True]
-    return plain(row["label"]) + (f" ({', '.join(notes).replace('_', ' ')})" if notes else "")
-
-
-_FIRST: Mapping[str, Column] = {
-    "strategy": _name,
-    "devices": lambda row: str(row["devices"]) + (f" ({row['nodes']} nodes)" if row["nodes"] > 1 else ""),
-    "models": lambda row: str(row["models"]),
-}
-_LAST: Mapping[str, Column] = {
-    "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
-    "status": lambda row: str(row["status"]),
-}
-
-
-_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title, "parity", "status")
-
-
-_SECONDARY = (STEP_TIME_S.title, SCALING_EFFICIENCY.title, "models", PEAK_MEMORY_BYTES.title)
-"""Columns that a terminal always shows, and those that are left out last of all others, the first first."""
-
-
-_LABEL, _GAP = 26, 2
-"""Characters in which a strategy can still be read, over several lines, and those between two columns."""
-
-
-def columns_of(rows: pd.DataFrame) -> dict[str, Column]:
-    """The columns that people see of these rows: title and what stands there."""
-    figures = [figure for figure in FIGURES.values() if _is_shown(figure, rows)]
-    return {**_FIRST, **{figure.title: figure.with_interval for figure in figures}, **_LAST}
-
-
-def _is_shown(figure: Figure, rows: pd.DataFrame) -> bool:
-    if "terminal always" in figure.shown_in:
-        return True
-    return "terminal" in figure.shown_in and figure.name in rows and bool(rows[figure.name].notna().any())
-
-
-def _where(table: pd.DataFrame) -> dict[str, Column]:
-    """What tells the rows of a table without titles apart: the workload and the scaling, where there are several."""
-    names = [name for name in ("workload", "scaling") if table[name].nunique() > 1]
-    return {name: lambda row, name=name: str(row[name]) for name in names}  # type: ignore[misc]

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from parbench.check import baselines
 from parbench.check.compare import against_arm, against_baseline, confirmed
-from parbench.check.formats import to_markdown
 from parbench.check.metrics import observe
+from parbench.check.rows import document
 from parbench.errors import BaselineError, ParbenchError
+from parbench.export.markdown import Markdown
 from parbench.figures.definitions import gated_figures
 from parbench.records.trial import TrafficRecord
 from parbench.results.store import Run
@@ -124,7 +125,7 @@ def test_what_ranks_say_to_each_other_must_stay_as_it_is(tmp_path: Path) -> None
     more = check(run("second", traffic=talking), tmp_path / "b", run(traffic=silent))
     assert verdicts(more, "communicated_bytes") == {SINGLE.id: "regressed", DDP.id: "regressed"}
     assert more.exit_code(strict=False) == 1
-    assert "must not change: was 0, is 4,096" in to_markdown(more)
+    assert "must not change: was 0, is 4,096" in Markdown().write(document(more))
 
 
 def test_a_metric_that_one_arm_has_lost_is_never_green() -> None:

@@ -3,20 +3,23 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from parbench.cli.main import cli
 from parbench.errors import UsageError
-from parbench.export.csv import to_csv
-from parbench.export.json import to_json
-from parbench.export.markdown import to_markdown
-from parbench.export.parquet import to_parquet
-from parbench.export.terminal import columns_of, print_table
+from parbench.export.base import FORMATS, Document, Format, formats_of
+from parbench.export.cells import cells_document, columns_of
+from parbench.export.terminal import print_table
 from parbench.results.tables import cells_table, columns
 from parbench.text import plain
 from tests.support.records import cell, job, rank, reference, run, trial
+
+STORED = Path(__file__).parents[2] / "results/stored/lstm_scaling-cpu-2-cores"
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -51,6 +54,22 @@ HOSTILE = [
 ]
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    return FORMATS["csv"]().write(cells_document(table))
+
+
+def to_json(table: pd.DataFrame) -> str:
+    return FORMATS["json"]().write(cells_document(table))
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    return FORMATS["markdown"]().write(cells_document(table))
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    return FORMATS["parquet"]().write(cells_document(table))
 
 
 def hostile_table(text: str) -> pd.DataFrame:
@@ -295,3 +314,19 @@ def test_a_run_without_figures_can_be_written(write):
     failed = cells_table(run([cell()], [trial(status="failed", reason="fell over")]))
     assert write(failed)
     assert isinstance(write(cells_table(run())), str | bytes)
+
+
+def test_a_format_is_known_to_the_command_line_once_it_is_defined(monkeypatch):
+    monkeypatch.setattr(FORMATS, "_classes", dict(FORMATS.classes()))
+
+    class Lines(Format):
+        name = "lines"
+        needs = "rows"
+
+        def write(self, document: Document) -> str:
+            return "\n".join(" ".join(row) for row in document.rows)
+
+    assert formats_of(("rows", "data", "frame")) == ["csv", "json", "lines", "markdown", "parquet"]
+    assert formats_of(("rows", "data", "cases")) == ["json", "junit", "lines", "markdown"]
+    ended = CliRunner().invoke(cli, ["table", str(STORED), "--format", "lines"])
+    assert ended.output.startswith("single 1 1")
