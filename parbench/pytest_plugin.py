@@ -205,7 +205,7 @@ class VanishedItem(pytest.Item):
 
 def _measured(request: pytest.FixtureRequest) -> None:
     """What a cell's item does: have the campaign measured, and replay it."""
-    from parbench.check.metrics import observe
+    from parbench.check.observations import observe
 
     item: Any = request.node
     if item.cell.layout is None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from parbench.base_types import Record
-from parbench.check.metrics import observe
+from parbench.check.observations import observe
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
 from parbench.figures.definitions import FIGURES
 from parbench.results.store import Run

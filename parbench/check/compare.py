@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import product
-from statistics import harmonic_mean
+from statistics import geometric_mean, harmonic_mean
 
 from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
 from parbench.check.drift import without_drift
-from parbench.check.metrics import Observed, observe, typical
+from parbench.check.observations import Observation, observe
 from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
@@ -71,7 +71,7 @@ def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), 
 
 
 def judge_sessions(
-    cells: Mapping[str, Observed],
+    cells: Mapping[str, Observation],
     keys: Mapping[str, str],
     baseline: Baseline,
     spec: CheckSpec,
@@ -146,12 +146,12 @@ def _within_margin(finding: Finding) -> bool:
     return finding.verdict in ("ok", "improved")
 
 
-def _lost(cell: Observed, metric: Figure, reason: str) -> Finding:
+def _lost(cell: Observation, metric: Figure, reason: str) -> Finding:
     """A gated metric without a value is never silently green."""
     return Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=reason)
 
 
-def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str]) -> Iterator[Finding]:
+def _without_counterpart(cells: Mapping[str, Observation], keys: Mapping[str, str]) -> Iterator[Finding]:
     """Cells that cannot be compared at all."""
     for name in keys:
         if name not in cells:
@@ -168,7 +168,7 @@ def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str])
             yield Finding(cell=name, metric=None, verdict="not comparable", reason=reason)
 
 
-def _against_sessions(cell: Observed, metric: Figure, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
+def _against_sessions(cell: Observation, metric: Figure, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
     sessions = baseline.values(cell.id, metric.name)
     fresh = [rounded(metric.name, value) for value in cell.metrics[metric.name].values()]
     pooled = [value for session in sessions for value in session]
@@ -177,8 +177,8 @@ def _against_sessions(cell: Observed, metric: Figure, baseline: Baseline, spec: 
         cell=cell.id,
         metric=metric,
         gated=gated,
-        old=typical(metric, pooled),
-        new=typical(metric, fresh),
+        old=_typical(metric, pooled),
+        new=_typical(metric, fresh),
         comparison=comparison,
         problem=problem,
         # What must not change is what it was last saved to be, not what it has been before.
@@ -208,7 +208,7 @@ def _comparison(
     return within_run(new, pooled, max(margin, spec.margin_few_sessions)), None
 
 
-def _against_rounds(cell: Observed, other: Observed, metric: Figure, spec: CheckSpec) -> Pair:
+def _against_rounds(cell: Observation, other: Observation, metric: Figure, spec: CheckSpec) -> Pair:
     new, old = cell.metrics[metric.name], other.metrics[metric.name]
     rounds = sorted(new.keys() & old.keys())
     changes = [_worse(metric, new[number]) - _worse(metric, old[number]) for number in rounds]
@@ -218,8 +218,8 @@ def _against_rounds(cell: Observed, other: Observed, metric: Figure, spec: Check
         cell=cell.id,
         metric=metric,
         gated=metric.name in spec.gate,
-        old=typical(metric, [old[number] for number in rounds]),
-        new=typical(metric, [new[number] for number in rounds]),
+        old=_typical(metric, [old[number] for number in rounds]),
+        new=_typical(metric, [new[number] for number in rounds]),
         comparison=comparison,
         p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
         problem=None if enough or metric.gate == "exact" else ONE_ROUND,
@@ -230,3 +230,8 @@ def _against_rounds(cell: Observed, other: Observed, metric: Figure, spec: Check
 def _worse(metric: Figure, value: float) -> float:
     """The logarithm of a value, turned so that more is worse."""
     return math.log(value) if metric.better == "lower" else -math.log(value)
+
+
+def _typical(figure: Figure, values: Sequence[float]) -> float:
+    """One value for several launches: the geometric mean of what is measured; of counts the largest."""
+    return max(values) if figure.gate == "exact" else geometric_mean(values)

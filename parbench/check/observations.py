@@ -1,25 +1,18 @@
-"""What is compared: the value of each metric in every launch of every cell of a run."""
+"""What a run says of its cells, as far as it can be compared: each metric in every round, or why there is none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import geometric_mean
 from typing import Literal
 
-from parbench.figures.base import Figure
 from parbench.figures.definitions import gated_figures
 from parbench.results.judged_cells import JudgedCell, judge_cells
 from parbench.results.store import Run
 from parbench.scenario.specs import MetricName
 
 
-def typical(figure: Figure, values: Sequence[float]) -> float:
-    """One value for several launches: the geometric mean of what is measured; of counts the largest."""
-    return max(values) if figure.gate == "exact" else geometric_mean(values)
-
-
 @dataclass(frozen=True)
-class Observed:
-    """A cell of a run: what became of it, and each metric's value by round."""
+class Observation:
+    """A cell of a run: the hash of what was measured, what became of it and why, and each metric's value by round."""
 
     id: str
     key: str
@@ -28,17 +21,17 @@ class Observed:
     metrics: Mapping[MetricName, Mapping[int, float]] = field(default_factory=dict)
 
 
-def observe(run: Run) -> dict[str, Observed]:
+def observe(run: Run) -> dict[str, Observation]:
     """Every cell of the run by its id. A cell that the parity gate shut out, or could not check, has failed."""
-    return {cell.record.id: _observed(cell) for cell in judge_cells(run)}
+    return {cell.record.id: _observation(cell) for cell in judge_cells(run)}
 
 
-def _observed(cell: JudgedCell) -> Observed:
+def _observation(cell: JudgedCell) -> Observation:
     record = cell.record
     if cell.comparable:
-        return Observed(record.id, record.key, "ok", cell.reason, _values(cell))
+        return Observation(record.id, record.key, "ok", cell.reason, _values(cell))
     skipped = cell.status == "skipped" and record.reason
-    return Observed(record.id, record.key, "skipped" if skipped else "failed", cell.reason)
+    return Observation(record.id, record.key, "skipped" if skipped else "failed", cell.reason)
 
 
 def _values(cell: JudgedCell) -> dict[MetricName, dict[int, float]]:

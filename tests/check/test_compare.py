@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from parbench.check import baselines
 from parbench.check.compare import against_arm, against_baseline, confirmed
-from parbench.check.metrics import observe
+from parbench.check.observations import observe
 from parbench.check.rows import document
 from parbench.errors import BaselineError, ParbenchError
 from parbench.export.markdown import Markdown

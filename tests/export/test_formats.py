@@ -16,7 +16,7 @@ from parbench.export.base import FORMATS, Document, Format, formats_of
 from parbench.export.cells import cells_document, columns_of
 from parbench.export.terminal import print_table
 from parbench.results.tables import cells_table, columns
-from parbench.text import plain
+from parbench.text import plain, shown
 from tests.support.records import cell, job, rank, reference, run, trial
 
 STORED = Path(__file__).parents[2] / "results/stored/lstm_scaling-cpu-2-cores"
@@ -209,8 +209,8 @@ def test_the_table_for_people():
     lines = printed(ordinary_table()).splitlines()
     assert lines[0].strip() == "lstm: strong scaling, global batch 8 × 64 tokens"
     ddp = next(line for line in lines if "ddp" in line)
-    for shown in ("2.00×", "100 %", "105.0 ms", "148.41", "ok"):
-        assert shown in ddp
+    for value in ("2.00×", "100 %", "105.0 ms", "148.41", "ok"):
+        assert value in ddp
     assert re.search(r"4,8\d\d \[\d,\d{3}, \d,\d{3}\]", ddp)
     assert lines[-1] == "fsdp on 2: out_of_memory: rank 0 failed: no memory"
 
@@ -284,7 +284,7 @@ def test_memory_is_shown_in_mebibytes():
     ],
 )
 def test_small_amounts_are_not_rounded_away(value, unit, text):
-    assert text.shown(value, unit) == text
+    assert shown(value, unit) == text
 
 
 def test_each_workload_and_scaling_is_a_table_of_its_own():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from parbench.check.metrics import observe
+from parbench.check.observations import observe
 from parbench.results.judged_cells import judge_cells
 from parbench.results.store import Run
 from parbench.results.tables import cells_table
