@@ -1,4 +1,4 @@
-"""What is compared with what: a run with a baseline's sessions, or one arm with the other. Each gives a report."""
+"""Comparisons: a run with the sessions of a baseline, or one arm with the other. Each gives a report."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from statistics import geometric_mean, harmonic_mean
 
-from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
+from parbench.check.baselines import Baseline, foreign_fields, rounded, scenario_sha256, speed_of
 from parbench.check.drift import without_drift
 from parbench.check.observations import Observation, observe
 from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
@@ -35,8 +35,8 @@ ELSEWHERE = "measured in another environment"
 def spec_of(run: Run) -> CheckSpec:
     """The `check` section of the run's scenario, as far as it is known: another parbench may have read that."""
     section = run.record.scenario.get("check") or {}
-    known = {name: value for name, value in section.items() if name in CheckSpec.model_fields}
-    return CheckSpec.model_validate_json(json.dumps(known))
+    fields = {name: value for name, value in section.items() if name in CheckSpec.model_fields}
+    return CheckSpec.model_validate_json(json.dumps(fields))
 
 
 def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), portable: bool = False) -> Report:
@@ -46,18 +46,20 @@ def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), 
     """
     if baseline.holds(run):
         raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
-    spec, foreign = spec_of(run), differences(baseline.environment, speed_of(run))
+    spec, foreign = spec_of(run), foreign_fields(baseline.environment, speed_of(run))
     observed = observe(run)
     chosen = {name for name in (*observed, *baseline.keys) if is_chosen(name, only)}
 
-    def judged(names: Set[str]) -> tuple[Finding, ...]:
+    def judge_named(names: Set[str]) -> tuple[Finding, ...]:
         cells = {name: cell for name, cell in observed.items() if name in names}
         keys = {name: key for name, key in baseline.keys.items() if name in names}
         return judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
 
-    # Cells that nobody asked about are witnesses of the machine's speed, in a family of tests of their own.
-    witnesses = judged(observed.keys() - chosen)
-    findings = [each for each in without_drift((*judged(chosen), *witnesses), run.record.cells) if each.cell in chosen]
+    # Cells that were not chosen are witnesses of the machine's speed, in a family of tests of their own.
+    witnesses = judge_named(observed.keys() - chosen)
+    findings = [
+        each for each in without_drift((*judge_named(chosen), *witnesses), run.record.cells) if each.cell in chosen
+    ]
     unknown = any(finding.method == "within run" for finding in findings)
     changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(

@@ -24,24 +24,18 @@ COLUMNS = (
     "would find",
 )
 
-
 OF_PAIRS = COLUMNS.index("p (signs)")
-
 
 EXPLANATION = (
     "p: the probability of so bad a change in any comparison if none were worse than its margin (Holm); "
     "would find: the smallest worsening found with the power asked for."
 )
 
-
 EXPLANATION_OF_SIGNS = "p (signs): that of this comparison alone by a permutation test, which assumes no normality."
-
 
 ADVISORY = "What is advisory is worse as well, but not among the metrics of the scenario's gate, or not portable."
 
-
 NOT_COMPLETE = "A cell failed, is missing or cannot be compared."
-
 
 UNKNOWN = "–"
 
@@ -66,7 +60,7 @@ def _data(report: Report, *, strict: bool) -> dict[str, Any]:
         "title": report.title,
         "exit_code": report.exit_code(strict=strict),
         "check": report.spec.model_dump(mode="json"),
-        "foreign": [difference._asdict() for difference in report.foreign],
+        "foreign": [field._asdict() for field in report.foreign],
         "notes": list(report.notes),
         "findings": [as_json(asdict(finding)) for finding in report.findings],
     }
@@ -89,14 +83,14 @@ def _cases(report: Report, *, strict: bool) -> list[Case]:
     ]
 
 
-def _listed(report: Report) -> list[Finding]:
+def _findings_to_list(report: Report) -> list[Finding]:
     """What decides, and of the rest what got worse; in a foreign environment all that is known."""
     return [finding for finding in report.findings if finding.gated or finding.verdict == "regressed" or report.foreign]
 
 
 def columns_and_rows(report: Report) -> tuple[list[str], list[tuple[Finding, list[str]]]]:
     """The table, with the column of the permutation test only where one was made."""
-    findings = _listed(report)
+    findings = _findings_to_list(report)
     unused = () if any(finding.p_permutation is not None for finding in findings) else (OF_PAIRS,)
 
     def used(values: Sequence[str]) -> list[str]:
@@ -145,7 +139,7 @@ def sentences(report: Report, *, strict: bool) -> list[str]:
         lines.append(plain(report.problem))
     if report.foreign:
         lines.append("The environment is not that of the baseline:")
-        lines += [f"  {plain(difference)}" for difference in report.foreign]
+        lines += [f"  {plain(field)}" for field in report.foreign]
     lines += report.notes
     lines.append(EXPLANATION)
     if any(finding.p_permutation is not None for finding in report.findings):
@@ -186,7 +180,7 @@ def _outcome(finding: Finding, *, strict: bool) -> Literal["passed", "failure", 
 
 
 def sentence(finding: Finding) -> str:
-    """A finding in a line."""
+    """A finding in one line."""
     if finding.reason:
         return plain(f"{finding.verdict}: {finding.reason}")
     verdict, _, _, before, now, ratio, p, signs, margin, _ = _row(finding)

@@ -43,9 +43,9 @@ def print_table(table: "pd.DataFrame", console: Console) -> None:
         console.print(Text(title, style="bold"), soft_wrap=True)
         records = rows.to_dict(orient="records")
         columns = {name: [plain(column(row)) for row in records] for name, column in columns_of(rows).items()}
-        shown = _fitting(columns, console.width) if console.is_terminal else columns
-        console.print(_drawn(shown, [(row, look[row["label"]]) for row in records], framed=console.is_terminal))
-        if absent := [name for name in columns if name not in shown]:
+        visible = _fit(columns, console.width) if console.is_terminal else columns
+        console.print(_draw(visible, [(row, look[row["label"]]) for row in records], framed=console.is_terminal))
+        if absent := [name for name in columns if name not in visible]:
             note = f"No room for {', '.join(absent)}: widen the terminal, or parbench table --format csv."
             console.print(Text(note, style="dim"), soft_wrap=True)
         console.print()
@@ -56,7 +56,7 @@ def print_table(table: "pd.DataFrame", console: Console) -> None:
             )
 
 
-def _drawn(
+def _draw(
     columns: Mapping[str, Sequence[str]], rows: Sequence[tuple[Mapping[Any, Any], Look]], *, framed: bool
 ) -> Table:
     """Only the strategy may be broken: a number that is cut says something else."""
@@ -79,19 +79,19 @@ def _drawn(
     return view
 
 
-def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, Sequence[str]]:
+def _fit(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, Sequence[str]]:
     """What there is room for: intervals and options on a second line, and then without what matters least."""
     if _width(columns) <= width:
         return columns
-    shown = {name: [text.replace(" [", "\n[") for text in texts] for name, texts in columns.items()}
-    shown["strategy"] = [
+    narrow = {name: [text.replace(" [", "\n[") for text in texts] for name, texts in columns.items()}
+    narrow["strategy"] = [
         text if cell_len(text) < _LABEL else text.replace("(", "\n(", 1) for text in columns["strategy"]
     ]
     for name in _dispensable(columns):
-        if _width(shown) <= width:
+        if _width(narrow) <= width:
             break
-        del shown[name]
-    return shown
+        del narrow[name]
+    return narrow
 
 
 def _dispensable(columns: Mapping[str, Sequence[str]]) -> list[str]:
