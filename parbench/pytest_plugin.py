@@ -164,7 +164,7 @@ class GateItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judges the cell among all others: the correction is for the whole campaign."""
-        from parbench.check.formats import sentence
+        from parbench.check.rows import sentence
 
         with _sentences():
             report = self.parent.report
@@ -205,7 +205,7 @@ class VanishedItem(pytest.Item):
 
 def _measured(request: pytest.FixtureRequest) -> None:
     """What a cell's item does: have the campaign measured, and replay it."""
-    from parbench.check.metrics import METRICS, observe
+    from parbench.check.observations import observe
 
     item: Any = request.node
     if item.cell.layout is None:
@@ -220,9 +220,7 @@ def _measured(request: pytest.FixtureRequest) -> None:
     steps = list(observed.metrics["step_time_s"].values())
     item.clock.left = list(steps)
     benchmark.pedantic(item.clock.advance, rounds=len(steps), iterations=1)
-    benchmark.extra_info.update(
-        {name: list(observed.metrics[name].values()) for name in METRICS if name in observed.metrics}
-    )
+    benchmark.extra_info.update({name: list(by_round.values()) for name, by_round in observed.metrics.items()})
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from parbench.campaign.progress import Progress
 from parbench.campaign.run import new_folder, run_campaign
 from parbench.check.baselines import Baseline
 from parbench.check.compare import against_arm, against_baseline, confirmed
-from parbench.check.formats import to_json
+from parbench.check.rows import document
 from parbench.check.verdicts import Report
+from parbench.export.json import Json
 from parbench.launch.local.launcher import LocalLauncher
 from parbench.plan.cells import Plan
 from parbench.records.cell import CellRecord
@@ -77,7 +78,7 @@ def check_against(plan: Plan, what: str, bench: Bench, *, only: Sequence[str] = 
         title = f"{plan.scenario.name} against {what}"
         report, folder = bench.run_arms(plan, arms, title, only)
         if what == "itself":
-            (folder / NOISE_FLOOR_FILE).write_text(to_json(report))
+            (folder / NOISE_FLOOR_FILE).write_text(Json().write(document(report)))
         suspects = _suspects(plan, report)
         if not confirm or suspects is None:
             return report

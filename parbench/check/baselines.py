@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from parbench.base_types import Record
-from parbench.check.metrics import METRICS, observe
+from parbench.check.observations import observe
 from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, UsageError
+from parbench.figures.definitions import FIGURES
 from parbench.results.store import Run
 from parbench.scenario.specs import MetricName
 from parbench.system.environment import differ
@@ -59,7 +60,7 @@ class Baseline(Record):
     def keys(self) -> dict[str, str]:
         """Every cell's id with the hash of what was last measured under it, in the scenario of the newest session.
 
-        A cell that the scenario lost is no longer asked for once a session without it was saved.
+        A cell that the scenario lost is no longer missing once a session without it is saved.
         """
         scenario = self.sessions[-1].scenario_sha256 if self.sessions else None
         current = [session for session in self.sessions if session.scenario_sha256 == scenario]
@@ -73,11 +74,11 @@ class Baseline(Record):
 
     def values(self, cell: str, metric: MetricName) -> list[tuple[float, ...]]:
         """A cell's rounds, session by session, of those sessions that measured what the last one did."""
-        found = [session.cells[cell] for session in self.sessions if cell in session.cells]
-        return [each.metrics[metric] for each in found if each.key == found[-1].key and metric in each.metrics]
+        cells = [session.cells[cell] for session in self.sessions if cell in session.cells]
+        return [each.metrics[metric] for each in cells if each.key == cells[-1].key and metric in each.metrics]
 
 
-class Difference(NamedTuple):
+class ForeignField(NamedTuple):
     """A field of the environment that is not what it was."""
 
     field: str
@@ -85,7 +86,7 @@ class Difference(NamedTuple):
     run: object
 
     def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.baseline)} in the baseline, {_shown(self.run)} now"
+        return f"{self.field}: {_quote(self.baseline)} in the baseline, {_quote(self.run)} now"
 
 
 def speed_of(run: Run) -> dict[str, Any]:
@@ -96,15 +97,17 @@ def speed_of(run: Run) -> dict[str, Any]:
     return speed
 
 
-def differences(kept: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
+def foreign_fields(baseline: Mapping[str, Any], run: Mapping[str, Any]) -> list[ForeignField]:
     """The fields in which two environments differ.
 
     A baseline from before NCCL's version was recorded says nothing of it; torch, which is compared, comes with its own.
     """
-    ours, theirs = _flat(kept), _flat(found)
+    ours, theirs = _flat(baseline), _flat(run)
     names = dict.fromkeys(name for name in (*ours, *theirs) if name != "nccl" or name in ours)
     return [
-        Difference(name, ours.get(name), theirs.get(name)) for name in names if differ(ours.get(name), theirs.get(name))
+        ForeignField(name, ours.get(name), theirs.get(name))
+        for name in names
+        if differ(ours.get(name), theirs.get(name))
     ]
 
 
@@ -120,14 +123,14 @@ def save(run: Run, name: str, folder: Path) -> Baseline:
     taken in another environment.
     """
     path, session = baseline_path(name, folder), _session(run)
-    known = load(name, folder) if path.exists() else Baseline(name=name, environment=speed_of(run), sessions=())
-    foreign = differences(known.environment, speed_of(run))
+    earlier = load(name, folder) if path.exists() else Baseline(name=name, environment=speed_of(run), sessions=())
+    foreign = foreign_fields(earlier.environment, speed_of(run))
     if foreign:
         listed = "\n".join(f"  {each}" for each in foreign)
         raise UsageError(f"baseline '{name}' is of another environment; save this run under another name:\n{listed}")
-    if known.holds(run):
+    if earlier.holds(run):
         raise UsageError(f"run {session.run} is in baseline '{name}' already; measure again to add a session")
-    baseline = known.model_copy(update={"sessions": (*known.sessions, session)[-MAX_SESSIONS:]})
+    baseline = earlier.model_copy(update={"sessions": (*earlier.sessions, session)[-MAX_SESSIONS:]})
     baseline = baseline.model_copy(update={"digest": digest_of(baseline.model_dump(mode="json"))})
     _write(path, _readable(baseline.model_dump(mode="json")))
     return baseline
@@ -139,7 +142,7 @@ def load(name: str, folder: Path) -> Baseline:
     try:
         text = read_whole(path, MAX_BYTES).decode()
     except FileNotFoundError:
-        raise BaselineError(f"there is no baseline '{name}' in {folder}; known are {_known(folder)}") from None
+        raise BaselineError(f"there is no baseline '{name}' in {folder}; known are {_names(folder)}") from None
     except OSError as error:
         raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -168,7 +171,7 @@ def load(name: str, folder: Path) -> Baseline:
 
 def rounded(metric: MetricName, value: float) -> float:
     """A value as it is stored: of what is measured, six digits are far below the noise; counts stay exact."""
-    return value if METRICS[metric].better is None else float(f"{value:.6g}")
+    return value if FIGURES[metric].gate == "exact" else float(f"{value:.6g}")
 
 
 def list_baselines(folder: Path) -> list[str]:
@@ -188,14 +191,14 @@ def baseline_path(name: str, folder: Path) -> Path:
 def describe(baseline: Baseline) -> Iterator[str]:
     """A baseline in lines: its environment, its sessions, its cells."""
     yield f"baseline {baseline.name}: {len(baseline.sessions)} sessions, {len(baseline.keys)} cells"
-    yield from (f"  {field}: {_shown(value)}" for field, value in _flat(baseline.environment).items() if value)
+    yield from (f"  {field}: {_quote(value)}" for field, value in _flat(baseline.environment).items() if value)
     for session in baseline.sessions:
         commit = f", commit {session.commit[:12]}" if session.commit else ""
         yield f"session {session.run}: {session.created_at}, scenario {session.scenario}{commit}"
         for name, cell in session.cells.items():
             steps = cell.metrics.get("step_time_min_s", ())
-            shown = ", ".join(f"{1000 * value:.4g}" for value in steps)
-            yield f"  {name}: fastest steps {shown} ms"
+            milliseconds = ", ".join(f"{1000 * value:.4g}" for value in steps)
+            yield f"  {name}: fastest steps {milliseconds} ms"
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -234,7 +237,7 @@ def _readable(content: Mapping[str, Any]) -> str:
     """JSON with a line a metric: lists of plain values are not broken up."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     lists = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
-    return lists.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    return lists.sub(lambda values: f"[{' '.join(values[1].split())}]", text) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
@@ -256,9 +259,9 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _known(folder: Path) -> str:
+def _names(folder: Path) -> str:
     return ", ".join(list_baselines(folder)) or "none"

@@ -1,18 +1,20 @@
-"""What is compared with what: a run with a baseline's sessions, or one arm with the other. Each gives a report."""
+"""Comparisons: a run with the sessions of a baseline, or one arm with the other. Each gives a report."""
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import product
-from statistics import harmonic_mean
+from statistics import geometric_mean, harmonic_mean
 
-from parbench.check.baselines import Baseline, differences, rounded, scenario_sha256, speed_of
+from parbench.check.baselines import Baseline, foreign_fields, rounded, scenario_sha256, speed_of
 from parbench.check.drift import without_drift
-from parbench.check.metrics import METRICS, Metric, Observed, observe
+from parbench.check.observations import Observation, observe
 from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
+from parbench.figures.base import Figure
+from parbench.figures.definitions import gated_figures
 from parbench.results.store import Run
 from parbench.scenario.exclude import is_chosen
 from parbench.scenario.specs import CheckSpec
@@ -33,8 +35,8 @@ ELSEWHERE = "measured in another environment"
 def spec_of(run: Run) -> CheckSpec:
     """The `check` section of the run's scenario, as far as it is known: another parbench may have read that."""
     section = run.record.scenario.get("check") or {}
-    known = {name: value for name, value in section.items() if name in CheckSpec.model_fields}
-    return CheckSpec.model_validate_json(json.dumps(known))
+    fields = {name: value for name, value in section.items() if name in CheckSpec.model_fields}
+    return CheckSpec.model_validate_json(json.dumps(fields))
 
 
 def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), portable: bool = False) -> Report:
@@ -44,18 +46,20 @@ def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), 
     """
     if baseline.holds(run):
         raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
-    spec, foreign = spec_of(run), differences(baseline.environment, speed_of(run))
+    spec, foreign = spec_of(run), foreign_fields(baseline.environment, speed_of(run))
     observed = observe(run)
     chosen = {name for name in (*observed, *baseline.keys) if is_chosen(name, only)}
 
-    def judged(names: Set[str]) -> tuple[Finding, ...]:
+    def judge_named(names: Set[str]) -> tuple[Finding, ...]:
         cells = {name: cell for name, cell in observed.items() if name in names}
         keys = {name: key for name, key in baseline.keys.items() if name in names}
         return judge_sessions(cells, keys, baseline, spec, foreign=bool(foreign), portable=portable)
 
-    # Cells that nobody asked about are witnesses of the machine's speed, in a family of tests of their own.
-    witnesses = judged(observed.keys() - chosen)
-    findings = [each for each in without_drift((*judged(chosen), *witnesses), run.record.cells) if each.cell in chosen]
+    # Cells that were not chosen are witnesses of the machine's speed, in a family of tests of their own.
+    witnesses = judge_named(observed.keys() - chosen)
+    findings = [
+        each for each in without_drift((*judge_named(chosen), *witnesses), run.record.cells) if each.cell in chosen
+    ]
     unknown = any(finding.method == "within run" for finding in findings)
     changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(
@@ -69,7 +73,7 @@ def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), 
 
 
 def judge_sessions(
-    cells: Mapping[str, Observed],
+    cells: Mapping[str, Observation],
     keys: Mapping[str, str],
     baseline: Baseline,
     spec: CheckSpec,
@@ -83,7 +87,7 @@ def judge_sessions(
     """
     both = [cell for cell in cells.values() if cell.status == "ok" and keys.get(cell.id) == cell.key]
     findings, pairs = [*_without_counterpart(cells, keys)], []
-    for cell, metric in product(both, METRICS.values()):
+    for cell, metric in product(both, gated_figures().values()):
         gated = metric.name in spec.gate and (not foreign or portable)
         if not baseline.values(cell.id, metric.name):
             continue
@@ -114,7 +118,7 @@ def against_arm(candidate: Run, base: Run, title: str, *, only: Sequence[str] = 
         compared, {name: others[name].key for name in compared if others[name].status != "skipped"}
     )
     pairs = []
-    for cell, metric in product(compared.values(), METRICS.values()):
+    for cell, metric in product(compared.values(), gated_figures().values()):
         new, old = cell.metrics.get(metric.name, {}), others[cell.id].metrics.get(metric.name, {})
         if new.keys() & old.keys():
             pairs.append(_against_rounds(cell, others[cell.id], metric, spec))
@@ -144,12 +148,12 @@ def _within_margin(finding: Finding) -> bool:
     return finding.verdict in ("ok", "improved")
 
 
-def _lost(cell: Observed, metric: Metric, reason: str) -> Finding:
+def _lost(cell: Observation, metric: Figure, reason: str) -> Finding:
     """A gated metric without a value is never silently green."""
     return Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=reason)
 
 
-def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str]) -> Iterator[Finding]:
+def _without_counterpart(cells: Mapping[str, Observation], keys: Mapping[str, str]) -> Iterator[Finding]:
     """Cells that cannot be compared at all."""
     for name in keys:
         if name not in cells:
@@ -166,17 +170,17 @@ def _without_counterpart(cells: Mapping[str, Observed], keys: Mapping[str, str])
             yield Finding(cell=name, metric=None, verdict="not comparable", reason=reason)
 
 
-def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
+def _against_sessions(cell: Observation, metric: Figure, baseline: Baseline, spec: CheckSpec, *, gated: bool) -> Pair:
     sessions = baseline.values(cell.id, metric.name)
     fresh = [rounded(metric.name, value) for value in cell.metrics[metric.name].values()]
     pooled = [value for session in sessions for value in session]
-    comparison, problem = (None, None) if metric.better is None else _comparison(metric, fresh, sessions, spec)
+    comparison, problem = (None, None) if metric.gate == "exact" else _comparison(metric, fresh, sessions, spec)
     return Pair(
         cell=cell.id,
         metric=metric,
         gated=gated,
-        old=metric.typical(pooled),
-        new=metric.typical(fresh),
+        old=_typical(metric, pooled),
+        new=_typical(metric, fresh),
         comparison=comparison,
         problem=problem,
         # What must not change is what it was last saved to be, not what it has been before.
@@ -185,7 +189,7 @@ def _against_sessions(cell: Observed, metric: Metric, baseline: Baseline, spec: 
 
 
 def _comparison(
-    metric: Metric, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
+    metric: Figure, fresh: Sequence[float], sessions: Sequence[Sequence[float]], spec: CheckSpec
 ) -> tuple[Comparison | None, str | None]:
     """The test that there are enough sessions for, or why there is none.
 
@@ -206,25 +210,30 @@ def _comparison(
     return within_run(new, pooled, max(margin, spec.margin_few_sessions)), None
 
 
-def _against_rounds(cell: Observed, other: Observed, metric: Metric, spec: CheckSpec) -> Pair:
+def _against_rounds(cell: Observation, other: Observation, metric: Figure, spec: CheckSpec) -> Pair:
     new, old = cell.metrics[metric.name], other.metrics[metric.name]
     rounds = sorted(new.keys() & old.keys())
     changes = [_worse(metric, new[number]) - _worse(metric, old[number]) for number in rounds]
     enough, margin = len(rounds) >= 2, spec.margin_of(metric.name)
-    comparison = paired(changes, margin) if metric.better and enough else None
+    comparison = paired(changes, margin) if metric.gate == "relative" and enough else None
     return Pair(
         cell=cell.id,
         metric=metric,
         gated=metric.name in spec.gate,
-        old=metric.typical([old[number] for number in rounds]),
-        new=metric.typical([new[number] for number in rounds]),
+        old=_typical(metric, [old[number] for number in rounds]),
+        new=_typical(metric, [new[number] for number in rounds]),
         comparison=comparison,
         p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
-        problem=None if enough or metric.better is None else ONE_ROUND,
+        problem=None if enough or metric.gate == "exact" else ONE_ROUND,
         values=(frozenset(old.values()), frozenset(new.values())),
     )
 
 
-def _worse(metric: Metric, value: float) -> float:
+def _worse(metric: Figure, value: float) -> float:
     """The logarithm of a value, turned so that more is worse."""
     return math.log(value) if metric.better == "lower" else -math.log(value)
+
+
+def _typical(figure: Figure, values: Sequence[float]) -> float:
+    """One value for several launches: the geometric mean of what is measured; of counts the largest."""
+    return max(values) if figure.gate == "exact" else geometric_mean(values)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from parbench.check.metrics import METRICS
 from parbench.check.verdicts import Finding
+from parbench.figures.definitions import FIGURES
 from parbench.records.cell import CellRecord
 from parbench.scenario.specs import MetricName
 
@@ -53,11 +53,11 @@ def _lost_more(cell: Finding, reference: Finding) -> bool:
     """Whether the intervals of two changes for the worse do not even touch, the cell's beyond the reference's."""
     if cell.metric is None or cell.low is None or cell.high is None or reference.low is None or reference.high is None:
         return False
-    return cell.high < reference.low if METRICS[cell.metric].better == "higher" else cell.low > reference.high
+    return cell.high < reference.low if FIGURES[cell.metric].better == "higher" else cell.low > reference.high
 
 
 def _alarms(finding: Finding) -> bool:
     """A time or a speed that got worse, as far as the rounds of few sessions tell: those follow a machine's day."""
-    if finding.metric is None or METRICS[finding.metric].unit not in SPEED_UNITS:
+    if finding.metric is None or FIGURES[finding.metric].unit not in SPEED_UNITS:
         return False
     return finding.verdict == "regressed" and finding.method == "within run"

@@ -65,8 +65,8 @@ class Comparison:
         if self.noise < NO_SPREAD:
             return self.estimate, self.estimate
         with _constant_samples_allowed():
-            found = self.tested(0.0, "two-sided").confidence_interval(CONFIDENCE)
-        return float(found.low), float(found.high)
+            bounds = self.tested(0.0, "two-sided").confidence_interval(CONFIDENCE)
+        return float(bounds.low), float(bounds.high)
 
     def detectable(self, alpha: float, power: float) -> float:
         """The smallest change for the worse that is found with probability `power`, on the log scale."""
@@ -83,7 +83,7 @@ class Comparison:
         if self.method == "between sessions" or beyond <= 0 or self.noise < NO_SPREAD:
             return None
         size = beyond / (self.error * math.sqrt(self.df + 1))
-        needed = _solved(effect_size=size, nobs=None, alpha=alpha, power=power)
+        needed = _solve(effect_size=size, nobs=None, alpha=alpha, power=power)
         if not math.isfinite(needed):
             return None
         new, old = (math.ceil(count * needed / (self.df + 1)) for count in self.counts)
@@ -132,25 +132,25 @@ def within_run(new: Sequence[float], old: Sequence[float], margin: float) -> Com
     return Comparison("within run", estimate, error, math.sqrt(sum(variances) / 2), counts, math.log1p(margin), tested)
 
 
-def paired(differences: Sequence[float], margin: float) -> Comparison:
+def paired(changes: Sequence[float], margin: float) -> Comparison:
     """Rounds of two arms that took turns: the one-sample t-test of their differences against the margin."""
     from numpy import mean, std
     from scipy.stats import ttest_1samp
 
     def tested(shift: float, alternative: Alternative) -> Any:
-        return ttest_1samp(differences, shift, alternative=alternative)
+        return ttest_1samp(changes, shift, alternative=alternative)
 
-    count, noise = len(differences), float(std(differences, ddof=1))
+    count, noise = len(changes), float(std(changes, ddof=1))
     error = noise / math.sqrt(count)
-    return Comparison("paired", float(mean(differences)), error, noise, (count, count), math.log1p(margin), tested)
+    return Comparison("paired", float(mean(changes)), error, noise, (count, count), math.log1p(margin), tested)
 
 
-def permutation_p(differences: Sequence[float], margin: float) -> float:
+def permutation_p(changes: Sequence[float], margin: float) -> float:
     """The paired test without the assumption of normality: scipy's test of random signs, beside the t-test."""
     from numpy import array, mean
     from scipy.stats import permutation_test
 
-    sample = array(differences) - math.log1p(margin)
+    sample = array(changes) - math.log1p(margin)
     result = permutation_test(
         (sample,), mean, permutation_type="samples", alternative="greater", n_resamples=RESAMPLES, rng=0
     )
@@ -174,17 +174,17 @@ def _detectable_effect(df: float, alpha: float, power: float) -> float:
     The power of every t-test is that of the noncentral t distribution with its degrees of freedom, so statsmodels'
     one-sample test of df + 1 observations stands for them all; its effects are in standard deviations.
     """
-    return _solved(effect_size=None, nobs=df + 1, alpha=alpha, power=power) * math.sqrt(df + 1)
+    return _solve(effect_size=None, nobs=df + 1, alpha=alpha, power=power) * math.sqrt(df + 1)
 
 
-def _solved(**design: float | None) -> float:
+def _solve(**design: float | None) -> float:
     """What is None in the design of a one-sided t-test; infinite where statsmodels finds nothing."""
     from statsmodels.stats.power import TTestPower
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = TTestPower().solve_power(alternative="larger", **design)
-    return float(found) if isinstance(found, float) and found > 0 else math.inf
+        solution = TTestPower().solve_power(alternative="larger", **design)
+    return float(solution) if isinstance(solution, float) and solution > 0 else math.inf
 
 
 @contextmanager

@@ -1,13 +1,13 @@
-"""Tests into verdicts: what got worse, what cannot be told, and which exit code a gate takes from it."""
+"""Verdicts: what got worse, what the rounds cannot tell, and the exit code that follows."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from parbench.check.baselines import Difference
-from parbench.check.metrics import Metric
+from parbench.check.baselines import ForeignField
 from parbench.check.significance import Comparison, holm
+from parbench.figures.base import Figure
 from parbench.scenario.specs import CheckSpec, MetricName
 
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
@@ -51,7 +51,7 @@ class Report:
     title: str
     spec: CheckSpec
     findings: tuple[Finding, ...]
-    foreign: tuple[Difference, ...] = ()
+    foreign: tuple[ForeignField, ...] = ()
     portable: bool = False
     notes: tuple[str, ...] = ()
 
@@ -94,7 +94,7 @@ class Pair:
     """A metric of a cell in both arms, compared but not judged yet."""
 
     cell: str
-    metric: Metric
+    metric: Figure
     gated: bool
     old: float
     new: float
@@ -113,8 +113,8 @@ def judge(pairs: Sequence[Pair], spec: CheckSpec) -> list[Finding]:
         rejected, corrected = holm([pair.comparison.p_worse for pair in tested if pair.comparison], spec.alpha)
         better = _surely_better(tested, spec)
         for pair, fell, p, improved in zip(tested, rejected, corrected, better, strict=True):
-            findings.append(_judged(pair, spec, fell, p, improved, alpha=spec.alpha / len(tested)))
-        findings += [_judged_exactly(pair) for pair in family if not pair.comparison]
+            findings.append(_judge(pair, spec, fell, p, improved, alpha=spec.alpha / len(tested)))
+        findings += [_judge_exactly(pair) for pair in family if not pair.comparison]
     return findings
 
 
@@ -124,7 +124,7 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda each: (not each.gated, severity.index(each.verdict), -each.worse)))
 
 
-def _judged(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *, alpha: float) -> Finding:
+def _judge(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *, alpha: float) -> Finding:
     comparison = pair.comparison
     assert comparison is not None  # noqa: S101 - for mypy: only what was compared is judged here
     detectable, effect = comparison.detectable(alpha, spec.power), math.log1p(spec.min_effect)
@@ -161,8 +161,8 @@ def _judged(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *
     )
 
 
-def _judged_exactly(pair: Pair) -> Finding:
-    """What must be equal, or could not be tested at all."""
+def _judge_exactly(pair: Pair) -> Finding:
+    """The verdict on what must not change, or on what could not be tested at all."""
     old, new = pair.values
     ratio = pair.new / pair.old if pair.new and pair.old else None
     if pair.problem:
@@ -170,7 +170,7 @@ def _judged_exactly(pair: Pair) -> Finding:
         reason: str | None = pair.problem
     else:
         verdict = "ok" if old == new else "regressed"
-        reason = None if old == new else f"must not change: was {_shown(old)}, is {_shown(new)}"
+        reason = None if old == new else f"must not change: was {_list(old)}, is {_list(new)}"
     return Finding(
         cell=pair.cell,
         metric=pair.metric.name,
@@ -180,7 +180,7 @@ def _judged_exactly(pair: Pair) -> Finding:
         old=pair.old,
         new=pair.new,
         ratio=ratio,
-        margin=0.0 if pair.metric.better is None else None,
+        margin=0.0 if pair.metric.gate == "exact" else None,
         worse=abs(math.log(ratio)) if ratio else 0.0,
     )
 
@@ -197,14 +197,14 @@ def _surely_better(tested: Sequence[Pair], spec: CheckSpec) -> list[bool]:
 
 def _too_blunt(comparison: Comparison, spec: CheckSpec, alpha: float) -> str:
     """Why the verdict is open, and what would settle it."""
-    wanted = f"a change of {spec.min_effect:.0%} would not surely be seen"
+    problem = f"a change of {spec.min_effect:.0%} would not surely be seen"
     rounds = comparison.rounds_needed(math.log1p(spec.min_effect), alpha, spec.power)
     if rounds is None:
-        return f"{wanted}: sessions differ too much here; compare with --against, or keep more sessions"
+        return f"{problem}: sessions differ too much here; compare with --against, or keep more sessions"
     run, baseline = (max(1, needed - count) for needed, count in zip(rounds, comparison.counts, strict=True))
     where = "" if comparison.method == "paired" else f" in the run, {baseline} in the baseline"
-    return f"{wanted}; more rounds needed: {run}{where}"
+    return f"{problem}; more rounds needed: {run}{where}"
 
 
-def _shown(values: Iterable[float]) -> str:
+def _list(values: Iterable[float]) -> str:
     return ", ".join(f"{value:,.12g}" for value in sorted(values))

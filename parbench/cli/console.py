@@ -17,6 +17,14 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, width=None if stream.isatty() else 300, highlight=False, emoji=False)
 
 
+def write_out(content: str | bytes) -> None:
+    """What a command exports, on stdout as it is."""
+    if isinstance(content, bytes):
+        sys.stdout.buffer.write(content)
+    else:
+        click.echo(content, nl=False)
+
+
 def say(sentence: str) -> None:
     """A sentence on stderr."""
     click.echo(plain(sentence), err=True)

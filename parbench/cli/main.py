@@ -10,6 +10,7 @@ from parbench import __version__
 from parbench.cli.commands.check import baseline, check
 from parbench.cli.commands.run import EXIT_CELL_FAILED, plan, results_option, run, show_table
 from parbench.cli.console import console, plain, say
+from parbench.cli.options import FormatChoice
 from parbench.cli.streams import demanding, forgiving
 from parbench.system.signals import Interrupted, interruptible
 
@@ -71,7 +72,7 @@ def list_(what: str, results: Path) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "csv", "json", "markdown", "parquet"]),
+    type=FormatChoice("rows", "data", "frame"),
     default="text",
     show_default=True,
 )

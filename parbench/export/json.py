@@ -5,20 +5,24 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
+from parbench.export.base import Document, Format
 from parbench.text import CONTROL_CHARACTERS
 
 
-def to_json(table: pd.DataFrame) -> str:
-    """A list of rows; unknown figures are null."""
-    rows = [as_json(row) for row in table.to_dict(orient="records")]
-    text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+class Json(Format):
+    """The data of a document; control characters are escaped, so that it is inert where it is printed."""
+
+    name = "json"
+    needs = "data"
+
+    def write(self, document: Document) -> str:
+        """Raises `ValueError` for a number that is not finite."""
+        text = json.dumps(document.data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return CONTROL_CHARACTERS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
 
 
 def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row of the table as JSON has it: an unknown or infinite figure is null."""
+    """A mapping as JSON has it: an unknown or infinite number is None."""
     return {str(key): _json_value(value) for key, value in row.items()}
 
 

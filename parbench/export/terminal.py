@@ -1,22 +1,34 @@
-"""Tables on the terminal."""
+"""A run's table on the terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import _figure
+from parbench.export.cells import columns_of, name_of
+from parbench.figures.memory import PEAK_MEMORY_BYTES
+from parbench.figures.speed import SCALING_EFFICIENCY, SPEEDUP, STEP_TIME_S, TOKENS_PER_S
 from parbench.results.looks import Look, looks
 from parbench.text import plain
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def print_table(table: pd.DataFrame, console: Console) -> None:
+_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title, "parity", "status")
+"""Columns that a terminal always shows."""
+
+_SECONDARY = (STEP_TIME_S.title, SCALING_EFFICIENCY.title, "models", PEAK_MEMORY_BYTES.title)
+"""Columns that are left out after all others, the first first."""
+
+_LABEL, _GAP = 26, 2
+"""Characters in which a strategy can still be read, over several lines, and those between two columns."""
+
+
+def print_table(table: "pd.DataFrame", console: Console) -> None:
     """The table for people: a row a cell, and below it the reasons of those that were not measured well.
 
     In a terminal it is fitted to the width; elsewhere it is text without frames.
@@ -31,20 +43,20 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
         console.print(Text(title, style="bold"), soft_wrap=True)
         records = rows.to_dict(orient="records")
         columns = {name: [plain(column(row)) for row in records] for name, column in columns_of(rows).items()}
-        shown = _fitting(columns, console.width) if console.is_terminal else columns
-        console.print(_drawn(shown, [(row, look[row["label"]]) for row in records], framed=console.is_terminal))
-        if absent := [name for name in columns if name not in shown]:
+        visible = _fit(columns, console.width) if console.is_terminal else columns
+        console.print(_draw(visible, [(row, look[row["label"]]) for row in records], framed=console.is_terminal))
+        if absent := [name for name in columns if name not in visible]:
             note = f"No room for {', '.join(absent)}: widen the terminal, or parbench table --format csv."
             console.print(Text(note, style="dim"), soft_wrap=True)
         console.print()
     for row in table.to_dict(orient="records"):
         if isinstance(row["reason"], str):
             console.print(
-                Text(f"{_name(row)} on {row['devices']}: {row['status']}: {plain(row['reason'])}"), soft_wrap=True
+                Text(f"{name_of(row)} on {row['devices']}: {row['status']}: {plain(row['reason'])}"), soft_wrap=True
             )
 
 
-def _drawn(
+def _draw(
     columns: Mapping[str, Sequence[str]], rows: Sequence[tuple[Mapping[Any, Any], Look]], *, framed: bool
 ) -> Table:
     """Only the strategy may be broken: a number that is cut says something else."""
@@ -67,19 +79,19 @@ def _drawn(
     return view
 
 
-def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, Sequence[str]]:
+def _fit(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, Sequence[str]]:
     """What there is room for: intervals and options on a second line, and then without what matters least."""
     if _width(columns) <= width:
         return columns
-    shown = {name: [text.replace(" [", "\n[") for text in texts] for name, texts in columns.items()}
-    shown["strategy"] = [
+    narrow = {name: [text.replace(" [", "\n[") for text in texts] for name, texts in columns.items()}
+    narrow["strategy"] = [
         text if cell_len(text) < _LABEL else text.replace("(", "\n(", 1) for text in columns["strategy"]
     ]
     for name in _dispensable(columns):
-        if _width(shown) <= width:
+        if _width(narrow) <= width:
             break
-        del shown[name]
-    return shown
+        del narrow[name]
+    return narrow
 
 
 def _dispensable(columns: Mapping[str, Sequence[str]]) -> list[str]:
@@ -97,72 +109,3 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
 
 def _widest(name: str, texts: Sequence[str]) -> int:
     return max(cell_len(line) for text in (name, *texts) for line in text.split("\n"))
-
-
-def _name(row: Mapping[Any, Any]) -> str:
-    notes = [note for note in ("emulated", "oversubscribed", "emulated_hosts") if row[note] is True]
-    return plain(row["label"]) + (f" ({', '.join(notes).replace('_', ' ')})" if notes else "")
-
-
-TERMINAL: dict[str, Callable[[Mapping[Any, Any]], str]] = {
-    "strategy": _name,
-    "devices": lambda row: str(row["devices"]) + (f" ({row['nodes']} nodes)" if row["nodes"] > 1 else ""),
-    "models": lambda row: str(row["models"]),
-    FIGURES["tokens_per_s"].title: _figure("tokens_per_s"),
-    FIGURES["speedup"].title: _figure("speedup"),
-    FIGURES["scaling_efficiency"].title: _figure("scaling_efficiency"),
-    FIGURES["step_time_s"].title: _figure("step_time_s"),
-    FIGURES["peak_memory_bytes"].title: _figure("peak_memory_bytes"),
-    FIGURES["validation_perplexity"].title: _figure("validation_perplexity"),
-    "parity": lambda row: row["parity"] if isinstance(row["parity"], str) else "–",
-    "status": lambda row: str(row["status"]),
-}
-
-
-_KEPT = ("strategy", "devices", FIGURES["tokens_per_s"].title, FIGURES["speedup"].title, "parity", "status")
-
-
-_SECONDARY = (
-    FIGURES["step_time_s"].title,
-    FIGURES["scaling_efficiency"].title,
-    "models",
-    FIGURES["peak_memory_bytes"].title,
-)
-"""Columns that a terminal always shows, and those that are left out last of all others, the first first."""
-
-
-_LABEL, _GAP = 26, 2
-"""Characters in which a strategy can still be read, over several lines, and those between two columns."""
-
-
-OCCASIONAL = (
-    "compile_s",
-    "mfu",
-    "bubble",
-    "makespan_s",
-    "models_per_hour",
-    "averaged_perplexity",
-    "collectives",
-    "communicated_bytes",
-    "time_to_first_token_s",
-    "time_per_output_token_p50_s",
-    "time_per_output_token_p99_s",
-    "decode_tokens_per_s",
-)
-"""Figures that people see where some row has them."""
-
-
-def columns_of(rows: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
-    """The columns that people see of these rows: title and what stands there."""
-    perplexity = FIGURES["validation_perplexity"]
-    silent = {perplexity.title} if rows[perplexity.name].isna().all() else set()
-    usual = {title: column for title, column in TERMINAL.items() if title not in silent}
-    told = {FIGURES[name].title: _figure(name) for name in OCCASIONAL if name in rows and rows[name].notna().any()}
-    *figures, parity, status = usual.items()
-    return {**dict(figures), **told, **dict((parity, status))}
-
-
-def _where(table: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
-    """What tells the rows of a table without titles apart: the workload and the scaling, where there are several."""
-    names = [name for name in ("workload", "scaling") if table[name].nunique() > 1]
-    return {name: lambda row, name=name: str(row[name]) for name in names}  # type: ignore[misc]

@@ -1,5 +1,6 @@
-"""Memory of a trial."""
+"""Memory of a trial, and the parameters that fill it."""
 
+from parbench.figures.base import Figure
 from parbench.records.trial import MemoryRecord, Trial
 
 
@@ -9,15 +10,20 @@ def peak_memory_bytes(trial: Trial) -> int | None:
     return max(peaks, default=None)
 
 
-def _rank_peak(memory: MemoryRecord) -> int | None:
-    if memory.devices:
-        return max(device.allocated_peak for device in memory.devices)
-    return memory.resident_growth
+def parameters(trial: Trial) -> int:
+    """The parameters that all ranks hold together, of all models."""
+    return sum(job.parameters for rank in trial.ranks for job in rank.jobs)
 
 
 def memory_by_rank(trial: Trial) -> dict[int, dict[str, int]]:
     """Each rank's peak in bytes, cut into kinds that add up; of a rank with several CUDA devices, the fullest one."""
     return {rank.rank: kinds for rank in trial.ranks if (kinds := _memory_kinds(rank.memory))}
+
+
+def _rank_peak(memory: MemoryRecord) -> int | None:
+    if memory.devices:
+        return max(device.allocated_peak for device in memory.devices)
+    return memory.resident_growth
 
 
 def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:
@@ -28,3 +34,30 @@ def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:
             "reserved beyond that": max(0, fullest.reserved_peak - fullest.allocated_peak),
         }
     return {} if memory.resident_growth is None else {"resident growth": memory.resident_growth}
+
+
+PEAK_MEMORY_BYTES = Figure(
+    name="peak_memory_bytes",
+    title="memory/rank",
+    unit="bytes",
+    better="lower",
+    meaning="The largest rank's peak, the median over rounds. CUDA: the peak that torch allocated on a device. "
+    "CPU: the peak growth of resident memory over what was there before the model was built.",
+    of=lambda launch: peak_memory_bytes(launch.trial),
+    shown_in=("table", "terminal always"),
+    gate="relative",
+)
+
+PARAMETERS = Figure(
+    name="parameters",
+    title="parameters",
+    unit="parameters",
+    better=None,
+    meaning="The parameters that all ranks hold together, of all models.",
+    of=lambda launch: parameters(launch.trial),
+    shown_in=(),
+    gate="exact",
+    portable=True,
+)
+
+FIGURES = (PEAK_MEMORY_BYTES, PARAMETERS)

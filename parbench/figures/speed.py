@@ -3,8 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
-import numpy
-
+from parbench.figures.base import Figure, Launch
 from parbench.records.cell import CellRecord
 from parbench.records.trial import JobRecord, RankRecord, Trial
 
@@ -15,44 +14,9 @@ def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
     A rank's window is the sum over the models that it trains one after another; those that are stacked share one. For
     example 1 model × 10 steps × 8 sequences × 64 tokens in 2 s are 2,560 tokens/s.
     """
-    steps = {job.job: job.steps for job in _jobs(trial)}
+    steps = {job.job: job.steps for job in jobs_of(trial)}
     window_s = max(sum(job.window_s / job.stacked for job in rank.jobs) for rank in trial.ranks)
     return sum(steps.values()) * cell.global_batch * (cell.new_tokens or cell.seq_len) / window_s
-
-
-def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak, in 1/s, is known."""
-    if peak_flops is None or cell.device_kind != "cuda" or cell.flops_per_token is None or cell.phase == "generate":
-        return None
-    return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
-
-
-def compile_s(trial: Trial) -> float | None:
-    """The slowest rank's seconds in torch.compile; None where nothing was compiled."""
-    return max((sum(job.compile_s / job.stacked for job in rank.jobs) for rank in trial.ranks), default=0.0) or None
-
-
-def bubble(trial: Trial) -> float | None:
-    """The share of the window in which stages did not compute, the mean over ranks; None where it was not recorded."""
-    shares = [1 - job.compute_s / job.window_s for job in _jobs(trial) if job.compute_s is not None and job.window_s]
-    return statistics.fmean(shares) if shares else None
-
-
-def makespan_s(trial: Trial) -> float | None:
-    """From the first window's start to the last one's end, in seconds since the ranks met: nodes' clocks differ."""
-    windows = [
-        (job.started_s - (rank.met_at or 0.0), job.stopped_s - (rank.met_at or 0.0))
-        for rank in trial.ranks
-        for job in rank.jobs
-        if job.stopped_s > job.started_s
-    ]
-    return max(stopped for _, stopped in windows) - min(started for started, _ in windows) if windows else None
-
-
-def models_per_hour(trial: Trial, cell: CellRecord) -> float | None:
-    """Models ÷ makespan."""
-    seconds = makespan_s(trial)
-    return None if seconds is None else cell.models * 3600 / seconds
 
 
 def step_time_s(trial: Trial) -> float:
@@ -62,7 +26,9 @@ def step_time_s(trial: Trial) -> float:
 
 def step_time_quantile_s(trial: Trial, share: float) -> float:
     """The slowest rank's quantile of step times, in seconds: share 0 is the fastest step, 0.5 the median."""
-    return max(float(numpy.quantile(_step_times(rank), share)) for rank in trial.ranks)
+    from numpy import quantile
+
+    return max(float(quantile(_step_times(rank), share)) for rank in trial.ranks)
 
 
 def measured_s(trial: Trial) -> float:
@@ -72,10 +38,11 @@ def measured_s(trial: Trial) -> float:
 
 def job_steps(trial: Trial) -> dict[int, int]:
     """How many steps every model took in all."""
-    return {job.job: job.total_steps for job in _jobs(trial)}
+    return {job.job: job.total_steps for job in jobs_of(trial)}
 
 
-def _jobs(trial: Trial) -> Iterator[JobRecord]:
+def jobs_of(trial: Trial) -> Iterator[JobRecord]:
+    """Every model on every rank that trains it."""
     return (job for rank in trial.ranks for job in rank.jobs)
 
 
@@ -87,3 +54,122 @@ def slowest_steps(trial: Trial) -> list[float]:
     """The step times of the rank whose median step is the slowest, in seconds, in order: the ones of `step_time_s`."""
     ranks = [steps for rank in trial.ranks if (steps := _step_times(rank))]
     return max(ranks, key=statistics.median, default=[])
+
+
+def speedup(launch: Launch) -> float | None:
+    """tokens/s ÷ the base's tokens/s in the same round; None where there is no base."""
+    if launch.base is None:
+        return None
+    return tokens_per_s(launch.trial, launch.cell) / tokens_per_s(launch.base.trial, launch.base.cell)
+
+
+def scaling_efficiency(launch: Launch) -> float | None:
+    """Speedup ÷ devices; None where there is no base."""
+    ratio = speedup(launch)
+    return None if ratio is None else ratio / launch.cell.devices
+
+
+def relative_step_time(launch: Launch) -> float | None:
+    """The fastest step ÷ the base's fastest step in the same round; None where there is no base."""
+    if launch.base is None:
+        return None
+    return step_time_quantile_s(launch.trial, 0) / step_time_quantile_s(launch.base.trial, 0)
+
+
+TOKENS_PER_S = Figure(
+    name="tokens_per_s",
+    title="tokens/s",
+    unit="tokens/s",
+    better="higher",
+    meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured "
+    "steps × global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean "
+    "over rounds, with its 95 % interval.",
+    of=lambda launch: tokens_per_s(launch.trial, launch.cell),
+    over_rounds="geometric mean",
+    interval=True,
+    shown_in=("table", "terminal always"),
+    gate="relative",
+)
+
+SPEEDUP = Figure(
+    name="speedup",
+    title="speedup",
+    unit="×",
+    better="higher",
+    meaning="tokens/s over that of the reference on one device in the same round; geometric mean over rounds.",
+    of=speedup,
+    over_rounds="geometric mean",
+    interval=True,
+    shown_in=("table", "terminal always"),
+)
+
+SCALING_EFFICIENCY = Figure(
+    name="scaling_efficiency",
+    title="efficiency",
+    unit="%",
+    better="higher",
+    meaning="Speedup ÷ devices. Strong scaling keeps the global batch; weak scaling grows it with the devices.",
+    of=scaling_efficiency,
+    over_rounds="geometric mean",
+    shown_in=("table", "terminal always"),
+    gate="relative",
+    gated_on=lambda cell: cell.devices > 1,
+    portable=True,
+)
+
+STEP_TIME_S = Figure(
+    name="step_time_s",
+    title="step",
+    unit="s",
+    better="lower",
+    meaning="Median time of an optimizer step on the slowest rank; the median over rounds.",
+    of=lambda launch: step_time_s(launch.trial),
+    shown_in=("table", "terminal always"),
+    gate="relative",
+)
+
+STEP_TIME_MIN_S = Figure(
+    name="step_time_min_s",
+    title="fastest step",
+    unit="s",
+    better="lower",
+    meaning="The fastest optimizer step of the rank whose fastest step is the slowest.",
+    of=lambda launch: step_time_quantile_s(launch.trial, 0),
+    shown_in=(),
+    gate="relative",
+)
+
+STEP_TIME_P10_S = Figure(
+    name="step_time_p10_s",
+    title="10 % of steps",
+    unit="s",
+    better="lower",
+    meaning="The time that a tenth of the steps stay below, on the rank where that is the longest.",
+    of=lambda launch: step_time_quantile_s(launch.trial, 0.1),
+    shown_in=(),
+    gate="relative",
+)
+
+RELATIVE_STEP_TIME = Figure(
+    name="relative_step_time",
+    title="step ÷ reference's",
+    unit="×",
+    better="lower",
+    meaning="The fastest step over that of the reference on one device in the same round.",
+    of=relative_step_time,
+    over_rounds="geometric mean",
+    shown_in=(),
+    gate="relative",
+    gated_on=lambda cell: not (cell.is_reference and cell.devices == 1),
+    portable=True,
+)
+
+FIGURES = (
+    TOKENS_PER_S,
+    SPEEDUP,
+    SCALING_EFFICIENCY,
+    STEP_TIME_S,
+    STEP_TIME_MIN_S,
+    STEP_TIME_P10_S,
+    RELATIVE_STEP_TIME,
+)

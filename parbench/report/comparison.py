@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from parbench.figures.intervals import with_interval
+from parbench.figures.definitions import FIGURES
 from parbench.report.panels import CellView, RunView
 from parbench.report.provenance import context, environment
 from parbench.report.ranking import overlap
@@ -40,7 +40,7 @@ def _identity(cell: CellView) -> tuple[str, ...]:
 
 
 def _speed(cell: CellView | None) -> str:
-    return "–" if cell is None else with_interval("tokens_per_s", cell.row)
+    return "–" if cell is None else FIGURES["tokens_per_s"].with_interval(cell.row)
 
 
 def _speed_ratio(before: CellView | None, after: CellView | None) -> str:

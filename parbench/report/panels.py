@@ -13,10 +13,10 @@ from parbench.figures.definitions import FIGURES
 from parbench.figures.statistics import Summary, summarise
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
+from parbench.results.judged_cells import JudgedCell, counted_trials, judge_cells
 from parbench.results.looks import Look, looks
-from parbench.results.parity import COMPARABLE
 from parbench.results.store import Run
-from parbench.results.tables import cells_table, counted_trials
+from parbench.results.tables import table_of
 from parbench.text import is_number, plain
 
 T = TypeVar("T")
@@ -24,17 +24,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell: its record, its row of the table of cells, its good trials, and how it looks in charts.
+    """A judged cell with its row of the table of cells, and how it looks in charts.
 
     `anchor` is its row's id on the page; `reference` is the trial whose losses it must reproduce.
     """
 
-    record: CellRecord
+    judged: JudgedCell
     row: Mapping[str, Any]
     anchor: str
     look: Look
-    trials: Sequence[Trial]
     reference: Trial | None
+
+    @property
+    def record(self) -> CellRecord:
+        """The cell as the run planned it."""
+        return self.judged.record
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Its good timed trials."""
+        return self.judged.trials
 
     @cached_property
     def label(self) -> str:
@@ -76,7 +85,7 @@ class CellView:
     @property
     def comparable(self) -> bool:
         """Whether it was measured without a failure, and parity does not say that it computes something else."""
-        return bool(self.row["status"] == "ok" and self.row["parity"] in COMPARABLE)
+        return self.judged.comparable
 
     @property
     def decided(self) -> bool:
@@ -153,8 +162,8 @@ class Panel:
     @cached_property
     def base(self) -> CellView | None:
         """The reference strategy on one device, which speedups are against; None where it is not comparable."""
-        references = (cell for cell in self.cells if cell.record.is_reference and cell.record.devices == 1)
-        return next((cell for cell in references if cell.comparable), None)
+        bases = [cell.judged.base.record for cell in self.cells if cell.judged.base]
+        return next((cell for cell in self.cells if cell.record in bases), None)
 
     @cached_property
     def comparable(self) -> list[CellView]:
@@ -268,18 +277,18 @@ class _UniqueSlugs:
 
 
 def _view_run(run: Run, prefix: str, look_of_label: Mapping[str, Look], anchors: _UniqueSlugs) -> RunView:
-    trials, references = counted_trials(run, "measure"), counted_trials(run, "reference")
-    rows = cells_table(run).to_dict(orient="records")
+    references = counted_trials(run, "reference")
+    judged = judge_cells(run)
+    rows = table_of(judged, emulated_nodes=run.record.emulated_nodes).to_dict(orient="records")
     cells = [
         CellView(
-            record=record,
+            judged=cell,
             row={str(column): value for column, value in row.items()},
-            anchor=anchors.make(f"{prefix} cell {record.id}"),
-            look=look_of_label[record.label],
-            trials=_good(trials.get(record.key, [])),
-            reference=next(reversed(_good(references.get(record.reference, []))), None),
+            anchor=anchors.make(f"{prefix} cell {cell.record.id}"),
+            look=look_of_label[cell.record.label],
+            reference=next(reversed(_good(references.get(cell.record.reference, []))), None),
         )
-        for record, row in zip(run.record.cells, rows, strict=True)
+        for cell, row in zip(judged, rows, strict=True)
     ]
     name = plain(run.record.id)
     panels = [Panel(_panel_key(group[0]), name, group, run.record.link_mbit) for group in group_by(cells, _panel_key)]

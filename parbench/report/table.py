@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from parbench.figures import parity
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.panels import CellView, RunView, shared_figures
 from parbench.text import plain
 
-PARITY_FIGURES = ("parity_deviation", "differing_sequences", "parity_power", "verified_steps")
+PARITY_FIGURES = tuple(figure.name for figure in parity.FIGURES)
 """What the parity gate measured. It stands beside the cell's parity and has no columns of its own."""
 
 
@@ -104,7 +104,7 @@ def filter_choices(runs: Sequence[RunView]) -> dict[str, list[str]]:
 def describe_parity(cell: CellView) -> str:
     """What the parity gate measured of a cell, without zeros and unknown values."""
     values = ((FIGURES[name], cell.value(name)) for name in PARITY_FIGURES)
-    return ", ".join(f"{figure.title} {figure.shown(value)}" for figure, value in values if value)
+    return ", ".join(f"{figure.title} {figure.text(value)}" for figure, value in values if value)
 
 
 def _parity(cell: CellView) -> str:
@@ -118,7 +118,7 @@ def _count_column(name: str) -> Column:
 def _figure_column(name: str) -> Column:
     figure = FIGURES[name]
     return Column(
-        name, figure.title, figure.meaning, lambda cell: with_interval(name, cell.row), lambda cell: cell.value(name)
+        name, figure.title, figure.meaning, lambda cell: figure.with_interval(cell.row), lambda cell: cell.value(name)
     )
 
 

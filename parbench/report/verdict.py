@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.panels import CellView, Panel
 from parbench.report.ranking import (
     best_of_each_label,
@@ -71,7 +70,7 @@ def _say_fastest(panel: Panel, rivals: Sequence[CellView]) -> Markup:
     place, workload = _place(best), as_code(panel.workload)
     if len(rivals) == 1:
         return Markup("{}, {} {} {} at {} tokens/s; there is no other cell to compare it with.").format(
-            place, _name(best), verb, workload, with_interval("tokens_per_s", best.row)
+            place, _name(best), verb, workload, FIGURES["tokens_per_s"].with_interval(best.row)
         )
     if ranking_interval(panel, best) is None:
         return _say_fastest_of_one_round(panel, best)
@@ -96,7 +95,7 @@ def _say_tie(panel: Panel, tied: Sequence[CellView]) -> Markup:
         names = Markup("{}, {}").format(_place(tied[0]), join_words([_name(cell) for cell in tied]))
     else:
         names = join_words([_name_and_devices(cell) for cell in tied])
-    amounts = join_words([with_interval(ranking_figure(panel), cell.row) for cell in tied])
+    amounts = join_words([FIGURES[ranking_figure(panel)].with_interval(cell.row) for cell in tied])
     return Markup("{} tie for fastest at {} {} with {} {}: the first is not measurably faster.").format(
         names, gerund, as_code(panel.workload), amounts, _amount_unit(panel)
     )
@@ -213,7 +212,7 @@ def _outcome(cell: CellView) -> str:
 
 
 def _amount(panel: Panel, cell: CellView) -> str:
-    return f"{with_interval(ranking_figure(panel), cell.row)} {_amount_unit(panel)}"
+    return f"{FIGURES[ranking_figure(panel)].with_interval(cell.row)} {_amount_unit(panel)}"
 
 
 def _amount_unit(panel: Panel) -> str:
@@ -228,12 +227,14 @@ def _memory_clause(panel: Panel, cell: CellView) -> str:
 def _name_with_losses(panel: Panel, cell: CellView) -> Markup:
     """A cell with its figure, and the shares of its step that are lost, such as to communication, from 5 % on."""
     losses = [
-        f"{figure.title} {figure.shown(cell.value(name))}"
+        f"{figure.title} {figure.text(cell.value(name))}"
         for name, figure in FIGURES.items()
         if figure.unit == "%" and figure.better == "lower" and (cell.value(name) or 0) >= 0.05
     ]
     cause = f" because of {', '.join(losses)}" if losses else ""
-    return Markup("{} with {}{}").format(_name_and_devices(cell), with_interval(ranking_figure(panel), cell.row), cause)
+    return Markup("{} with {}{}").format(
+        _name_and_devices(cell), FIGURES[ranking_figure(panel)].with_interval(cell.row), cause
+    )
 
 
 def _verbs(panel: Panel) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How far a trial lies from its reference, how far rounding alone may lead, and how far mistakes would."""
+"""How far a trial's losses lie from its reference's, how far rounding alone may lead, and how far mistakes would."""
 
 import itertools
 import math
@@ -17,10 +17,10 @@ PARITY_TOLERANCE = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 2e-3, "bf16": 5e-3}
 shapes."""
 
 ROUNDING_SPREAD = 10
-"""How many times as far as the split reference's a strategy's rounding may lead: it adds up in more orders than two."""
+"""How many times the split reference's deviation a strategy's rounding may reach: sums have more than two orders."""
 
 TOKENS_MUST_AGREE = ("fp32",)
-"""Precisions in which generated tokens must be the reference's; in others two logits may lie closer than rounding."""
+"""Precisions in which generated tokens must be the reference's. In others, rounding may swap two close logits."""
 
 
 def tolerances(reference: Trial, precision: str) -> list[float]:
@@ -55,7 +55,7 @@ class Deviation(NamedTuple):
 
 
 MISSING = Deviation(math.inf, math.inf, 1, 0)
-"""Of a trial that lacks losses which the reference has."""
+"""The deviation of a trial that lacks losses which the reference has."""
 
 
 def compare(trial: Trial, reference: Trial, precision: str) -> Deviation:
@@ -63,7 +63,7 @@ def compare(trial: Trial, reference: Trial, precision: str) -> Deviation:
     own, expected, steps = job_losses(trial), job_losses(reference), job_steps(trial)
     if not steps or not steps.keys() <= expected.keys():
         return MISSING
-    common = {job: min(taken, len(expected[job])) for job, taken in steps.items()}
+    common = {job: min(count, len(expected[job])) for job, count in steps.items()}
     if any(count == 0 or len(own.get(job, [])) < count for job, count in common.items()):
         return MISSING
     away = step_deviations(trial, reference)
@@ -111,7 +111,7 @@ def power(reference: Trial, precision: str, kind: str, parts: int) -> float:
 
 
 def twin_deviation(reference: Trial, kind: str, parts: int) -> float:
-    """How far a twin deviates, in nats per token; NaN where there is no such twin."""
+    """How far a twin's losses deviate, in nats per token; NaN where there is no such twin."""
     return _furthest(reference, kind, parts, [1.0] * len(job_losses(reference).get(0, [])))
 
 
@@ -123,7 +123,7 @@ def _furthest(reference: Trial, kind: str, parts: int, units: Sequence[float]) -
 
 
 def twins(reference: Trial) -> Iterator[TwinRecord]:
-    """What followed a reference."""
+    """The twins that were computed beside a reference."""
     return (record for rank in reference.ranks for record in rank.twins)
 
 
@@ -135,8 +135,8 @@ def differing_sequences(trial: Trial, reference: Trial) -> int:
         ours, theirs = own.get(job, []), expected.get(job, [])
         # The reference has them step by step, equally many in each, and may have gone further.
         share = min(1.0, steps / reach[job]) if reach.get(job) else 1.0
-        wanted = theirs[: round(len(theirs) * share)]
-        same = sum((Counter(ours) & Counter(wanted)).values())
-        comparable = len(ours) if steps <= reach.get(job, steps) else len(wanted)
-        differing += max(comparable, len(wanted)) - same
+        expected_so_far = theirs[: round(len(theirs) * share)]
+        same = sum((Counter(ours) & Counter(expected_so_far)).values())
+        comparable = len(ours) if steps <= reach.get(job, steps) else len(expected_so_far)
+        differing += max(comparable, len(expected_so_far)) - same
     return differing

@@ -1,4 +1,4 @@
-"""What disturbed a trial, in sentences, from what its ranks saw around them."""
+"""Warnings of a trial: what took cores, clock speed or time from its ranks while they measured."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,14 @@ from parbench.records.trial import RankRecord
 from parbench.results.stalls import longest_stall
 
 SHARE = 0.1
-"""Of a rank's cores, that others may use before it is worth a warning."""
+"""The share of a rank's cores that other processes may use before a warning says so."""
 
 CORES = 1.0
-"""How many of a host's cores others may keep busy before it is, where ranks have none of their own."""
+"""How many of a host's cores other processes may keep busy before a warning, where ranks are not pinned to cores."""
 
 
 def warnings_of(ranks: Sequence[RankRecord]) -> tuple[str, ...]:
-    """A sentence for each thing that took from a rank what it was measured with."""
+    """A sentence for each disturbance: other processes, a hypervisor, heat, other users of a GPU, stalls."""
     pinned = [rank for rank in ranks if rank.cores]
     free = [rank for rank in ranks if not rank.cores]
     return (*_about_cores(pinned), *_about_hosts(free), *_about_heat(ranks), *_about_gpus(ranks), *_about_stalls(ranks))
@@ -23,26 +23,26 @@ def warnings_of(ranks: Sequence[RankRecord]) -> tuple[str, ...]:
 def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
     owners = Counter((rank.host, core) for rank in ranks for core in rank.cores)
     for rank in ranks:
-        seen = rank.surroundings
+        around = rank.surroundings
         # Ranks that share cores disturb each other by design, and are labelled as oversubscribed.
-        if seen.window_s == 0 or any(owners[rank.host, core] > 1 for core in rank.cores):
+        if around.window_s == 0 or any(owners[rank.host, core] > 1 for core in rank.cores):
             continue
-        capacity = seen.window_s * len(rank.cores)
-        if (others := (seen.busy_s - seen.own_s) / capacity) > SHARE:
+        capacity = around.window_s * len(rank.cores)
+        if (others := (around.busy_s - around.own_s) / capacity) > SHARE:
             yield f"other processes used {others:.0%} of the cores of rank {rank.rank}"
-        if (stolen := seen.stolen_s / capacity) > SHARE:
+        if (stolen := around.stolen_s / capacity) > SHARE:
             yield f"the hypervisor gave {stolen:.0%} of the cores of rank {rank.rank} to others"
 
 
 def _about_hosts(ranks: Sequence[RankRecord]) -> Iterator[str]:
-    """Ranks that drive GPUs are not pinned: what others keep busy may be the core that one of them needs."""
+    """Ranks that drive GPUs are not pinned, so another process may keep busy the core that one of them needs."""
     first = {rank.host: rank for rank in reversed(ranks)}
     for host, rank in sorted(first.items()):
-        here, seen = [each for each in ranks if each.host == host], rank.surroundings
+        here, around = [each for each in ranks if each.host == host], rank.surroundings
         # Ranks of another lane set up and warm up while this one measures, and count that nowhere.
-        if seen.window_s == 0 or len({each.lane for each in here}) > 1:
+        if around.window_s == 0 or len({each.lane for each in here}) > 1:
             continue
-        others = (seen.busy_s - sum(each.surroundings.own_s for each in here)) / seen.window_s
+        others = (around.busy_s - sum(each.surroundings.own_s for each in here)) / around.window_s
         if others > CORES:
             yield f"other processes kept {others:.1f} cores busy beside rank {rank.rank}"
 
@@ -55,24 +55,24 @@ def _about_heat(ranks: Sequence[RankRecord]) -> Iterator[str]:
 
 def _about_gpus(ranks: Sequence[RankRecord]) -> Iterator[str]:
     users = Counter((rank.host, gpu.uuid) for rank in ranks for gpu in rank.surroundings.gpus)
-    told = set()
+    reported = set()
     for rank in ranks:
         for gpu in rank.surroundings.gpus:
             place = (rank.host, gpu.uuid)
             foreign = (gpu.processes or 0) - users[place]
-            if foreign > 0 and place not in told:
-                told.add(place)
+            if foreign > 0 and place not in reported:
+                reported.add(place)
                 yield f"{foreign} other process{'es' * (foreign > 1)} computed on {gpu.uuid} of rank {rank.rank}"
             if gpu.held_down:
                 yield f"the clock of {gpu.uuid} of rank {rank.rank} was held down ({', '.join(gpu.held_down)})"
 
 
 def _about_stalls(ranks: Sequence[RankRecord]) -> Iterator[str]:
-    """Ranks that wait for one that stood still stand still as well: which one it was, times do not tell."""
+    """A rank that waits for a stalled one stalls as well, so each has a sentence: times do not tell the first."""
     for rank in ranks:
-        found = [stall for job in rank.jobs if (stall := longest_stall(job.step_times_s, job.cycle))]
-        if found:
-            longest = max(found)
+        stalls = [stall for job in rank.jobs if (stall := longest_stall(job.step_times_s, job.cycle))]
+        if stalls:
+            longest = max(stalls)
             yield f"a step of rank {rank.rank} took {longest.took_s:.1f} s, where others take {_time(longest.usual_s)}"
 
 

@@ -23,20 +23,21 @@ from parbench.results.deviations import (
 Word = Literal["reference", "ok", "inexact", "undecided", "failed"]
 
 COMPARABLE: tuple[Word, ...] = ("reference", "ok", "inexact", "undecided")
-"""Words of cells that are shown beside others; of an undecided one nobody knows whether it should be."""
+"""Words of cells that are compared with others. An undecided cell is, too, and every place that shows it says so."""
 
 NEEDED_POWER = 10.0
 """How many tolerances a mistake must deviate to be told from rounding."""
 
 INEXACT_SHARE = 1 / 3
-"""By what share of the reference's progress an inexact strategy may lie behind or ahead, after equally many steps."""
+"""The share of the reference's progress by which an inexact strategy's loss may differ after equally many steps."""
 
 INEXACT_SPREAD = {"apart": 2.0, "half": 0.5}
-"""How far an inexact strategy may deviate in its proof: twice as far as shards that are never synchronised or, where
-there is one shard only, half as far as half of the batch leads."""
+"""How far an inexact strategy may deviate in its proof: twice as far as shards that are never synchronised do; where
+there is only one shard, half as far as training on half of the batch does."""
 
 MATMUL_SLACK = 1.25
-"""How many times the measured matrix products no model reaches: the measurement is noisy itself."""
+"""A model that is this many times as fast as measured matrix products cannot have computed its steps. It is above 1
+because that measurement is noisy."""
 
 UNVERIFIED = "its timed steps have not been compared with the reference's yet: go on with --resume"
 UNPROVEN = "its proof has not been computed yet: go on with --resume"
@@ -109,7 +110,7 @@ def judge(cell: CellRecord, trials: Sequence[Trial], evidence: Evidence) -> Pari
 
 
 class _Judgement:
-    """One cell before its judge: what speaks against it, and what is in doubt."""
+    """The evidence on one cell: what shows that it is wrong, and what leaves it undecided."""
 
     def __init__(self, cell: CellRecord, trials: Sequence[Trial], evidence: Evidence, reference: Trial) -> None:
         self.cell, self.trials, self.evidence, self.reference = cell, trials, evidence, reference
@@ -123,7 +124,7 @@ class _Judgement:
 
     @property
     def good_word(self) -> Word:
-        """Nothing speaks against it."""
+        """The word for a cell that has neither failures nor doubts."""
         if not self.cell.exact or (self.generates and self.differing):
             return "inexact"
         return "reference" if self.cell.is_reference else "ok"
@@ -135,7 +136,7 @@ class _Judgement:
 
     @property
     def power(self) -> float:
-        """That of the proof or of the timed steps, whichever is smaller; NaN where neither was measured."""
+        """The power of the proof or of the timed steps, whichever is smaller; NaN where neither was measured."""
         measured = [each for each in self._powers() if not math.isnan(each)]
         return min(measured, default=math.nan)
 
@@ -165,7 +166,7 @@ class _Judgement:
             yield from _outside("in its proof (fp32, SGD) losses differ", [compare(*self.proof, "fp32")])
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on what is not known, or cannot be told."""
+        """Sentences on what is not known yet, or cannot be told from rounding."""
         if self.cell.proofs is None:  # from before there were proofs
             return
         if self.verified_steps < min(self.longest, self.evidence.cap):
@@ -180,14 +181,14 @@ class _Judgement:
             if len(set(sequences)) == 1:
                 yield "all prompts have the same continuation, so that mixing them up would not show"
         elif not self.generates and self._is_no_plain_reference() and not self.power >= NEEDED_POWER:
-            seen = "nothing" if math.isnan(self.power) else f"{self.power:.2g} tolerances"
+            size = "nothing" if math.isnan(self.power) else f"{self.power:.2g} tolerances"
             yield (
-                f"a mistake on purpose deviates by {seen} only, and {NEEDED_POWER:g} are needed to tell it from "
+                f"a mistake on purpose deviates by {size} only, and {NEEDED_POWER:g} are needed to tell it from "
                 "rounding: a higher learning rate or a longer window would"
             )
 
     def _is_no_plain_reference(self) -> bool:
-        """The reference strategy as it is computes what it is compared with: nothing has to be told apart."""
+        """The reference strategy without options is compared with itself: there is no mistake to tell from rounding."""
         return not (self.cell.is_reference and self.cell.label == self.cell.strategy)
 
     def _powers(self) -> Iterator[float]:
@@ -268,7 +269,7 @@ class _Judgement:
 
     @property
     def _wrong_twin(self) -> tuple[str, int]:
-        """The mistake on purpose that tells most of a cell with so many data shards."""
+        """The mistake on purpose, with its parts, that is likeliest for a cell with so many data shards."""
         return ("apart", self.cell.data_shards) if self.cell.data_shards > 1 else ("half", 2)
 
     def _aimless(self) -> Iterator[str]:

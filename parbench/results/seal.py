@@ -1,4 +1,4 @@
-"""A digest at the end of a stored JSON object tells whether somebody changed it since."""
+"""A digest at the end of a stored JSON object, by which a later change is noticed."""
 
 import hashlib
 import re
@@ -7,19 +7,19 @@ _SEALED = re.compile(r'(.*?),\s*"digest":\s*"([0-9a-f]{64})"\s*\}\s*', re.DOTALL
 
 
 def seal(text: str) -> str:
-    """The text of a JSON object with one more member, `digest`: the SHA-256 of what stands before it."""
+    """The text of a JSON object with one more member, `digest`: the SHA-256 of the text before it."""
     body = text.rstrip().removesuffix("}").rstrip()
     space = "\n " if "\n" in body else ""
     return f'{body},{space}"digest":"{_digest(body)}"{space.rstrip(" ")}}}'
 
 
 def unseal(text: str) -> tuple[str, str | None]:
-    """The JSON object without its digest, and what is wrong with that; None where it is that of the text before it."""
-    found = _SEALED.fullmatch(text)
-    if found is None:
+    """The JSON object without its digest, and a sentence on what is wrong with the digest; None where it matches."""
+    sealed = _SEALED.fullmatch(text)
+    if sealed is None:
         return text, "it carries no digest"
-    right = _digest(found[1]) == found[2]
-    return found[1] + "}", None if right else "it was changed after it was written: its digest does not match"
+    intact = _digest(sealed[1]) == sealed[2]
+    return sealed[1] + "}", None if intact else "it was changed after it was written: its digest does not match"
 
 
 def _digest(text: str) -> str:

@@ -5,7 +5,7 @@ and Handle Outliers"): that is built from medians, which an outlier does not mov
 time, so its excess over the median of its kind must also be worth telling, and be more than each of these:
 
 - twice that median: it is much longer than the others;
-- a tenth of the time of all steps: that much is told of other disturbances, too;
+- a tenth of the time of all steps: other disturbances are reported from the same share on;
 - a quarter of a second: schedulers hold a process up for some tens of milliseconds, and CPU quotas for up to their
   period, 100 ms by default: in a window of a few short steps, that is no stall.
 
@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SCORE = 3.5
-"""Of the modified z-score, as its authors recommend."""
+"""The modified z-score from which a step is an outlier, as its authors recommend."""
 
 NORMAL = 0.6745
-"""What the median absolute deviation of a normal distribution is, in standard deviations."""
+"""The median absolute deviation of a normal distribution, in standard deviations."""
 
 TIMES, SHARE, FLOOR_S = 2.0, 0.1, 0.25
 FEWEST_STEPS = 3
-"""Of one kind: of two, neither is the usual one."""
+"""The fewest steps of one kind in which one can be an outlier: of two, neither is the usual one."""
 
 
 class Stall(NamedTuple):

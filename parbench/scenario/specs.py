@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from parbench.base_types import Phase, Precision, Scaling, Spec
 from parbench.data.sources import DataSpec, StandardLibraryText
+from parbench.figures.definitions import gated_figures
 from parbench.models.base import Family
 from parbench.scenario.exclude import Rule
 from parbench.scenario.fields import Expect, OneOrMany, OrEmpty
@@ -19,21 +21,26 @@ MAX_TEXT = 10_000
 Text = Annotated[str, Field(max_length=MAX_TEXT), Expect(f"must be text of at most {MAX_TEXT:,} characters")]
 
 
-MetricName = Literal[
-    "step_time_min_s",
-    "step_time_p10_s",
-    "step_time_s",
-    "tokens_per_s",
-    "peak_memory_bytes",
-    "relative_step_time",
-    "scaling_efficiency",
-    "time_to_first_token_s",
-    "time_per_output_token_p50_s",
-    "decode_tokens_per_s",
-    "parameters",
-    "collectives",
-    "communicated_bytes",
-]
+class _MetricChoice:
+    """Makes pydantic take the name of a figure that `check` compares, and nothing else, as it does for a `Literal`."""
+
+    def __get_pydantic_core_schema__(self, *_: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(self, *_: object) -> dict[str, Any]:
+        return {"enum": list(gated_figures()), "type": "string"}
+
+    @staticmethod
+    def _checked(name: object) -> str:
+        metrics = list(gated_figures())
+        if isinstance(name, str) and name in metrics:
+            return name
+        *first, last = map(repr, metrics)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
+
+
+MetricName = Annotated[str, _MetricChoice()]
+"""The name of a figure that `check` compares."""
 
 
 class Options(Spec):

@@ -105,5 +105,5 @@ def test_a_baseline_from_before_a_field_is_of_the_same_environment(tmp_path: Pat
     assert check(run("second", speed={**SPEED, "nccl": "2.28.9"}), tmp_path / "b").foreign == ()
     nodes = check(run("second", speed={**SPEED, "network": ["eth0"]}), tmp_path / "c")
     assert [str(each) for each in nodes.foreign] == ['network: nothing in the baseline, ["eth0"] now']
-    other = baselines.differences({"nccl": "2.27.5"}, {"nccl": "2.28.9"})
+    other = baselines.foreign_fields({"nccl": "2.27.5"}, {"nccl": "2.28.9"})
     assert [each.field for each in other] == ["nccl"]

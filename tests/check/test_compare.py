@@ -5,23 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from parbench.check import baselines
 from parbench.check.compare import against_arm, against_baseline, confirmed
-from parbench.check.formats import to_markdown
-from parbench.check.metrics import METRICS, observe
+from parbench.check.observations import observe
+from parbench.check.rows import document
 from parbench.errors import BaselineError, ParbenchError
+from parbench.export.markdown import Markdown
+from parbench.figures.definitions import gated_figures
 from parbench.records.trial import TrafficRecord
 from parbench.results.store import Run
-from parbench.scenario.specs import CheckSpec, MetricName
+from parbench.scenario.specs import CheckSpec
 from tests.support import records
 from tests.support.check_runs import CALM, DDP, SINGLE, SPEED, check, run, verdicts
 
 
-def test_every_metric_of_the_scenario_is_there_with_its_direction() -> None:
-    assert set(METRICS) == set(MetricName.__args__)
-    assert METRICS["tokens_per_s"].better == "higher"
-    assert METRICS["step_time_min_s"].better == "lower"
+def test_every_figure_that_check_compares_can_gate_and_no_other() -> None:
+    assert set(CheckSpec(gate=tuple(gated_figures())).gate) == set(gated_figures())
+    with pytest.raises(ValidationError, match=r"Input should be 'tokens_per_s', .* or 'decode_tokens_per_s'"):
+        CheckSpec(gate=("speedup",))
 
 
 def test_a_launch_is_summarised_by_its_fastest_low_and_median_step() -> None:
@@ -122,7 +125,7 @@ def test_what_ranks_say_to_each_other_must_stay_as_it_is(tmp_path: Path) -> None
     more = check(run("second", traffic=talking), tmp_path / "b", run(traffic=silent))
     assert verdicts(more, "communicated_bytes") == {SINGLE.id: "regressed", DDP.id: "regressed"}
     assert more.exit_code(strict=False) == 1
-    assert "must not change: was 0, is 4,096" in to_markdown(more)
+    assert "must not change: was 0, is 4,096" in Markdown().write(document(more))
 
 
 def test_a_metric_that_one_arm_has_lost_is_never_green() -> None:

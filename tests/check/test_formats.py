@@ -8,14 +8,22 @@ import pytest
 import xmlschema
 from rich.console import Console
 
-from parbench.check import formats
 from parbench.check.compare import against_arm
+from parbench.check.rows import document
+from parbench.check.terminal import print_report
 from parbench.check.verdicts import Report
+from parbench.export.base import FORMATS
 from tests.support import records
 from tests.support.check_runs import CALM, DDP, SINGLE, SPEED, check, run
 
 JUNIT = xmlschema.XMLSchema(Path(__file__).with_name("junit.xsd"))
 NASTY = "\x1b[31m<script>|\u202e"
+
+
+def written(form: str, report: Report, *, strict: bool = False) -> str:
+    text = FORMATS[form]().write(document(report, strict=strict))
+    assert isinstance(text, str)
+    return text
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def report(tmp_path: Path) -> Report:
 
 
 def test_json_holds_every_finding(report: Report) -> None:
-    content = json.loads(formats.to_json(report))
+    content = json.loads(written("json", report))
     assert content["exit_code"] == 1
     assert len(content["findings"]) == len(report.findings)
     assert {finding["verdict"] for finding in content["findings"]} >= {"regressed", "failed", "ok"}
@@ -35,7 +43,7 @@ def test_json_holds_every_finding(report: Report) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_junit_is_valid_and_says_what_went_wrong(report: Report, strict: bool, tmp_path: Path) -> None:
-    text = formats.to_junit(report, strict=strict)
+    text = written("junit", report, strict=strict)
     JUNIT.validate(text)
     suite = JUNIT.to_dict(text)["testsuite"][0]
     assert suite["@tests"] == len(suite["testcase"])
@@ -55,7 +63,7 @@ def cases(text: str) -> dict[tuple[str, str], str]:
 
 def test_junit_of_a_foreign_environment_is_an_error_and_skips_every_cell_and_metric(tmp_path: Path) -> None:
     fresh = run("second", speed={**SPEED, "torch": "1"}, ddp=[2 * each for each in CALM])
-    text = formats.to_junit(check(fresh, tmp_path))
+    text = written("junit", check(fresh, tmp_path))
     found = cases(text)
     assert "another environment" in text
     assert found.pop(("gate", "judged something")) == "error"
@@ -67,19 +75,19 @@ def test_junit_of_a_foreign_environment_is_an_error_and_skips_every_cell_and_met
 def test_junit_of_a_cell_that_is_not_comparable_is_skipped_and_its_gate_an_error(tmp_path: Path) -> None:
     other = DDP.model_copy(update={"key": "another"})
     trials = [trial.model_copy(update={"key": "another"}) if trial.key == DDP.key else trial for trial in run().trials]
-    found = cases(formats.to_junit(check(run("second", cells=[SINGLE, other], trials=trials), tmp_path)))
+    found = cases(written("junit", check(run("second", cells=[SINGLE, other], trials=trials), tmp_path)))
     assert found[DDP.id, "measured"] == "skipped"
     assert found["gate", "judged something"] == "error"
 
 
 def test_a_vanished_cell_is_an_error_of_the_gate_as_well(tmp_path: Path) -> None:
-    found = cases(formats.to_junit(check(run("second", ddp=None), tmp_path)))
+    found = cases(written("junit", check(run("second", ddp=None), tmp_path)))
     assert (found["gate", "judged something"], found[DDP.id, "measured"]) == ("error", "error")
 
 
 def printed(report: Report, width: int, *, strict: bool = False) -> str:
     stream = StringIO()
-    formats.print_report(report, Console(file=stream, width=width), strict=strict)
+    print_report(report, Console(file=stream, width=width), strict=strict)
     return stream.getvalue()
 
 
@@ -98,23 +106,23 @@ def test_nothing_is_cut_in_a_narrow_terminal(tmp_path: Path) -> None:
 
 def test_the_permutation_test_of_pairs_is_in_every_format() -> None:
     report = against_arm(run("candidate", ddp=[1.5 * each for each in CALM]), run("base"), "A/B")
-    for text in (printed(report, 80), printed(report, 300), formats.to_markdown(report)):
+    for text in (printed(report, 80), printed(report, 300), written("markdown", report)):
         assert "p (signs)" in text
         assert "0.031" in text
-    assert "p of random signs 0.031" in formats.to_junit(report)
+    assert "p of random signs 0.031" in written("junit", report)
 
 
 def test_advisory_regressions_and_open_verdicts_are_said(tmp_path: Path) -> None:
     gate = {"gate": ["step_time_min_s"], "min_effect": 0.06}
     slower = run("second", check=gate, ddp=[1.05 * each for each in CALM])
     report = check(slower, tmp_path / "a")
-    for text in (printed(report, 300), formats.to_markdown(report)):
+    for text in (printed(report, 300), written("markdown", report)):
         assert "inconclusive, which is not ok: --strict would exit with 5" in text
     assert "would exit with 5" not in printed(report, 300, strict=True)
     report = check(run("second", check={"gate": ["parameters"]}, ddp=[2 * each for each in CALM]), tmp_path / "b")
     assert report.exit_code(strict=True) == 0
     assert "regressed (advisory)" in printed(report, 300)
-    assert "regressed (advisory)" in formats.to_markdown(report)
+    assert "regressed (advisory)" in written("markdown", report)
 
 
 def test_a_new_cell_hides_no_ratio_in_a_foreign_environment(tmp_path: Path) -> None:
@@ -126,10 +134,10 @@ def test_a_new_cell_hides_no_ratio_in_a_foreign_environment(tmp_path: Path) -> N
 
 
 def test_text_and_markdown_are_inert_and_name_the_cell(report: Report) -> None:
-    for text in (printed(report, 200), printed(report, 80), formats.to_markdown(report)):
+    for text in (printed(report, 200), printed(report, 80), written("markdown", report)):
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "regressed" in text
         assert DDP.id in text
         assert "exit code 1" in text
-    assert "\\<script\\>\\|" in formats.to_markdown(report)
+    assert "\\<script\\>\\|" in written("markdown", report)

@@ -3,20 +3,23 @@ import json
 import math
 import re
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from parbench.cli.main import cli
 from parbench.errors import UsageError
-from parbench.export.csv import to_csv
-from parbench.export.json import to_json
-from parbench.export.markdown import to_markdown
-from parbench.export.parquet import to_parquet
-from parbench.export.terminal import TERMINAL, columns_of, print_table
-from parbench.results.tables import COLUMNS, cells_table
+from parbench.export.base import FORMATS, Document, Format, formats_of
+from parbench.export.cells import cells_document, columns_of
+from parbench.export.terminal import print_table
+from parbench.results.tables import cells_table, columns
 from parbench.text import plain, with_unit
 from tests.support.records import cell, job, rank, reference, run, trial
+
+STORED = Path(__file__).parents[2] / "results/stored/lstm_scaling-cpu-2-cores"
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -51,6 +54,22 @@ HOSTILE = [
 ]
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    return FORMATS["csv"]().write(cells_document(table))
+
+
+def to_json(table: pd.DataFrame) -> str:
+    return FORMATS["json"]().write(cells_document(table))
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    return FORMATS["markdown"]().write(cells_document(table))
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    return FORMATS["parquet"]().write(cells_document(table))
 
 
 def hostile_table(text: str) -> pd.DataFrame:
@@ -98,7 +117,7 @@ def test_no_name_is_a_formula_or_a_line_of_its_own_in_csv(text):
     assert not CONTROL.search(table)
     assert len(table.splitlines()) == 3
     back = pd.read_csv(io.StringIO(table), keep_default_na=False)
-    assert list(back.columns) == list(COLUMNS)
+    assert list(back.columns) == list(columns())
     for column in ("workload", "label"):
         assert set(back[column]) <= {plain(text), f"'{plain(text)}"}
         assert not back[column].str.match(r"[=+\-@\t\r\n]").any()
@@ -121,7 +140,7 @@ def test_no_name_breaks_out_of_its_cell_in_markdown(text):
     assert len(table.splitlines()) == 4
     assert not re.search(r"(?<!\\)(\\\\)*[<>`\[\]]", table)
     for line in table.splitlines():
-        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == len(TERMINAL) + 1
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == len(columns_of(hostile_table(text))) + 1
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -171,7 +190,7 @@ def test_csv_and_parquet_read_back_as_the_table():
     from_csv = pd.read_csv(io.StringIO(to_csv(table)))
     from_parquet = pd.read_parquet(io.BytesIO(to_parquet(table)))
     for back in (from_csv, from_parquet):
-        assert list(back.columns) == list(COLUMNS)
+        assert list(back.columns) == list(columns())
         assert list(back["label"]) == ["single", "ddp", "fsdp"]
         for figure in ("tokens_per_s", "tokens_per_s_ci_low", "speedup", "step_time_s"):
             assert list(back[figure][:2]) == pytest.approx(list(table[figure][:2]))
@@ -190,8 +209,8 @@ def test_the_table_for_people():
     lines = printed(ordinary_table()).splitlines()
     assert lines[0].strip() == "lstm: strong scaling, global batch 8 × 64 tokens"
     ddp = next(line for line in lines if "ddp" in line)
-    for shown in ("2.00×", "100 %", "105.0 ms", "148.41", "ok"):
-        assert shown in ddp
+    for value in ("2.00×", "100 %", "105.0 ms", "148.41", "ok"):
+        assert value in ddp
     assert re.search(r"4,8\d\d \[\d,\d{3}, \d,\d{3}\]", ddp)
     assert lines[-1] == "fsdp on 2: out_of_memory: rank 0 failed: no memory"
 
@@ -295,3 +314,19 @@ def test_a_run_without_figures_can_be_written(write):
     failed = cells_table(run([cell()], [trial(status="failed", reason="fell over")]))
     assert write(failed)
     assert isinstance(write(cells_table(run())), str | bytes)
+
+
+def test_a_format_is_known_to_the_command_line_once_it_is_defined(monkeypatch):
+    monkeypatch.setattr(FORMATS, "_classes", dict(FORMATS.classes()))
+
+    class Lines(Format):
+        name = "lines"
+        needs = "rows"
+
+        def write(self, document: Document) -> str:
+            return "\n".join(" ".join(row) for row in document.rows)
+
+    assert formats_of(("rows", "data", "frame")) == ["csv", "json", "lines", "markdown", "parquet"]
+    assert formats_of(("rows", "data", "cases")) == ["json", "junit", "lines", "markdown"]
+    ended = CliRunner().invoke(cli, ["table", str(STORED), "--format", "lines"])
+    assert ended.output.startswith("single 1 1")

@@ -2,9 +2,10 @@ import math
 
 import pytest
 
-from parbench.figures import losses, memory, speed
+from parbench.figures import memory, speed
 from parbench.figures.definitions import FIGURES
-from parbench.figures.peaks import peak_flops
+from parbench.figures.losses import job_losses, validation_perplexity
+from parbench.figures.utilisation import peak_flops
 from parbench.records.trial import DeviceMemory, MemoryRecord
 from parbench.results import deviations
 from tests.support.records import LOSSES, cell, job, rank, trial
@@ -105,7 +106,7 @@ def test_memory_is_the_fullest_ranks_peak_and_never_a_sum(memories, expected):
 )
 def test_perplexity_is_exp_of_the_mean_loss(losses, expected):
     ranks = tuple(rank(number, jobs=(job(validation_loss=loss),)) for number, loss in enumerate(losses))
-    assert losses.validation_perplexity(trial(ranks=ranks)) == (None if expected is None else pytest.approx(expected))
+    assert validation_perplexity(trial(ranks=ranks)) == (None if expected is None else pytest.approx(expected))
 
 
 def test_measured_time_is_warm_up_and_window_where_they_took_longest():
@@ -118,7 +119,7 @@ def test_measured_time_is_warm_up_and_window_where_they_took_longest():
 def test_a_models_loss_is_the_mean_over_its_equal_shards():
     first = rank(0, jobs=(job(0, losses=(1.0, 3.0)), job(1, losses=(7.0,))))
     second = rank(1, jobs=(job(0, losses=(2.0, 5.0)),))
-    assert losses.job_losses(trial(ranks=(first, second))) == {0: [1.5, 4.0], 1: [7.0]}
+    assert job_losses(trial(ranks=(first, second))) == {0: [1.5, 4.0], 1: [7.0]}
 
 
 def test_deviation_is_the_largest_difference_of_any_step():

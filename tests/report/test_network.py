@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from parbench.export.markdown import to_markdown
+from parbench.export.cells import cells_document
+from parbench.export.markdown import Markdown
 from parbench.records.node import NodeRecord
 from parbench.report.cautions import collect_cautions
 from parbench.report.charts.network import Network
@@ -56,7 +57,7 @@ def test_a_link_is_as_fast_as_its_slowest_end_and_unknown_where_one_end_is():
 
 def test_emulated_hosts_are_named_in_table_and_page(tmp_path):
     emulated = at(50.0, 1.0)
-    table = to_markdown(cells_table(emulated))
+    table = Markdown().write(cells_document(cells_table(emulated)))
     assert "ddp (emulated hosts) | 2 (2 nodes)" in table
     assert "single (emulated hosts)" not in table
     page = write_report([emulated], tmp_path, ["html"]).read_text()

@@ -240,13 +240,11 @@ def test_environments_are_compared_though_runs_share_no_cell(tmp_path):
 def test_new_figures_of_the_registry_are_drawn_and_explained(tmp_path, monkeypatch):
     from parbench.figures.base import Figure
     from parbench.figures.definitions import FIGURES
-    from parbench.results import tables
 
-    idle = Figure(name="idle_share", title="idle", unit="%", better="lower", meaning="What is not used.")
+    idle = Figure(
+        name="idle_share", title="idle", unit="%", better="lower", meaning="What is not used.", of=lambda launch: 0.25
+    )
     monkeypatch.setitem(FIGURES, "idle_share", idle)
-    monkeypatch.setattr(tables, "COLUMNS", (*tables.COLUMNS, "idle_share"))
-    row_of = tables._row
-    monkeypatch.setattr(tables, "_row", lambda *arguments: {**row_of(*arguments), "idle_share": 0.25})
     page = page_of([made_up()], tmp_path)
     assert "lstm-strong-idle-share" in page.ids
     assert "What is not used." in page.text

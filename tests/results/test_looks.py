@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.results.looks import DARK_PALETTE, DASHES, GLYPHS, MARKERS, PALETTE, colour_of, look_of, looks
+from parbench.results.looks import COLOURS, DARK_PALETTE, DASHES, GLYPHS, MARKERS, PALETTE, colour_of, look_of, looks
 from parbench.strategies.base import STRATEGIES
 
 STORED = Path(__file__).parents[2] / "results/stored"
@@ -26,8 +26,13 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_parbenchs_own_strategies_have_colours_of_their_own():
-    names = STRATEGIES.names()
-    assert len({colour_of(name) for name in names}) == len(names)
+    assert sorted(COLOURS.values()) == list(range(len(PALETTE)))
+    assert COLOURS.keys() <= set(STRATEGIES.names())
+
+
+def test_any_other_strategy_has_the_colour_that_follows_from_its_name():
+    assert len({colour_of(f"plugin{number}") for number in range(60)}) == len(PALETTE)
+    assert colour_of("an_eleventh") == colour_of("an_eleventh")
 
 
 def test_a_look_follows_from_the_label_alone():

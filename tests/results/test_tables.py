@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from parbench.results.tables import COLUMNS, cells_table
+from parbench.results.tables import cells_table, columns
 from tests.support.records import LOSSES, cell, job, rank, reference, run, trial
 
 SINGLE = cell()
@@ -13,7 +13,7 @@ def rows(cells, trials, *, rounds=1, reference_losses=True):
     """The table's rows by label and devices; reference losses are there unless told otherwise."""
     references = [reference(each) for each in cells] if reference_losses else []
     table = cells_table(run(cells, [*references, *trials], rounds=rounds))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == columns()
     assert len(table) == len(cells)
     return {(row["label"], row["devices"]): row for row in table.to_dict(orient="records")}
 

@@ -15,7 +15,7 @@ from scipy.stats import ttest_1samp, ttest_ind
 
 from parbench.check.baselines import Baseline, CellValues, Session
 from parbench.check.compare import judge_sessions
-from parbench.check.metrics import Observed
+from parbench.check.observations import Observation
 from parbench.check.verdicts import Finding
 from parbench.scenario.specs import CheckSpec, MetricName
 
@@ -152,7 +152,7 @@ def judged(values: Values, spec: CheckSpec) -> list[Finding]:
         for index in range(len(values["step_time_min_s"]) - 1)
     ]
     fresh = {
-        name: Observed(name, "", "ok", None, {key: dict(enumerate(by_round)) for key, by_round in cell.items()})
+        name: Observation(name, "", "ok", None, {key: dict(enumerate(by_round)) for key, by_round in cell.items()})
         for name, cell in zip(names, _cells(values, -1, len(names)), strict=True)
     }
     baseline = Baseline(name="made-up", environment={}, sessions=tuple(sessions))

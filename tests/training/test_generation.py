@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from parbench.figures import generation, speed
+from parbench.figures import generation, several_models, speed, utilisation
 from parbench.records.trial import GenerationRecord
 from parbench.results import deviations
 from tests.conftest import CommandLine
@@ -88,23 +88,21 @@ def test_a_sequence_that_differs_or_lacks_is_counted():
 
 def test_the_slowest_shard_says_when_all_prompts_were_taken_in():
     of = cell(phase="generate", new_tokens=4)
-    found = generation.generation_figures(
-        trial(of, ranks=(generated("a", first=0.1), generated("b", shard=1, first=0.2))), of
-    )
-    assert found["time_to_first_token_s"] == 0.2
-    assert found["prefill_tokens_per_s"] == pytest.approx(8 * 60 / 0.2)
-    assert found["decode_tokens_per_s"] == pytest.approx(8 / 0.02)
-    assert found["time_per_output_token_p50_s"] == pytest.approx(0.02)
+    of_two = trial(of, ranks=(generated("a", first=0.1), generated("b", shard=1, first=0.2)))
+    assert generation.time_to_first_token_s(of_two) == 0.2
+    assert generation.prefill_tokens_per_s(of_two, of) == pytest.approx(8 * 60 / 0.2)
+    assert generation.decode_tokens_per_s(of_two, of) == pytest.approx(8 / 0.02)
+    assert generation.time_per_output_token_s(of_two, 0.5) == pytest.approx(0.02)
 
 
 def test_lanes_work_at_the_same_time_and_the_models_of_a_lane_do_not():
     of = cell(phase="generate", new_tokens=4, models=4)
     ours = generated("a", first=0.1).model_copy(update={"lane": 0})
     other = generated("a", first=0.1).model_copy(update={"lane": 1, "rank": 1})
-    assert generation.generation_figures(trial(of, ranks=(ours,)), of)["prefill_tokens_per_s"] == pytest.approx(4800)
-    two = generation.generation_figures(trial(of, ranks=(ours, other)), of)
-    assert two["prefill_tokens_per_s"] == pytest.approx(9600)
-    assert two["decode_tokens_per_s"] == pytest.approx(2 * 8 / 0.02)
+    assert generation.prefill_tokens_per_s(trial(of, ranks=(ours,)), of) == pytest.approx(4800)
+    two = trial(of, ranks=(ours, other))
+    assert generation.prefill_tokens_per_s(two, of) == pytest.approx(9600)
+    assert generation.decode_tokens_per_s(two, of) == pytest.approx(2 * 8 / 0.02)
 
 
 def test_tokens_per_s_counts_new_tokens_only():
@@ -114,16 +112,16 @@ def test_tokens_per_s_counts_new_tokens_only():
 
 def test_mfu_needs_a_gpu_of_known_peak_and_counted_work():
     of = cell(flops_per_token=1e6, device_kind="cuda")
-    assert speed.mfu(trial(of), of, 1e12) == pytest.approx(2560 * 1e6 / 1e12)
-    assert speed.mfu(trial(of), of, None) is None
-    assert speed.mfu(trial(), cell(device_kind="cuda"), 1e12) is None
-    assert speed.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
+    assert utilisation.mfu(trial(of), of, 1e12) == pytest.approx(2560 * 1e6 / 1e12)
+    assert utilisation.mfu(trial(of), of, None) is None
+    assert utilisation.mfu(trial(), cell(device_kind="cuda"), 1e12) is None
+    assert utilisation.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
 
 
 def test_the_bubble_is_what_stages_did_not_compute():
     ranks = (rank(0, jobs=(job(compute_s=1.5),)), rank(1, jobs=(job(compute_s=0.5),)))
-    assert speed.bubble(trial(ranks=ranks)) == pytest.approx(0.5)
-    assert speed.bubble(trial()) is None
+    assert utilisation.bubble(trial(ranks=ranks)) == pytest.approx(0.5)
+    assert utilisation.bubble(trial()) is None
 
 
 def test_stacked_models_share_a_window():
@@ -134,6 +132,6 @@ def test_stacked_models_share_a_window():
 def test_the_makespan_is_from_the_first_start_to_the_last_stop():
     ranks = (rank(jobs=(job(started_s=5.0, stopped_s=7.0),)), rank(1, jobs=(job(1, started_s=6.0, stopped_s=9.0),)))
     of = cell(models=2)
-    assert speed.makespan_s(trial(of, ranks=ranks)) == pytest.approx(4)
-    assert speed.models_per_hour(trial(of, ranks=ranks), of) == pytest.approx(1800)
+    assert several_models.makespan_s(trial(of, ranks=ranks)) == pytest.approx(4)
+    assert several_models.models_per_hour(trial(of, ranks=ranks), of) == pytest.approx(1800)
     assert math.isclose(speed.tokens_per_s(trial(of, ranks=ranks), of), 2 * 2560)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parbench.cli.console import console, plain, say
+from parbench.cli.console import console, plain, say, write_out
+from parbench.cli.options import FormatChoice
 
 if TYPE_CHECKING:
     from parbench.check.verdicts import Report
@@ -90,7 +91,7 @@ def show(name: str, results: Path) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "junit", "markdown"]),
+    type=FormatChoice("rows", "data", "cases"),
     default="text",
     show_default=True,
 )
@@ -178,14 +179,11 @@ def _plan(path: Path, overrides: Sequence[str], rounds: int | None, only: Sequen
 
 
 def _print(report: "Report", form: str, *, strict: bool) -> None:
-    from parbench.check import formats
+    from parbench.check.rows import document
+    from parbench.check.terminal import print_report
+    from parbench.export.base import FORMATS
 
-    match form:
-        case "json":
-            click.echo(formats.to_json(report, strict=strict), nl=False)
-        case "junit":
-            click.echo(formats.to_junit(report, strict=strict), nl=False)
-        case "markdown":
-            click.echo(formats.to_markdown(report, strict=strict), nl=False)
-        case _:
-            formats.print_report(report, console(), strict=strict)
+    if form == "text":
+        print_report(report, console(), strict=strict)
+    else:
+        write_out(FORMATS[form]().write(document(report, strict=strict)))

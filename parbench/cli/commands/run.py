@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from parbench.cli.console import console, plain, say
+from parbench.cli.console import console, plain, say, write_out
 from parbench.cli.options import BatchCommand
 from parbench.cli.streams import forgiving
 from parbench.errors import UnwrittenError, UsageError
@@ -257,22 +257,17 @@ def _print_plan(plan: "Plan") -> None:
 
 def show_table(run: "Run", form: str) -> bool:
     """Prints the run's table to stdout; whether every cell that could run here did, and something was measured."""
-    from parbench.export import csv, json, markdown, parquet, terminal
+    from parbench.export.base import FORMATS
+    from parbench.export.cells import cells_document
+    from parbench.export.terminal import print_table
     from parbench.results.tables import cells_table
 
     for problem in run.problems:
         say(problem)
     cells = cells_table(run)
-    match form:
-        case "csv":
-            click.echo(csv.to_csv(cells), nl=False)
-        case "json":
-            click.echo(json.to_json(cells), nl=False)
-        case "markdown":
-            click.echo(markdown.to_markdown(cells), nl=False)
-        case "parquet":
-            sys.stdout.buffer.write(parquet.to_parquet(cells))
-        case _:
-            terminal.print_table(cells, console())
+    if form == "text":
+        print_table(cells, console())
+    else:
+        write_out(FORMATS[form]().write(cells_document(cells)))
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
     return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities

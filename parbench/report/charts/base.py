@@ -15,12 +15,11 @@ class ChartKind(ABC):
     """A kind of chart: derive from `ComparisonChart` or `PanelChart`.
 
     `name` ends the ids of its charts and the names of their files, such as `lstm-strong-throughput`. On the page, kinds
-    stand by rising `order`. `figures` names the figures that it shows: those need no plain chart of their own.
+    stand by rising `order`.
     """
 
     name: ClassVar[str]
     order: ClassVar[int]
-    figures: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

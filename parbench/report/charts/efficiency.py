@@ -19,7 +19,6 @@ class Efficiency(ComparisonChart):
 
     name = "efficiency"
     order = 20
-    figures = frozenset({"scaling_efficiency"})
 
     @classmethod
     def draw(cls, panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:

@@ -15,7 +15,6 @@ from parbench.report.charts.base import PanelChart
 from parbench.report.drawing.canvas import INK, MUTED, add_legend, marker_style, report_style
 from parbench.report.drawing.chart import Chart
 from parbench.report.panels import CellView, Panel
-from parbench.report.table import PARITY_FIGURES
 from parbench.results.deviations import PARITY_TOLERANCE, step_deviations, tolerances
 from parbench.text import with_unit
 
@@ -33,7 +32,6 @@ class Losses(PanelChart):
 
     name = "losses"
     order = 10
-    figures = frozenset(PARITY_FIGURES)
 
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:

@@ -32,7 +32,6 @@ class Memory(PanelChart):
 
     name = "memory"
     order = 20
-    figures = frozenset({"peak_memory_bytes"})
 
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:

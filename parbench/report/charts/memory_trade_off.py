@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.charts.base import ComparisonChart
 from parbench.report.drawing.canvas import MUTED, add_legend, marker_style, report_style
 from parbench.report.drawing.chart import Chart
@@ -31,7 +30,6 @@ class MemoryTradeOff(ComparisonChart):
 
     name = "memory-trade-off"
     order = 30
-    figures = frozenset({"tokens_per_s", "peak_memory_bytes"})
 
     @classmethod
     def draw(cls, panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:
@@ -119,6 +117,6 @@ def _rows(panel: Panel, panels: Sequence[Panel]) -> Iterator[list[str]]:
     cells = _cells(panel)
     front = pareto_front(cells)
     for cell in cells:
-        speed = with_interval("tokens_per_s", cell.row)
-        memory = FIGURES["peak_memory_bytes"].shown(cell.row["peak_memory_bytes"])
+        speed = FIGURES["tokens_per_s"].with_interval(cell.row)
+        memory = FIGURES["peak_memory_bytes"].text(cell.row["peak_memory_bytes"])
         yield [*key_values(cell, panel, panels), speed, memory, "yes" if cell in front else "no"]

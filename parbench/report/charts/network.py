@@ -7,7 +7,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.charts.base import ComparisonChart
 from parbench.report.drawing.canvas import IDEAL_LINE, add_legend, marker_style, report_style
 from parbench.report.drawing.chart import Chart
@@ -22,7 +21,6 @@ class Network(ComparisonChart):
 
     name = "network"
     order = 40
-    figures = frozenset({"speedup"})
 
     @classmethod
     def draw(cls, panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:
@@ -49,7 +47,7 @@ class Network(ComparisonChart):
                     cell.name,
                     cell.devices,
                     _format_rate(rate),
-                    *(with_interval(figure, cell.row) for figure in ("speedup", "tokens_per_s")),
+                    *(FIGURES[figure].with_interval(cell.row) for figure in ("speedup", "tokens_per_s")),
                 ]
                 for line in lines.values()
                 for rate, cell in line
@@ -104,7 +102,7 @@ def _format_rate(mbit: float) -> str:
 def _describe_rate(lines: Lines, rate: float) -> str:
     """A sentence on the speedups at one link rate."""
     speedups = [
-        f"{place} {with_interval('speedup', cell.row)}"
+        f"{place} {FIGURES['speedup'].with_interval(cell.row)}"
         for place, line in lines.items()
         for link_rate, cell in line
         if link_rate == rate

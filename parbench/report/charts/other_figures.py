@@ -1,4 +1,4 @@
-"""A plain chart for every figure that no other kind of chart shows."""
+"""A plain chart for every figure that has none of its own kind."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
-from parbench.report.charts.base import CHART_KINDS, PanelChart
+from parbench.report.charts.base import PanelChart
 from parbench.report.drawing.canvas import INK, marker_style
 from parbench.report.drawing.chart import Chart
 from parbench.report.drawing.rows import PlacedCells, draw_rows
@@ -29,10 +28,9 @@ class OtherFigures(PanelChart):
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:
         """A chart for each figure that two cells or more have: the value of one cell alone is in the table."""
-        charted = frozenset().union(*(kind.figures for kind in CHART_KINDS.classes().values()))
         for name in shared_figures(panel.cells):
             cells = [cell for cell in panel.cells if _is_finite(cell.value(name))]
-            if name not in charted and len(cells) > 1:
+            if "charts" in FIGURES[name].shown_in and len(cells) > 1:
                 yield from _draw_figure(panel, cells, prefix, FIGURES[name])
 
 
@@ -54,7 +52,7 @@ def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: F
         if figure.unit == "%":
             ax.set_xlim(left=0)
         ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figure.shown(value)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figure.text(value)))
         ax.set_xlabel(figure.title)
         if ideals:
             handle = Line2D([], [], label=f"ideal: {figure.ideal_meaning}", **_IDEAL_TICK)
@@ -76,8 +74,8 @@ def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: F
             [
                 cell.name,
                 cell.devices,
-                with_interval(figure.name, cell.row),
-                *([figure.shown(ideals.get(cell.anchor))] if ideals else []),
+                figure.with_interval(cell.row),
+                *([figure.text(ideals.get(cell.anchor))] if ideals else []),
             ]
         ],
     )

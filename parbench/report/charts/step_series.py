@@ -26,7 +26,6 @@ class StepSeries(PanelChart):
 
     name = "series"
     order = 40
-    figures = frozenset({"step_time_s"})
 
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:

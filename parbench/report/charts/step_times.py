@@ -20,7 +20,6 @@ class StepTimes(PanelChart):
 
     name = "steps"
     order = 30
-    figures = frozenset({"step_time_s"})
 
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:

@@ -26,7 +26,6 @@ class Throughput(ComparisonChart):
 
     name = "throughput"
     order = 10
-    figures = frozenset({"tokens_per_s", "speedup"})
 
     @classmethod
     def draw(cls, panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from parbench.figures.intervals import with_interval
+from parbench.figures.definitions import FIGURES
 from parbench.report.drawing.canvas import format_tick
 from parbench.report.panels import CellView, Panel, shorten
 
@@ -69,7 +69,7 @@ def key_values(cell: CellView, panel: Panel, panels: Sequence[Panel]) -> list[st
 def tabulate(panels: Sequence[Panel], *figures: str) -> list[list[str]]:
     """A row with these figures for each comparable cell that has the first of them."""
     return [
-        [*key_values(cell, panel, panels), *(with_interval(figure, cell.row) for figure in figures)]
+        [*key_values(cell, panel, panels), *(FIGURES[figure].with_interval(cell.row) for figure in figures)]
         for panel in panels
         for cell in panel.comparable_with(figures[0])
     ]

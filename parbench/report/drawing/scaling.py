@@ -7,7 +7,6 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from parbench.figures.definitions import FIGURES
-from parbench.figures.intervals import with_interval
 from parbench.report.drawing.canvas import MUTED, marker_style
 from parbench.report.drawing.runs import name_run, share_limits
 from parbench.report.panels import CellView, Panel, select_with
@@ -62,7 +61,9 @@ def describe_line_ends(panels: Sequence[Panel], figure: str) -> str:
     for panel in panels:
         lines = [select_with(cells, figure) for cells in panel.by_label.values()]
         ends = [
-            f"{cells[-1].place}: {with_interval(figure, cells[-1].row)}" for cells in lines[:MAX_LINE_ENDS] if cells
+            f"{cells[-1].place}: {FIGURES[figure].with_interval(cells[-1].row)}"
+            for cells in lines[:MAX_LINE_ENDS]
+            if cells
         ]
         more = f", and {len(lines) - MAX_LINE_ENDS} more" if len(lines) > MAX_LINE_ENDS else ""
         runs.append(f"{name_run(panel, panels)}{', '.join(ends)}{more}")

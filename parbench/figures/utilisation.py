@@ -1,0 +1,86 @@
+"""How devices are used: time that compiling takes, model FLOPs utilisation, and stages that wait."""
+
+import statistics
+
+from parbench.figures.base import Figure
+from parbench.figures.speed import jobs_of, tokens_per_s
+from parbench.records.cell import CellRecord
+from parbench.records.trial import Trial
+
+PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 SXM": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA H200 NVL": 835e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
+    "Tesla V100-PCIE": 112e12,
+    "Tesla V100-SXM2": 125e12,
+}
+"""Dense 16-bit matrix operations in a second, without sparsity, by the beginning of the device's name.
+
+Sources: NVIDIA's data sheets of the A100 (2021), H100 (2023), H200 (2024), L4 (2023), L40 (2022), L40S (2023) and V100
+(2018).
+"""
+
+
+def peak_flops(name: str) -> float | None:
+    """The peak of the device called `name`; None where no data sheet is known."""
+    cards = [card for card in PEAK_FLOPS if name.startswith(card) and name.removeprefix(card)[:1] in ("", " ", "-")]
+    return PEAK_FLOPS[max(cards, key=len)] if cards else None
+
+
+def compile_s(trial: Trial) -> float | None:
+    """The slowest rank's seconds in torch.compile; None where nothing was compiled."""
+    return max((sum(job.compile_s / job.stacked for job in rank.jobs) for rank in trial.ranks), default=0.0) or None
+
+
+def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak, in 1/s, is known."""
+    if peak_flops is None or cell.device_kind != "cuda" or cell.flops_per_token is None or cell.phase == "generate":
+        return None
+    return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
+
+
+def bubble(trial: Trial) -> float | None:
+    """The share of the window in which stages did not compute, the mean over ranks; None where it was not recorded."""
+    shares = [1 - job.compute_s / job.window_s for job in jobs_of(trial) if job.compute_s is not None and job.window_s]
+    return statistics.fmean(shares) if shares else None
+
+
+COMPILE_S = Figure(
+    name="compile_s",
+    title="compile",
+    unit="s",
+    better="lower",
+    meaning="What torch.compile took before the window, on the slowest rank; the median over rounds.",
+    of=lambda launch: compile_s(launch.trial),
+)
+
+MFU = Figure(
+    name="mfu",
+    title="MFU",
+    unit="%",
+    better="higher",
+    meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, "
+    "appendix B) in a second, over the peak of all devices for dense 16-bit matrix products. Empty where that "
+    "is not known.",
+    of=lambda launch: mfu(launch.trial, launch.cell, launch.peak_flops),
+)
+
+BUBBLE = Figure(
+    name="bubble",
+    title="bubble",
+    unit="%",
+    better="lower",
+    meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle "
+    "or waiting for messages.",
+    of=lambda launch: bubble(launch.trial),
+    ideal="ideal_bubble",
+    ideal_meaning="what the schedule leaves idle even if all stages cost the same",
+)
+
+FIGURES = (COMPILE_S, MFU, BUBBLE)
