@@ -21,7 +21,7 @@ from parbench.launch import code_digest
 from parbench.launch.base import Outcome
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cells import Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment
 from parbench.records.trial import Failure, RankRecord
 from parbench.results.store import Run, read_run

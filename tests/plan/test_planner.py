@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parbench.errors import Mistake, ScenarioError
 from parbench.plan.cells import Cell, Plan
-from parbench.plan.planner import catalogue, read_plan
+from parbench.plan.reading import catalogue, read_plan
 from parbench.strategies.base import STRATEGIES
 from parbench.system.devices import Machine
 
