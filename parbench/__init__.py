@@ -29,7 +29,7 @@ class _MovedModules:
         return ModuleSpec(fullname, _MovedModules, is_package=is_package)  # type: ignore[arg-type]
 
     @staticmethod
-    def create_module(spec: ModuleSpec) -> None:  # noqa: ARG004
+    def create_module(spec: ModuleSpec) -> None:
         """None asks for an ordinary module."""
 
     @staticmethod

@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from parbench import exit_codes
 from parbench.check.metrics import METRICS
-from parbench.check.verdicts import EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_OK, Finding, Report
+from parbench.check.verdicts import Finding, Report
 from parbench.export.markdown import markdown_cell
 from parbench.text import plain
 
@@ -110,7 +111,7 @@ def to_junit(report: Report, *, strict: bool = False) -> str:
     Where the environment is foreign there is one for all others as well, skipped; the gate itself is then the error.
     """
     suite = ElementTree.Element("testsuite", {"name": "parbench check"})
-    broken = report.exit_code(strict=strict) in (EXIT_CELL_FAILED, EXIT_NO_BASELINE)
+    broken = report.exit_code(strict=strict) in (exit_codes.CELL_FAILED, exit_codes.NO_BASELINE)
     cases = [("gate", "judged something", "error" if broken else "passed", report.problem or NOT_COMPLETE)]
     cases += [
         (finding.cell, finding.metric or "measured", _outcome(finding, strict=strict), sentence(finding))
@@ -202,7 +203,7 @@ def _lines(report: Report, *, strict: bool) -> list[str]:
     if any(not finding.gated and finding.verdict == "regressed" for finding in report.findings):
         lines.append(ADVISORY)
     unsure = len(report.of("inconclusive"))
-    if unsure and report.exit_code(strict=strict) == EXIT_OK:
+    if unsure and report.exit_code(strict=strict) == exit_codes.OK:
         lines.append(f"{unsure} of the verdicts are inconclusive, which is not ok: --strict would exit with 5.")
     counts = Counter(finding.verdict for finding in report.findings if finding.gated)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or "nothing could be judged"

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, get_args
 
+from parbench import exit_codes
 from parbench.base_types import Record
 from parbench.errors import ParbenchError
 from parbench.launch.local.launcher import LocalLauncher
@@ -34,7 +35,6 @@ from parbench.records.assignment import Assignment, Purpose
 from parbench.strategies.base import STRATEGIES
 from parbench.system.environment import capture
 
-EXIT_BAD_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -122,11 +122,11 @@ def _say(message: Record, replies: TextIO) -> None:
 
 def _refuse(reason: str) -> int:
     print(reason, file=sys.stderr)
-    return EXIT_BAD_USAGE
+    return exit_codes.BAD_USAGE
 
 
 def _end_with(parent: int) -> None:
     """Has the kernel end this process with its parent: whoever waits for a trial does not see its input end."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it has ended already
-        sys.exit(EXIT_BAD_USAGE)
+        sys.exit(exit_codes.BAD_USAGE)
