@@ -10,7 +10,7 @@ def command() -> None:
     """Tell what this machine is, and what would disturb a measurement on it."""
     from parbench.models.base import FAMILIES
     from parbench.strategies.base import STRATEGIES
-    from parbench.system.doctor import examine, render
+    from parbench.system.doctor.examination import examine, render
 
     for registry in (STRATEGIES, FAMILIES):
         registry.names()
