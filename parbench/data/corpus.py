@@ -3,19 +3,21 @@
 A token file is numbers and nothing else: what is read back is compared or hashed, and never unpickled or run.
 """
 
-import hashlib
 import os
 import re
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
+
+import platformdirs
 
 from parbench.data import bpe
 from parbench.data.sources import BytePairs, DataSpec, StandardLibraryText, SyntheticTokens, TextFile
 from parbench.errors import ResultsError, UsageError
 from parbench.records.corpus import Corpus
+from parbench.system.digests import digest_of_bytes
+from parbench.system.files import write_whole
 from parbench.system.reading import read_whole
 
 MAX_TEXT_BYTES = 1_000_000_000
@@ -47,15 +49,14 @@ def prepare(data: DataSpec, *, seq_len: int, seed: int, folder: Path) -> Corpus:
             f"data of source {data.source} has {tokens} tokens; seq_len {seq_len} needs at least {2 * seq_len + 2}, "
             "a sequence to train on and one to validate with"
         )
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = digest_of_bytes(content)
     path = _cached(content, sha256)
     return Corpus(path=str(path), sha256=sha256, tokens=tokens, vocab_size=data.vocab_size, dtype=dtype)
 
 
 def cache_folder() -> Path:
-    """Where token files are kept: `$PARBENCH_CACHE`, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PARBENCH_CACHE") or Path(base) / "parbench")
+    """Where token files are kept: `$PARBENCH_CACHE`, else parbench's folder in the user's cache folder."""
+    return Path(os.environ.get("PARBENCH_CACHE") or platformdirs.user_cache_dir("parbench"))
 
 
 def standard_library_files() -> Iterator[Path]:
@@ -113,12 +114,12 @@ def _files(data: TextFile, path: Path) -> list[Path]:
 
 def _pairs(text: bytes, pairs: BytePairs) -> bytes:
     """The text in its own vocabulary; out of the cache where it has been encoded before, which takes long."""
-    key = hashlib.sha256(bpe.recipe(pairs.vocab_size) + b"\0" + text).hexdigest()
+    key = digest_of_bytes(bpe.recipe(pairs.vocab_size) + b"\0" + text)
     note = _corpora() / f"{key}.bpe"
     known = _noted(note)
     if known is None:
         known = bpe.encoded(text, pairs.vocab_size)
-        sha256 = hashlib.sha256(known).hexdigest()
+        sha256 = digest_of_bytes(known)
         _cached(known, sha256)
         _write(note, sha256.encode())
     return known
@@ -133,7 +134,7 @@ def _noted(note: Path) -> bytes | None:
         content = read_whole(_corpora() / f"{sha256}.tokens", 4 * MAX_TEXT_BYTES)
     except (OSError, UnicodeError):
         return None
-    return content if hashlib.sha256(content).hexdigest() == sha256 else None
+    return content if digest_of_bytes(content) == sha256 else None
 
 
 def _synthetic(data: SyntheticTokens, seed: int) -> bytes:
@@ -161,13 +162,10 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A whole file or none. Raises `ResultsError` where the cache cannot be written."""
+    """Writes a file of the cache. Raises `ResultsError` where that is impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            whole = Path(scratch) / path.name
-            whole.write_bytes(content)
-            whole.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise ResultsError(
             f"the token file cannot be kept in {path.parent}: {error.strerror}; set PARBENCH_CACHE to another folder"

@@ -1,13 +1,12 @@
 """Keys of what is measured: two cells with the same key are the same measurement."""
 
-import hashlib
-import json
 from typing import Any
 
 from parbench.base_types import DeviceKind
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import SCHEMA_VERSION
 from parbench.scenario.specs import Scenario, WorkloadSpec
+from parbench.system.digests import digest_of_json
 
 NOT_MEASURED = {"rounds", "deadline_s", "verify_steps"}
 """Fields of `measure` that change no single measurement: their number, the time to wait, how much is verified."""
@@ -30,7 +29,7 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
             for key, value in place.items()
         },
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of_json(content)[:16]
 
 
 def without_compilation(workload: WorkloadSpec) -> WorkloadSpec:

@@ -25,6 +25,7 @@ from parbench.report.table import Column, columns, filters, parity_detail, table
 from parbench.report.verdict import listed, verdict
 from parbench.results.looks import DARK_PALETTE, PALETTE
 from parbench.results.store import Run
+from parbench.system.files import write_whole
 from parbench.text import plain
 
 FORMATS = ("html", "png", "svg")
@@ -71,7 +72,7 @@ def write_report(runs: Sequence[Run], out: Path, formats: Collection[str] = FORM
         sections = _sections(shown, out / CHARTS, formats)
         if "html" not in formats:
             return _charts_alone(sections, out / CHARTS)
-        _write(out / PAGE, render(shown, sections).encode(errors="replace"))
+        write_whole(out / PAGE, render(shown, sections).encode(errors="replace"))
     except OSError as error:
         raise UsageError(
             f"the report cannot be written to {out}: {error.strerror}; choose another with --out"
@@ -159,22 +160,14 @@ def _drawn(chart: Chart, folder: Path, formats: Collection[str]) -> Drawn:
     for form in ("png", "svg"):
         if form in formats:
             folder.mkdir(exist_ok=True)
-            _write(folder / f"{chart.id}.{form}", png(chart) if form == "png" else drawing.encode(errors="replace"))
+            write_whole(
+                folder / f"{chart.id}.{form}", png(chart) if form == "png" else drawing.encode(errors="replace")
+            )
             written.append(f"{CHARTS}/{chart.id}.{form}")
     # matplotlib escapes every name in it, and canvas those that it adds.
     shown = Markup(inline(drawing)) if "html" in formats else Markup("")  # noqa: S704
     chart.figure.clear()
     return Drawn(chart, shown, written)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all: a reader never meets half a page."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _title(runs: Sequence[RunView]) -> str:

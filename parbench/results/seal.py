@@ -1,7 +1,8 @@
 """A digest at the end of a stored JSON object tells whether somebody changed it since."""
 
-import hashlib
 import re
+
+from parbench.system.digests import digest_of_text
 
 _SEALED = re.compile(r'(.*?),\s*"digest":\s*"([0-9a-f]{64})"\s*\}\s*', re.DOTALL)
 
@@ -10,7 +11,7 @@ def seal(text: str) -> str:
     """The text of a JSON object with one more member, `digest`: the SHA-256 of what stands before it."""
     body = text.rstrip().removesuffix("}").rstrip()
     space = "\n " if "\n" in body else ""
-    return f'{body},{space}"digest":"{_digest(body)}"{space.rstrip(" ")}}}'
+    return f'{body},{space}"digest":"{digest_of_text(body)}"{space.rstrip(" ")}}}'
 
 
 def unseal(text: str) -> tuple[str, str | None]:
@@ -18,9 +19,5 @@ def unseal(text: str) -> tuple[str, str | None]:
     found = _SEALED.fullmatch(text)
     if found is None:
         return text, "it carries no digest"
-    right = _digest(found[1]) == found[2]
+    right = digest_of_text(found[1]) == found[2]
     return found[1] + "}", None if right else "it was changed after it was written: its digest does not match"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
