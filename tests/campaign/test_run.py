@@ -247,7 +247,7 @@ def test_a_run_goes_on_with_its_own_launcher_only(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("name", "measures"),
-    [("balance.py", True), ("launch/local.py", True), ("measure/clock.py", True), ("report/page.py", False)],
+    [("models/stages.py", True), ("launch/base.py", True), ("measure/clock.py", True), ("report/page.py", False)],
 )
 def test_only_code_that_measures_tells_runs_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, measures: bool
