@@ -1,12 +1,8 @@
 """parbench: which way of spreading a language model over your devices is fastest, measured."""
 
-import importlib
 import sys
-import warnings
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -16,19 +12,36 @@ MOVED = {
     "parbench.workloads.base": "parbench.models.base",
     "parbench.workloads.whole": "parbench.models.whole",
 }
-"""Modules that plug-ins import by names from before, and where they are now."""
+"""Modules that older plug-ins import, and where each of them is now."""
 
 
-class _MovedModules(MetaPathFinder, Loader):
-    """Hands on what has moved, and says where to."""
+class _MovedModules:
+    """Finds the modules in `MOVED` by their old names, warns, and hands on what is in the new ones.
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
-        return ModuleSpec(fullname, self, is_package=fullname == "parbench.workloads") if fullname in MOVED else None
+    Not derived from the classes in `importlib.abc`: importing that takes longer than all else that `--help` needs.
+    """
 
-    def exec_module(self, module: ModuleType) -> None:
-        present = MOVED[module.__name__]
-        warnings.warn(f"{module.__name__} is now {present}", DeprecationWarning, stacklevel=2)
-        module.__dict__["__getattr__"] = lambda name: getattr(importlib.import_module(present), name)
+    @staticmethod
+    def find_spec(fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG004
+        if fullname not in MOVED:
+            return None
+        is_package = any(name.startswith(f"{fullname}.") for name in MOVED)
+        return ModuleSpec(fullname, _MovedModules, is_package=is_package)  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> None:
+        """None asks for an ordinary module."""
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        import importlib
+        import warnings
+
+        new_name = MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is now {new_name}", DeprecationWarning, stacklevel=2)
+        new_module = importlib.import_module(new_name)
+        module.__doc__ = new_module.__doc__
+        module.__dict__["__getattr__"] = lambda name: getattr(new_module, name)
 
 
-sys.meta_path.append(_MovedModules())
+sys.meta_path.append(_MovedModules)

@@ -1,13 +1,16 @@
 """`python -m parbench` is `parbench`."""
 
 import sys
-import traceback
+
+from parbench.exit_codes import DEFECT
 
 try:
     from parbench.cli.main import main
-except Exception:  # noqa: BLE001 - it ends here, with its traceback
+except Exception:  # noqa: BLE001 - the traceback is printed; Python's own exit code would be 1, that of a regression
+    import traceback
+
     traceback.print_exc()
-    sys.exit(70)  # a defect, as in `parbench.cli.main`; Python would say 1, which a regression says here
+    sys.exit(DEFECT)
 
 if __name__ == "__main__":
     main()

@@ -87,7 +87,7 @@ class ScenarioFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """An item for every cell, also the skipped ones, and with a baseline a gate for each of them."""
         from parbench.errors import ParbenchError
-        from parbench.plan.planner import read_plan
+        from parbench.plan.reading import read_plan
         from parbench.system.devices import detect
 
         try:
@@ -113,15 +113,12 @@ class ScenarioFile(pytest.File):
         if self._run is None:
             from dataclasses import replace
 
-            from rich.console import Console
-
             from parbench.campaign.gate import Bench
             from parbench.campaign.progress import Progress
 
             wanted = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
             cells = tuple(cell for cell in self.plan.cells if cell.record.id in wanted or cell.record.is_reference)
-            bench = Bench(self.results, Console(quiet=True), Progress)
-            self._run = bench.run(replace(self.plan, cells=cells))
+            self._run = Bench(self.results, Progress).run(replace(self.plan, cells=cells))
         return self._run
 
     @property

@@ -22,10 +22,11 @@ from parbench.system.environment import differences
 def run_arms(
     plan: Plan, arms: Arms, folder: Path, progress: Progress, *, command: Sequence[str]
 ) -> tuple[Run, Run, list[str]]:
-    """Measures both arms in every round, who goes first balanced at random; their runs and how their software differs.
+    """Measures both arms in every round. Returns the runs of candidate and base, and sentences on how they differ.
 
-    Servers are started anew in every round: what one has by luck, such as where its libraries lie in memory, is then
-    noise between rounds and never a difference between the arms.
+    Which arm goes first is balanced over the rounds, in random order. The arms' servers are started anew for every
+    round: what differs between two processes by chance, such as where their libraries lie in memory, is then noise
+    between rounds, and no difference between the arms.
     """
     require_open_files(most_ranks(plan))
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
@@ -40,26 +41,26 @@ def run_arms(
             plans = {arm.name: plan_for(arm, launchers[arm.name], greetings[arm.name], plan) for arm in arms}
             for arm in arms:
                 launcher, greeting = launchers[arm.name], greetings[arm.name]
-                seen, store = plans[arm.name], stores[arm.name]
-                store.begin(run_record(seen, store.folder, greeting.environment, corpora, command))
+                arm_plan, store = plans[arm.name], stores[arm.name]
+                store.begin(run_record(arm_plan, store.folder, greeting.environment, corpora, command))
                 recorders[arm.name] = Recorder(
-                    plan=seen,
+                    plan=arm_plan,
                     store=store,
                     launcher=launcher,
                     origin=Origin(greeting.environment.digest),
                     corpora=corpora,
                     progress=progress,
-                    taken={},
+                    outlines={},
                     expected=expected,
                 )
-                prove(seen, recorders[arm.name])
+                prove(arm_plan, recorders[arm.name])
         for _, group in groupby(rounds, key=lambda task: task.round):
-            with _launching_anew(recorders, arms):
+            with _fresh_servers(recorders, arms):
                 for task in group:
                     for arm in turns[task.key][task.round]:
                         recorder = recorders[arm.name]
                         recorder.take(replace(task, cell=_cell(recorder.plan, task.cell.record.id)))
-        with _launching_anew(recorders, arms):
+        with _fresh_servers(recorders, arms):
             for recorder in recorders.values():
                 verify(recorder.plan, recorder)
     candidate, base = (read_run(folder / arm.name) for arm in arms)
@@ -68,8 +69,8 @@ def run_arms(
 
 
 @contextlib.contextmanager
-def _launching_anew(recorders: Mapping[str, Recorder], arms: Arms) -> Iterator[None]:
-    """As long as it lasts, both arms launch by servers that were started for it."""
+def _fresh_servers(recorders: Mapping[str, Recorder], arms: Arms) -> Iterator[None]:
+    """Starts a server for each arm, by which its recorder launches as long as the block lasts."""
     with servers(arms) as (launchers, greetings):
         for name, recorder in recorders.items():
             recorder.launcher, recorder.origin = launchers[name], Origin(greetings[name].environment.digest)
@@ -77,12 +78,12 @@ def _launching_anew(recorders: Mapping[str, Recorder], arms: Arms) -> Iterator[N
 
 
 def _cell(plan: Plan, name: str) -> Cell:
-    """The cell of that id."""
+    """The cell with this id."""
     return next(cell for cell in plan.cells if cell.record.id == name)
 
 
 def _balanced(arms: Arms, rounds: int, order: random.Random) -> list[Sequence[Arm]]:
-    """Who goes when, round by round: each arm is first in half of the rounds, and which rounds is random."""
+    """The order of the arms in each round: each arm is first in half of the rounds, which are chosen at random."""
     turns: list[Sequence[Arm]] = [arms if number % 2 else arms[::-1] for number in range(rounds)]
     order.shuffle(turns)
     return turns

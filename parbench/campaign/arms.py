@@ -1,4 +1,4 @@
-"""The two arms of a comparison: which parbench each is, and how it sees the cells to measure."""
+"""The two arms of a comparison: which parbench each one is, and the plan as it understands it."""
 
 import contextlib
 import shutil
@@ -18,12 +18,13 @@ from parbench.models.base import Family
 from parbench.plan.cells import Plan
 from parbench.scenario.specs import WorkloadSpec
 
-UNWRITTEN = object()
+NOT_SET = object()
+"""Stands for the value of a field that the scenario leaves at its default."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A parbench to measure with; of a checkout it must use some code."""
+    """A parbench that measures. With a `checkout`, it must import some code from there."""
 
     tree: Tree
     checkout: Checkout | None = None
@@ -67,7 +68,7 @@ def arms_against(what: str) -> Iterator[Arms]:
 
 @contextlib.contextmanager
 def servers(arms: Arms) -> Iterator[tuple[Mapping[str, RemoteLauncher], Mapping[str, Greeting]]]:
-    """A launcher for each arm, with what it greets with; both import torch at the same time."""
+    """A launcher and a greeting of each arm, by its name; both servers import torch at the same time."""
     launchers = {arm.name: RemoteLauncher(arm.tree) for arm in arms}
     try:
         for launcher in launchers.values():
@@ -79,12 +80,12 @@ def servers(arms: Arms) -> Iterator[tuple[Mapping[str, RemoteLauncher], Mapping[
 
 
 def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan) -> Plan:
-    """The plan with the arm's own folder, and the models that people bring as they are there.
+    """The plan with the arm's own folder, and with users' own models as the arm's code defines them.
 
-    A parbench from before there were proofs proves nothing, and is judged as it was then.
+    For a parbench that does not know proofs, the cells have none.
 
-    Raises `UsageError` where the arm cannot build one of them or does not know what is written of a workload, and where
-    it has a commit checked out and runs nothing of it.
+    Raises `UsageError` where the arm cannot build a model or does not know a field of a workload, and where it has a
+    commit checked out but imports nothing from it.
     """
     if not arm.is_other:
         return plan
@@ -97,7 +98,7 @@ def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan)
     for name, fields in reply.unknown.items():
         _require_defaults(arm, name, workloads[name], fields)
     _require_own_code(arm, (*greeting.modules, *reply.modules))
-    models = {name: _as_there(workload.model, reply.models[name], folder) for name, workload in workloads.items()}
+    models = {name: _completed(workload.model, reply.models[name], folder) for name, workload in workloads.items()}
     cells = tuple(
         replace(cell, workload=cell.workload.model_copy(update={"model": models[cell.record.workload]}))
         if cell.record.workload in models
@@ -110,13 +111,13 @@ def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan)
 
 
 def _require_defaults(arm: Arm, name: str, workload: WorkloadSpec, fields: Sequence[str]) -> None:
-    """Raises `UsageError` for a field that an arm does not know, unless it has its default and so says nothing."""
-    written = workload.model_dump(mode="json", exclude_defaults=True)
+    """Raises `UsageError` for a field that an arm does not know, unless it has its default value."""
+    content = workload.model_dump(mode="json", exclude_defaults=True)
     for field in fields:
-        value: Any = written
+        value: Any = content
         for part in field.split("."):
-            value = value.get(part, UNWRITTEN) if isinstance(value, dict) else UNWRITTEN
-        if value is not UNWRITTEN:
+            value = value.get(part, NOT_SET) if isinstance(value, dict) else NOT_SET
+        if value is not NOT_SET:
             raise UsageError(
                 f"the {arm.name} does not know {field} of workload {name}, which is {value}: leave the workload out "
                 "with --only, or the field to its default"
@@ -124,7 +125,7 @@ def _require_defaults(arm: Arm, name: str, workload: WorkloadSpec, fields: Seque
 
 
 def _require_own_code(arm: Arm, modules: Sequence[str]) -> None:
-    """Raises `UsageError` where an arm has a commit checked out, and nothing that it runs comes from there."""
+    """Raises `UsageError` where an arm has a commit checked out, but none of its modules comes from there."""
     if arm.checkout and not any(Path(file).is_relative_to(arm.checkout.tree) for file in modules):
         raise UsageError(
             "nothing that this scenario runs comes from this repository, neither a strategy, a model nor parbench: the "
@@ -134,26 +135,26 @@ def _require_own_code(arm: Arm, modules: Sequence[str]) -> None:
 
 
 def _as_written(workload: WorkloadSpec) -> dict[str, Any]:
-    """The workload without what is found when its model is examined."""
+    """The workload as users write it: without the fields of its model that its examination fills in."""
     content = workload.model_dump(mode="json")
     return {**content, "model": workload.model.model_dump(mode="json", exclude=_filled_in(workload.model))}
 
 
-def _as_there(model: Family, there: Mapping[str, Any], folder: Path) -> Family:
-    """The model with what the arm has found in it. Raises `UsageError` where that is of no use here."""
-    filled = {name: there.get(name) for name in _filled_in(model)}
-    if not filled:
+def _completed(model: Family, examined: Mapping[str, Any], folder: Path) -> Family:
+    """The model with the fields that the arm's examination fills in. Raises `UsageError` where they are invalid."""
+    fields = {name: examined.get(name) for name in _filled_in(model)}
+    if not fields:
         return model
     try:
-        return type(model).model_validate({**model.model_dump(mode="json"), **filled}, context={"folder": folder})
+        return type(model).model_validate({**model.model_dump(mode="json"), **fields}, context={"folder": folder})
     except ValidationError as error:
         raise UsageError(
-            f"what the base finds in a model of kind {model.kind} is not what this parbench knows "
+            f"the base describes a model of kind {model.kind} in a way that this parbench does not know "
             f"({error.errors()[0]['msg']}): compare with a commit or an installation whose parbench is closer "
             "to this one"
         ) from None
 
 
 def _filled_in(model: Family) -> set[str]:
-    """The fields that are no part of the schema: nobody writes them, they are found when the model is examined."""
+    """The fields that are not in the schema: users do not write them, the model's examination fills them in."""
     return {*type(model).model_fields} - {*type(model).model_json_schema()["properties"]}

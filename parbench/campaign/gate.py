@@ -1,11 +1,9 @@
-"""The gate: measure what has to be measured, compare, and measure once more what looks worse."""
+"""The gate: measures a scenario, compares it, and measures once more the cells that look worse."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console
 
 from parbench.campaign.against import run_arms
 from parbench.campaign.arms import Arms, arms_against
@@ -26,33 +24,32 @@ NOISE_FLOOR_FILE = "noise_floor.json"
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a gate measures into, where it tells of it, and how progress is shown there."""
+    """Measures on this machine, each time into a new folder below `results` and with a new view of its progress."""
 
     results: Path
-    console: Console
-    progress_on: Callable[[Console], Progress]
+    new_progress: Callable[[], Progress]
 
     def run(self, plan: Plan) -> Run:
-        """A fresh run of the plan."""
-        folder = self._folder(plan)
-        launcher = LocalLauncher()
+        """Measures the plan."""
+        folder, progress, launcher = *self._begin(plan), LocalLauncher()
         try:
             launcher.start()
-            return run_campaign(plan, folder, launcher, self.progress_on(self.console), command=_command())
+            return run_campaign(plan, folder, launcher, progress, command=_command())
         finally:
             launcher.close()
 
     def run_arms(self, plan: Plan, arms: Arms, title: str, only: Sequence[str]) -> tuple[Report, Path]:
-        """Both arms in turns, compared in the cells that the globs `only` choose."""
-        folder = self._folder(plan)
-        candidate, base, changed = run_arms(plan, arms, folder, self.progress_on(self.console), command=_command())
+        """Measures both arms in turns and compares the cells that the globs `only` choose; with the runs' folder."""
+        folder, progress = self._begin(plan)
+        candidate, base, notes = run_arms(plan, arms, folder, progress, command=_command())
         report = against_arm(candidate, base, title, only=only)
-        return replace(report, notes=(*report.notes, *changed)), folder
+        return replace(report, notes=(*report.notes, *notes)), folder
 
-    def _folder(self, plan: Plan) -> Path:
-        folder = new_folder(self.results, plan.scenario.name)
-        self.console.print(f"Measuring into {folder}", highlight=False, markup=False, soft_wrap=True)
-        return folder
+    def _begin(self, plan: Plan) -> tuple[Path, Progress]:
+        """A new folder and the view of the campaign that measures into it."""
+        folder, progress = new_folder(self.results, plan.scenario.name), self.new_progress()
+        progress.show_sentence(f"Measuring into {folder}")
+        return folder, progress
 
 
 def check_scenario(
@@ -64,7 +61,7 @@ def check_scenario(
     portable: bool = False,
     confirm: bool = False,
 ) -> Report:
-    """Measures the scenario now and compares it with a baseline."""
+    """Measures the scenario and compares it with a baseline; with `confirm`, measures twice what looks worse."""
     report = against_baseline(bench.run(plan), baseline, only=only, portable=portable)
     suspects = _suspects(plan, report)
     if not confirm or suspects is None:
@@ -72,12 +69,15 @@ def check_scenario(
     return confirmed(report, against_baseline(bench.run(suspects), baseline, only=only, portable=portable))
 
 
-def check_against(plan: Plan, what: str, bench: Bench, *, only: Sequence[str] = (), confirm: bool = False) -> Report:
-    """Measures the scenario's cells here and as `what` has them, in turns. Against itself, the noise floor is kept."""
-    with arms_against(what) as arms:
-        title = f"{plan.scenario.name} against {what}"
+def check_against(plan: Plan, other: str, bench: Bench, *, only: Sequence[str] = (), confirm: bool = False) -> Report:
+    """Measures the scenario with this parbench and with `other` in turns, and compares the two.
+
+    `other` is `git:REF`, `python:PATH` or `itself`; the comparison with itself is stored as the noise floor.
+    """
+    with arms_against(other) as arms:
+        title = f"{plan.scenario.name} against {other}"
         report, folder = bench.run_arms(plan, arms, title, only)
-        if what == "itself":
+        if other == "itself":
             (folder / NOISE_FLOOR_FILE).write_text(Json().write(document(report)))
         suspects = _suspects(plan, report)
         if not confirm or suspects is None:
@@ -85,14 +85,14 @@ def check_against(plan: Plan, what: str, bench: Bench, *, only: Sequence[str] = 
         return confirmed(report, bench.run_arms(suspects, arms, title, only)[0])
 
 
-def with_references(plan: Plan, chosen: Collection[str]) -> Plan:
-    """The part of a plan with these cells, and with the references on one device that their ratios need."""
-    bases = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in chosen}
+def with_references(plan: Plan, cell_ids: Collection[str]) -> Plan:
+    """The plan with these cells, and with the references on one device that their ratios need."""
+    groups = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in cell_ids}
 
-    def needed(record: CellRecord) -> bool:
-        return record.is_reference and record.devices == 1 and (record.workload, record.scaling) in bases
+    def is_base(record: CellRecord) -> bool:
+        return record.is_reference and record.devices == 1 and (record.workload, record.scaling) in groups
 
-    return replace(plan, cells=tuple(cell for cell in plan.cells if cell.record.id in chosen or needed(cell.record)))
+    return replace(plan, cells=tuple(cell for cell in plan.cells if cell.record.id in cell_ids or is_base(cell.record)))
 
 
 def _suspects(plan: Plan, report: Report) -> Plan | None:

@@ -1,11 +1,11 @@
-"""What is launched beside the rounds: the proof of every cell before them, and after them what verifies their steps."""
+"""What is launched beside the rounds: the proof of every cell before them, references for their steps after them."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from parbench.campaign.recorder import Recorder
 from parbench.campaign.tasks import Task
-from parbench.plan.cell_key import plainly
+from parbench.plan.cell_key import without_compilation
 from parbench.plan.cells import Cell, Plan
 from parbench.plan.proof import course_of, proof_workload, timed_twins_of, twins_of
 from parbench.records.assignment import PARITY_STEPS
@@ -13,7 +13,7 @@ from parbench.records.cell import ProofRecord
 
 
 def prove(plan: Plan, recorder: Recorder) -> None:
-    """Proves every cell once, with the whole batch or, where that does not fit in fp32, the next smaller one."""
+    """Proves every cell once, with the whole batch or, where that is out of memory in fp32, the next smaller one."""
     tasks = _proof_tasks(plan)
     for cell in plan.runnable:
         for proof in cell.record.proofs or ():
@@ -25,9 +25,9 @@ def prove(plan: Plan, recorder: Recorder) -> None:
 
 
 def verify(plan: Plan, recorder: Recorder) -> None:
-    """Computes what the timed steps are compared with, as far as they went or to the cap that the scenario sets.
+    """Launches the references of timed steps, up to as many steps as these took, but no more than `verify_steps`.
 
-    Where a trial went further, the cell is launched once more, to validate it at the cap.
+    A cell that took more steps is launched once more, to validate it after exactly `verify_steps`.
     """
     cap = plan.scenario.measure.verify_steps
     for cells in _by_reference(plan).values():
@@ -42,7 +42,7 @@ def verify(plan: Plan, recorder: Recorder) -> None:
 
 
 def expected_proofs(plan: Plan) -> Iterator[Task]:
-    """The launches beside the rounds that are known before anything is measured."""
+    """The tasks beside the rounds that are certain before anything is measured."""
     references = _proof_tasks(plan)
     for cell in plan.runnable:
         for proof in (cell.record.proofs or ())[:1]:
@@ -53,6 +53,7 @@ def expected_proofs(plan: Plan) -> Iterator[Task]:
 
 
 def _by_reference(plan: Plan) -> dict[str, list[Cell]]:
+    """The cells that share a reference, by its key."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in plan.runnable:
         groups[cell.record.reference].append(cell)
@@ -60,7 +61,7 @@ def _by_reference(plan: Plan) -> dict[str, list[Cell]]:
 
 
 def _proof_tasks(plan: Plan) -> dict[str, Task]:
-    """The references of all proofs by their key, each for all cells that it serves."""
+    """The tasks of all proofs' references by their key, each of which serves several cells."""
     groups: dict[str, list[tuple[Cell, ProofRecord]]] = defaultdict(list)
     for cell in plan.runnable:
         for proof in cell.record.proofs or ():
@@ -69,7 +70,7 @@ def _proof_tasks(plan: Plan) -> dict[str, Task]:
     for key, served in groups.items():
         cell, proof = served[0]
         course = course_of(cell.record.exact)
-        workload = proof_workload(plainly(cell.workload), proof.global_batch, course)
+        workload = proof_workload(without_compilation(cell.workload), proof.global_batch, course)
         shards = {each.record.data_shards for each, _ in served}
         tasks[key] = Task(
             purpose="reference",
@@ -98,19 +99,19 @@ def _proof(cell: Cell, proof: ProofRecord) -> Task:
 
 
 def _can_prove(cell: Cell) -> bool:
-    """Whether what measures the cell knows proofs: an older parbench, as the other arm of a comparison, does not."""
+    """Whether the parbench that measures the cell knows proofs; an older one in a comparison does not."""
     return cell.record.proofs is not None
 
 
 def _capped(cell: Cell, cap: int) -> Task:
-    """The cell's own workload, untimed."""
+    """The cell's own workload, untimed, for `cap` steps."""
     return Task(
         purpose="proof", cell=cell, key=cell.record.key, models=cell.record.models, steps=cap, validate_at=(cap,)
     )
 
 
 def _reference(cells: list[Cell], validated: set[int]) -> Task:
-    """The trajectory that all cells of a workload and global batch share."""
+    """The reference losses that all cells of a workload and global batch share."""
     cell = cells[0]
     trains = cell.workload.phase == "train"
     return Task(

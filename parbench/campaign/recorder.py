@@ -1,4 +1,4 @@
-"""Makes a campaign's launches, keeps their trials, and knows what was launched before."""
+"""Launches a campaign's tasks and stores their trials, unless an earlier trial will do."""
 
 from collections.abc import Collection, Set
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from parbench.records.trial import Status, Trial
 from parbench.results.store import Store
 
 
-class Taken(NamedTuple):
-    """What of a trial decides on further launches: how it ended, and what its models went through."""
+class Outline(NamedTuple):
+    """What of an earlier trial decides whether its task has to be launched again."""
 
     status: Status
     models: int
     steps: frozenset[int]
-    """How many steps its models took in all."""
+    """The numbers of steps that its models took in all."""
     validated: frozenset[int]
-    """After how many steps they were validated, where nothing was timed."""
+    """The numbers of steps after which its models were validated, where nothing was timed."""
     twins: frozenset[Twin]
 
     @classmethod
-    def of(cls, trial: Trial) -> "Taken":
-        """The summary of a trial."""
+    def of(cls, trial: Trial) -> "Outline":
+        """The outline of a trial."""
         jobs = [job for rank in trial.ranks for job in rank.jobs]
         return cls(
             status=trial.status,
@@ -38,18 +38,20 @@ class Taken(NamedTuple):
         )
 
     def covers(self, task: Task) -> bool:
-        """Whether it need not be launched again: what is not timed may have to go further than it did."""
+        """Whether the trial makes the task unnecessary. An untimed one does not where the task takes more steps."""
         if task.purpose == "measure" or self.status != "ok":
             return True
-        far = max(self.steps, default=0) >= task.steps and self.validated >= set(task.validate_at)
-        return far and self.twins >= set(task.twins) and (task.purpose == "proof" or self.models >= task.models)
+        is_long_enough = max(self.steps, default=0) >= task.steps and self.validated >= set(task.validate_at)
+        return (
+            is_long_enough and self.twins >= set(task.twins) and (task.purpose == "proof" or self.models >= task.models)
+        )
 
 
 @dataclass(kw_only=True)
 class Recorder:
-    """Takes tasks one at a time; each trial is on the disk before the next one starts.
+    """Launches tasks one at a time; each trial is on the disk before the next one starts.
 
-    `taken` are earlier launches, `expected` those that the progress was told of.
+    `outlines` are those of earlier trials, `expected` the launches that the progress counts already.
     """
 
     plan: Plan
@@ -58,26 +60,27 @@ class Recorder:
     origin: Origin
     corpora: dict[str, Corpus]
     progress: Progress
-    taken: dict[Launch, Taken]
+    outlines: dict[Launch, Outline]
     expected: Set[Launch]
 
-    def take(self, task: Task) -> Taken:
-        """Launches a task, unless what was launched before covers it."""
-        before = self.taken.get(task.launch)
-        if before is not None and before.covers(task):
-            return before
-        if before is not None or task.launch not in self.expected:
-            self.progress.total += 1
-        self.progress.starts(task.cell.record, task.purpose, task.round)
+    def take(self, task: Task) -> Outline:
+        """Launches a task, unless an earlier trial covers it."""
+        earlier = self.outlines.get(task.launch)
+        if earlier is not None and earlier.covers(task):
+            return earlier
+        if earlier is not None or task.launch not in self.expected:
+            self.progress.add_trial()
+        self.progress.start_trial(task.cell.record, task.purpose, task.round)
         folder = self.store.folder / "trials" / task.folder_name
         corpus = self.corpora[task.cell.record.workload]
         trial = measure(self.plan, task, corpus, folder, self.launcher, self.origin)
         self.store.append(trial)
-        self.taken[task.launch] = taken = Taken.of(trial)
-        self.progress.ends(task.cell.record, trial)
-        return taken
+        self.outlines[task.launch] = outline = Outline.of(trial)
+        self.progress.end_trial(task.cell.record, trial)
+        return outline
 
     def lengths(self, key: str) -> Collection[int]:
-        """How many steps the models of a cell took in its timed trials that ended well."""
-        timed = [self.taken.get(("measure", key, number)) for number in range(self.plan.scenario.measure.rounds)]
-        return {steps for taken in timed if taken and taken.status == "ok" for steps in taken.steps}
+        """The numbers of steps that the models of a cell took in its successful timed trials."""
+        rounds = range(self.plan.scenario.measure.rounds)
+        outlines = [self.outlines.get(("measure", key, number)) for number in rounds]
+        return {steps for outline in outlines if outline and outline.status == "ok" for steps in outline.steps}

@@ -1,4 +1,4 @@
-"""The campaign: rounds of fresh trials in shuffled order, each kept as soon as it has ended. Reads like the plot."""
+"""The campaign: rounds of fresh trials in shuffled order, each stored as soon as it has ended."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from parbench.campaign.progress import Progress
 from parbench.campaign.proving import expected_proofs, prove, verify
 from parbench.campaign.recorder import Recorder
-from parbench.campaign.resume import kept_in
+from parbench.campaign.resume import read_earlier
 from parbench.campaign.tasks import Origin, shuffled_rounds
 from parbench.data.corpus import prepare
 from parbench.launch.base import Campaign, Follower, Launcher
@@ -28,10 +28,10 @@ from parbench.system.files import keeping
 def run_campaign(
     plan: Plan, folder: Path, launcher: Launcher, progress: Progress, *, command: Sequence[str], resume: bool = False
 ) -> Run:
-    """Measures every cell of `plan` in every round and returns the run as it stands in `folder`.
+    """Measures every cell of `plan` in every round and returns the run as it is stored in `folder`.
 
-    Raises `ResultsError` where `folder` cannot take it, `UsageError` where its data cannot be had. An interruption
-    passes through; every trial that ended before it is kept, and `resume` goes on from there.
+    Raises `ResultsError` where `folder` cannot hold the run, `UsageError` where its data cannot be read. After an
+    interruption, `resume` goes on with the trials that had ended before it.
     """
     require_open_files(most_ranks(plan))
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
@@ -40,8 +40,8 @@ def run_campaign(
         origin = Origin(environment.digest, code_of(plan))
         record = run_record(plan, folder, environment, corpora, command, origin.code)
         record = record.model_copy(update={"launcher": launcher.name, "nodes": nodes})
-        kept = kept_in(folder, record, resume)
-        store.begin(record.model_copy(update={"created_at": kept.created_at or record.created_at}))
+        earlier = read_earlier(folder, record, resume)
+        store.begin(record.model_copy(update={"created_at": earlier.created_at or record.created_at}))
         expected = {task.launch for task in (*expected_proofs(plan), *rounds)}
         recorder = Recorder(
             plan=plan,
@@ -50,11 +50,11 @@ def run_campaign(
             origin=origin,
             corpora=corpora,
             progress=progress,
-            taken=dict(kept.taken),
+            outlines=dict(earlier.outlines),
             expected=expected,
         )
-        done = len(expected & kept.taken.keys())
-        with progress.campaign(len(expected) - done, already=done, said=kept.said):
+        already = len(expected & earlier.outlines.keys())
+        with progress.campaign(len(expected) - already, already=already, notes=earlier.notes):
             prove(plan, recorder)
             for task in rounds:
                 recorder.take(task)
@@ -63,13 +63,13 @@ def run_campaign(
 
 
 def follow_campaign(plan: Plan, follower: Follower) -> None:
-    """Takes part in a campaign that another node leads, with this node's own copy of scenario and data."""
+    """Takes part in a campaign that another node leads, with this node's own copies of scenario and data."""
     require_open_files(most_ranks(plan))
     follower.follow(_campaign(plan, prepare_corpora(plan)))
 
 
 def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
-    """The data of every workload, read once. Raises `UsageError` where it cannot be had."""
+    """The token file of every workload's data. Raises `UsageError` where the data cannot be read."""
     seed = plan.scenario.measure.seed
     return {
         name: prepare(spec.data, seq_len=spec.seq_len, seed=seed, folder=plan.folder)
@@ -78,7 +78,7 @@ def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
 
 
 def most_ranks(plan: Plan) -> int:
-    """How many ranks the largest trial has."""
+    """The number of ranks of the largest trial."""
     return max((cell.layout.processes for cell in plan.runnable if cell.layout), default=1)
 
 
@@ -88,31 +88,31 @@ def code_of(plan: Plan) -> str:
     return sources_digest([*strategies, *(type(cell.workload.model) for cell in plan.runnable)])
 
 
-def new_folder(results: Path, name: str) -> Path:
+def new_folder(results: Path, scenario: str) -> Path:
     """Makes a folder for a new run below `results`, named after the time and the scenario.
 
     Raises `ResultsError` where it cannot be made.
     """
-    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{folder_name(name)}"
+    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{folder_name(scenario)}"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     with keeping(results):
         results.mkdir(parents=True, exist_ok=True)
-        return next(results / each for each in names if _is_new(results / each))
+        return next(results / name for name in names if _make_if_new(results / name))
 
 
 def folder_name(name: str) -> str:
-    """A scenario's name as that of a folder."""
+    """A scenario's name with dashes for all that need not be safe in a folder's name."""
     safe = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)[:40]
     return safe.strip("-") or "scenario"
 
 
 def _readable(text: str) -> str:
-    """A name or an argument that need not be UTF-8, as a record can hold it."""
+    """A file's name or an argument as text for a record; bytes that are not UTF-8 are replaced."""
     return os.fsencode(text).decode(errors="replace")
 
 
-def _is_new(folder: Path) -> bool:
-    """Makes a folder; of several processes that try at once only one is told that it is new."""
+def _make_if_new(folder: Path) -> bool:
+    """Makes a folder. Returns whether it is new, which it is for one only of several processes that try at once."""
     try:
         folder.mkdir()
     except FileExistsError:
@@ -138,7 +138,7 @@ def run_record(
     command: Sequence[str],
     code: str = "",
 ) -> RunRecord:
-    """What a run sets out to do, and where."""
+    """The record of what a run is to measure, and in which environment."""
     return RunRecord(
         id=_readable(folder.resolve().name),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -148,7 +148,7 @@ def run_record(
         environment=environment.model_dump(mode="json"),
         environment_digest=environment.digest,
         code=code,
-        # The cache is this machine's own affair; the hash in the name finds the file in any.
+        # Without the cache's folder, which other machines have elsewhere: the hash in the name identifies the file.
         corpora={name: c.model_copy(update={"path": Path(c.path).name}) for name, c in corpora.items()},
         cells=tuple(cell.record for cell in plan.cells),
     )

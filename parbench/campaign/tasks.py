@@ -1,4 +1,4 @@
-"""One launch of a campaign: what its ranks are told, and the trial that is made of what they leave."""
+"""One launch of a campaign: the assignment of its ranks, and the trial that their records make."""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from parbench.launch.base import Launcher, Outcome
 from parbench.launch.failure_cause import find_cause
 from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
 from parbench.measure.journal import EXIT_UNWRITTEN
-from parbench.plan.cell_key import plainly
+from parbench.plan.cell_key import without_compilation
 from parbench.plan.cells import Cell, Plan
 from parbench.records.assignment import PARITY_STEPS, Assignment, Purpose, Twin
 from parbench.records.corpus import Corpus
@@ -24,15 +24,15 @@ from parbench.system.devices import Devices
 from parbench.system.files import require_room
 
 Launch = tuple[Purpose, str, int]
-"""Its purpose, the key of what it computes, and its round."""
+"""A launch's purpose, the key of what it computes, and its round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One launch that a campaign has to make; `workload` is the cell's own unless another one is given.
 
-    What is not timed takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after
-    as many as `validate_at` names, and is followed by `twins`.
+    An untimed one takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after the
+    steps in `validate_at`, and computes `twins` at the end.
     """
 
     purpose: Purpose
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def launch(self) -> Launch:
-        """What tells it from all other launches of a run."""
+        """Identifies the launch within a run."""
         return self.purpose, self.key, self.round
 
     @property
@@ -58,19 +58,19 @@ class Task:
 
     @property
     def folder_name(self) -> str:
-        """Where the trial's files lie in the run's folder; made of numbers and hashes only."""
+        """The name of the folder with the trial's files; it holds numbers and hashes only."""
         return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"{self.purpose}-{self.key}"
 
 
 class Origin(NamedTuple):
-    """What trials must share to be compared: the digests of the environment and of the code that measures."""
+    """The digests of the environment and of the code that measures, in which trials must agree to be compared."""
 
     environment: str
     code: str = ""
 
 
 def shuffled_rounds(plan: Plan) -> list[Task]:
-    """Round after round, each with all cells in an order of its own."""
+    """The tasks of all rounds; in each round, all cells in a random order of its own."""
     order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
     tasks: list[Task] = []
     for number in range(plan.scenario.measure.rounds):
@@ -84,9 +84,9 @@ def shuffled_rounds(plan: Plan) -> list[Task]:
 
 
 def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
-    """Launches one task and makes a trial of what it left.
+    """Launches one task and makes a trial of its ranks' records.
 
-    Raises `UnwrittenError` where it may have failed because nothing could be written: that is no result.
+    Raises `UnwrittenError` where it may have failed because the disk is full: that is no result.
     """
     assignment = assign(plan, task, corpus)
     processes = 1 if task.purpose == "reference" or task.cell.layout is None else task.cell.layout.processes
@@ -95,7 +95,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     memory = memory_group()
     outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
     ranks = read_ranks(folder, processes)
-    status, reason = _of_memory(find_cause(outcome, ranks), memory, memory_group())
+    status, reason = _out_of_memory_if_killed(find_cause(outcome, ranks), memory, memory_group())
     if status != "ok":
         _require_written(folder, outcome)
     return Trial(
@@ -122,8 +122,10 @@ def _require_written(folder: Path, outcome: Outcome) -> None:
         raise UnwrittenError(f"rank {rank} could not write its record and its log, which come to {folder}")
 
 
-def _of_memory(ending: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup) -> tuple[Status, str | None]:
-    """How a trial ended; a rank that was killed while the kernel killed for want of memory lacked that."""
+def _out_of_memory_if_killed(
+    ending: tuple[Status, str | None], before: MemoryGroup, now: MemoryGroup
+) -> tuple[Status, str | None]:
+    """How a trial ended: `killed` becomes `out_of_memory` where the kernel has killed a process of the group for it."""
     status, reason = ending
     if status != "killed" or now.kills == before.kills:
         return ending
@@ -132,16 +134,16 @@ def _of_memory(ending: tuple[Status, str | None], before: MemoryGroup, now: Memo
 
 
 def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
-    """What the ranks of a task are told; a reference is the reference strategy on one device.
+    """The assignment of a task's ranks; a reference is computed by the reference strategy on one device.
 
-    A reference takes as many steps of each of its models as other trials take of one, and has as much more time.
+    A reference takes its steps for each of its models one after another, so its deadline is as many times longer.
     """
     cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
-    reference, timed = task.purpose == "reference", task.purpose == "measure"
-    devices = Devices(kind=cell.devices.kind, count=1) if reference else cell.devices
+    is_reference, is_timed = task.purpose == "reference", task.purpose == "measure"
+    devices = Devices(kind=cell.devices.kind, count=1) if is_reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
-    workload = task.workload or (plainly(cell.workload) if reference else cell.workload)
-    options = {} if reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
+    workload = task.workload or (without_compilation(cell.workload) if is_reference else cell.workload)
+    options = {} if is_reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
         purpose=task.purpose,
         cell=task.name,
@@ -149,7 +151,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         round=task.round,
         workload=workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
         folder=str(plan.folder.resolve()),
-        strategy=_reference_strategy() if reference else cell.strategy.name,
+        strategy=_reference_strategy() if is_reference else cell.strategy.name,
         options=options,
         device_kind=devices.kind,
         devices=devices.count,
@@ -161,13 +163,13 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         warmup=measure_spec.warmup,
         window_s=measure_spec.window_s,
         validation_batches=measure_spec.validation_batches,
-        deadline_s=measure_spec.deadline_s * (max(1, task.models) if reference else 1),
+        deadline_s=measure_spec.deadline_s * (max(1, task.models) if is_reference else 1),
         verify_steps=measure_spec.verify_steps,
         steps=task.steps,
         quiet_steps=task.quiet_steps,
         validate_at=task.validate_at,
         twins=task.twins,
-        matmul=None if timed else cell.workload.precision,
+        matmul=None if is_timed else cell.workload.precision,
     )
 
 

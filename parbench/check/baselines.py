@@ -1,9 +1,7 @@
 """Stored baselines: what every launch of a few sessions measured, in a small file for git that people can read."""
 
-import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +14,9 @@ from parbench.errors import BaselineError, NothingMeasuredError, ResultsError, U
 from parbench.figures.definitions import FIGURES
 from parbench.results.store import Run
 from parbench.scenario.specs import MetricName
+from parbench.system.digests import digest_of_json
 from parbench.system.environment import differ
+from parbench.system.files import write_whole
 from parbench.system.reading import read_whole
 
 SCHEMA_VERSION = 1
@@ -113,7 +113,7 @@ def foreign_fields(baseline: Mapping[str, Any], run: Mapping[str, Any]) -> list[
 
 def scenario_sha256(run: Run) -> str:
     """The hash of the whole scenario of a run."""
-    return hashlib.sha256(json.dumps(run.record.scenario, sort_keys=True).encode()).hexdigest()
+    return digest_of_json(run.record.scenario)
 
 
 def save(run: Run, name: str, folder: Path) -> Baseline:
@@ -204,7 +204,7 @@ def describe(baseline: Baseline) -> Iterator[str]:
 def digest_of(content: Mapping[str, Any]) -> str:
     """The hash of a baseline as it stands in its file, also of what another parbench wrote that this one leaves out."""
     rest = {name: value for name, value in content.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return digest_of_json(rest)
 
 
 def _session(run: Run) -> Session:
@@ -241,13 +241,9 @@ def _readable(content: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", encoding="utf-8", delete=False) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror}") from None
 

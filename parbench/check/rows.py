@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from parbench.check.verdicts import EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_OK, Finding, Report
+from parbench import exit_codes
+from parbench.check.verdicts import Finding, Report
 from parbench.export.base import Case, Document
 from parbench.export.json import as_json
 from parbench.figures.definitions import FIGURES
@@ -71,7 +72,7 @@ def _cases(report: Report, *, strict: bool) -> list[Case]:
 
     In a foreign environment there is one for all others as well, skipped; the gate itself is then the error.
     """
-    broken = report.exit_code(strict=strict) in (EXIT_CELL_FAILED, EXIT_NO_BASELINE)
+    broken = report.exit_code(strict=strict) in (exit_codes.CELL_FAILED, exit_codes.NO_BASELINE)
     gate = Case("gate", "judged something", "error" if broken else "passed", report.problem or NOT_COMPLETE)
     return [
         gate,
@@ -147,7 +148,7 @@ def sentences(report: Report, *, strict: bool) -> list[str]:
     if any(not finding.gated and finding.verdict == "regressed" for finding in report.findings):
         lines.append(ADVISORY)
     unsure = len(report.of("inconclusive"))
-    if unsure and report.exit_code(strict=strict) == EXIT_OK:
+    if unsure and report.exit_code(strict=strict) == exit_codes.OK:
         lines.append(f"{unsure} of the verdicts are inconclusive, which is not ok: --strict would exit with 5.")
     counts = Counter(finding.verdict for finding in report.findings if finding.gated)
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or "nothing could be judged"

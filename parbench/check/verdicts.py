@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from parbench import exit_codes
 from parbench.check.baselines import ForeignField
 from parbench.check.significance import Comparison, holm
 from parbench.figures.base import Figure
@@ -13,7 +14,6 @@ from parbench.scenario.specs import CheckSpec, MetricName
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
 
 NOTHING_JUDGED = "No cell could be judged: a gate on nothing is not green."
-EXIT_OK, EXIT_REGRESSED, EXIT_CELL_FAILED, EXIT_NO_BASELINE, EXIT_INCONCLUSIVE = 0, 1, 3, 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +77,16 @@ class Report:
     def exit_code(self, *, strict: bool) -> int:
         """0 is only for a gate that has judged something and found nothing amiss."""
         if self.foreign and not self.portable:
-            return EXIT_NO_BASELINE
+            return exit_codes.NO_BASELINE
         if self.of("regressed"):
-            return EXIT_REGRESSED
+            return exit_codes.REGRESSION
         if self.of("failed", "missing"):
-            return EXIT_CELL_FAILED
+            return exit_codes.CELL_FAILED
         if self.of("not comparable"):
-            return EXIT_NO_BASELINE
+            return exit_codes.NO_BASELINE
         if self.problem:
-            return EXIT_CELL_FAILED
-        return EXIT_INCONCLUSIVE if strict and self.of("inconclusive") else EXIT_OK
+            return exit_codes.CELL_FAILED
+        return exit_codes.INCONCLUSIVE if strict and self.of("inconclusive") else exit_codes.OK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,42 +1,45 @@
-"""The command line: thin commands, imports put off until one is called. Data goes to stdout, all else to stderr."""
+"""The `parbench` command: finds the command's file, calls it, and turns errors into sentences and exit codes."""
 
+import os
 import sys
-from pathlib import Path
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from parbench import __version__
-from parbench.cli.commands.check import baseline, check
-from parbench.cli.commands.run import EXIT_CELL_FAILED, plan, results_option, run, show_table
-from parbench.cli.console import console, plain, say
-from parbench.cli.options import FormatChoice
-from parbench.cli.streams import demanding, forgiving
+from parbench import __version__, exit_codes
+from parbench.cli import commands
+from parbench.cli.console import protect_output, say
 from parbench.system.signals import Interrupted, interruptible
 
-EXIT_BAD_USAGE = 2
 
+class Commands(click.Group):
+    """The commands in `parbench/cli/commands`: one file each, named after the command, which holds it as `command`."""
 
-EXIT_NO_BASELINE = 4
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - overrides
+        """The names of the files, sorted, and those of commands that were added at run time."""
+        files = (name for folder in commands.__path__ for name in os.listdir(folder))  # noqa: PTH208 - pathlib is slow
+        names = {name.removesuffix(".py") for name in files if name.endswith(".py") and not name.startswith("_")}
+        return sorted(names | self.commands.keys())
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports one command's file; None where there is no such file."""
+        if cmd_name not in self.commands and cmd_name in self.list_commands(ctx):
+            self.add_command(import_module(f"{commands.__name__}.{cmd_name}").command, cmd_name)
+        return super().get_command(ctx, cmd_name)
 
-EXIT_DEFECT = 70
-"""As in sysexits.h: parbench itself is at fault. Python would say 1, which a regression says here."""
-
-
-REPORTS = Path("report")
-
-
-class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
-        """Calls a command, which returns its exit code. What click or Python would make 1 of is a defect instead."""
+        """Calls a command, which returns its exit code.
+
+        Of these errors, click or Python would make exit code 1, which is for regressions: here each is a defect.
+        """
         try:
             return super().invoke(ctx)
         except (EOFError, KeyboardInterrupt, OSError, SystemExit) as error:
             raise RuntimeError(f"a command ended by {type(error).__name__}") from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="parbench")
 def cli() -> None:
     """Measure which way of spreading a language model over your devices is fastest, and what it costs.
@@ -45,125 +48,51 @@ def cli() -> None:
     parbench run scenarios/lstm_scaling.yaml    measure
     parbench table                              the latest run's table again
     parbench report                             a page with its verdict, table and charts
-    parbench doctor                             what would disturb a measurement here
+    parbench doctor                             what would disturb a measurement on this machine
     """
-
-
-for command in (run, plan, baseline, check):
-    cli.add_command(command)
-
-
-@cli.command("list")
-@click.argument(
-    "what", type=click.Choice(["strategies", "workloads", "scenarios", "runs", "baselines"]), default="strategies"
-)
-@results_option
-def list_(what: str, results: Path) -> None:
-    """List what can be named in a scenario, or what is stored."""
-    from parbench.cli import tables
-
-    for line in tables.lines(what, results, say):
-        click.echo(plain(line))
-
-
-@cli.command()
-@click.argument("run", default="latest")
-@results_option
-@click.option(
-    "--format",
-    "form",
-    type=FormatChoice("rows", "data", "frame"),
-    default="text",
-    show_default=True,
-)
-def table(run: str, results: Path, form: str) -> None:
-    """Print the table of RUN: a run's folder, its id, or latest."""
-    from parbench.results.store import find_run, read_run
-
-    show_table(read_run(find_run(run, results)), form)
-
-
-@cli.command()
-@click.argument("runs", nargs=-1, metavar="[RUN…]")
-@results_option
-@click.option("--out", type=click.Path(path_type=Path), help="The report's folder; one below report/ if left out.")
-@click.option("--format", "forms", default="html", show_default=True, help="html, png and svg, with commas between.")
-def report(runs: tuple[str, ...], results: Path, out: Path | None, forms: str) -> None:
-    """Render RUN (a run's folder, its id, or latest) as a page and as charts; several RUNs side by side."""
-    from parbench.errors import UsageError
-    from parbench.report.page import FORMATS, folder_name, write_report
-    from parbench.results.store import find_run, read_run
-
-    chosen = [form.strip() for form in forms.split(",")]
-    if unknown := [form for form in chosen if form not in FORMATS]:
-        raise UsageError(f"--format: there is no format '{unknown[0]}'; choose from {', '.join(FORMATS)}")
-    found = [read_run(find_run(each, results)) for each in runs or ("latest",)]
-    for problem in (problem for each in found for problem in each.problems):
-        say(problem)
-    click.echo(write_report(found, out or REPORTS / folder_name(found), chosen))
-
-
-@cli.command()
-def schema() -> None:
-    """Print the JSON Schema of a scenario, for editors."""
-    import json
-
-    from parbench.plan.planner import catalogue
-    from parbench.scenario.schema import scenario_schema
-
-    click.echo(json.dumps(scenario_schema(catalogue()), indent=2))
-
-
-@cli.command()
-def doctor() -> None:
-    """Tell what this machine is, and what would disturb a measurement on it."""
-    from parbench.models.base import FAMILIES
-    from parbench.strategies.base import STRATEGIES
-    from parbench.system.doctor import examine, render
-
-    for registry in (STRATEGIES, FAMILIES):
-        registry.names()
-    render(examine({**STRATEGIES.broken, **FAMILIES.broken}), console())
 
 
 def main() -> NoReturn:
-    """The `parbench` command: bad usage and bad scenarios are a sentence and exit code 2, never a traceback.
-
-    It ends here and nowhere else, whatever happens: only a regression has exit code 1.
-    """
-    sys.stderr, sys.stdout = forgiving(sys.stderr), demanding(sys.stdout)
-    code = EXIT_DEFECT
+    """Runs the command line and exits. Only a regression has exit code 1, whatever else happens."""
+    protect_output()
+    code = exit_codes.DEFECT
     try:
-        code = _exit_code()
+        code = run_command()
     finally:
         sys.exit(code)
 
 
-def _exit_code() -> int:
-    """Calls the command that was asked for, and tells what went wrong."""
+def run_command() -> int:
+    """Calls the command on the command line; prints what went wrong, if anything did. Returns the exit code."""
     try:
         with interruptible():
             code = cli.main(prog_name="parbench", standalone_mode=False)
             sys.stdout.flush()
-            return code or 0
-    except Interrupted as stop:
-        click.echo(f"\n{stop}", err=True)
-        return stop.exit_code
-    except click.ClickException as refusal:
-        refusal.show()
-        return EXIT_BAD_USAGE
-    except Exception as error:  # noqa: BLE001 - it ends here, with its traceback
-        return _told(error)
+            return code or exit_codes.OK
+    except Interrupted as interruption:
+        click.echo(f"\n{interruption}", err=True)
+        return interruption.exit_code
+    except click.ClickException as error:
+        error.show()
+        return exit_codes.BAD_USAGE
+    except Exception as error:  # noqa: BLE001 - the last handler; a defect keeps its traceback
+        return explain(error)
 
 
-def _told(error: Exception) -> int:
+def explain(error: Exception) -> int:
+    """Prints a sentence about an error that the user can fix, a traceback of a defect. Returns the exit code."""
     from parbench.errors import BaselineError, LostNodeError, NothingMeasuredError, ParbenchError
 
     if not isinstance(error, ParbenchError):
         import traceback
 
         traceback.print_exc()
-        return EXIT_DEFECT
-    click.echo("\n".join(plain(line) for line in str(error).splitlines()), err=True)
-    codes = {BaselineError: EXIT_NO_BASELINE, NothingMeasuredError: EXIT_CELL_FAILED, LostNodeError: EXIT_CELL_FAILED}
-    return codes.get(type(error), EXIT_BAD_USAGE)
+        return exit_codes.DEFECT
+    for line in str(error).splitlines():
+        say(line)
+    codes = {
+        BaselineError: exit_codes.NO_BASELINE,
+        NothingMeasuredError: exit_codes.CELL_FAILED,
+        LostNodeError: exit_codes.CELL_FAILED,
+    }
+    return codes.get(type(error), exit_codes.BAD_USAGE)

@@ -1,8 +1,9 @@
-"""Options whose values are only known when a command is called: export formats, and those of a batch system."""
+"""Arguments and options that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,9 +14,33 @@ if TYPE_CHECKING:
 else:
     Choice = click.Choice  # not generic before click 8.2
 
+C = TypeVar("C", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+scenario_argument = click.argument("scenario", type=PATH)
+run_argument = click.argument("run", default="latest")
+results_option = click.option(
+    "--results", type=PATH, default=Path("results"), show_default=True, help="Where runs are kept, and baselines/."
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a field, such as workloads.lstm.seq_len=128.",
+)
+only_option = click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Take only the cells whose id matches, such as 'lstm/ddp/*'; of several globs, any.",
+)
+rounds_option = click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
+
 
 class FormatChoice(Choice):
-    """`text`, or an export format for what has these parts. Formats are imported when somebody asks for one."""
+    """`text`, or an export format that writes one of these parts. Formats are imported when their names are needed."""
 
     def __init__(self, *parts: "Part") -> None:
         self.parts = parts
@@ -29,13 +54,40 @@ class FormatChoice(Choice):
         return ["text", *formats_of(self.parts)]
 
 
+def format_option(*parts: "Part") -> Callable[[C], C]:
+    """`--format`: text for people by default, or an export format that writes one of these parts of a document."""
+    return click.option("--format", "output_format", type=FormatChoice(*parts), default="text", show_default=True)
+
+
+def site_options(command: C) -> C:
+    """The options that say where to launch; they arrive in the command under the names of `Site` and as `launcher`."""
+    options = (
+        click.option("--launcher", metavar="NAME", help="local, torchrun or slurm; by default what is detected."),
+        click.option("--nodes", type=click.IntRange(1), help="How many nodes run this same command."),
+        click.option("--node-rank", type=click.IntRange(0), help="Which of them this is; 0 keeps the results."),
+        click.option("--rendezvous", metavar="HOST:PORT", help="Where node 0 waits for the others."),
+        click.option(
+            "--rendezvous-timeout", type=click.IntRange(1, 604_800), metavar="SECONDS", help="How long it waits."
+        ),
+        click.option(
+            "--secret-file",
+            type=PATH,
+            metavar="PATH",
+            help="A file with a secret that all nodes share; or set PARBENCH_SECRET.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 class BatchCommand(click.Command):
-    """A command with `--submit`: what follows `--` is then for the batch system (`batch_options`)."""
+    """A command with `--submit`, which receives the batch system's options, those after `--`, as `batch_options`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the batch system's options aside; they mean nothing here."""
-        own, others = args, []
+        """Sets the batch system's options aside before parbench's own are parsed."""
+        own, batch_options = args, list[str]()
         if "--" in args and "--submit" in args[: args.index("--")]:
-            own, others = args[: args.index("--")], args[args.index("--") + 1 :]
-        ctx.params["batch_options"] = tuple(others)
+            own, batch_options = args[: args.index("--")], args[args.index("--") + 1 :]
+        ctx.params["batch_options"] = tuple(batch_options)
         return super().parse_args(ctx, own)

@@ -1,4 +1,4 @@
-"""What a campaign is doing: live in a terminal, plain lines elsewhere. Nothing is drawn while a trial is measured."""
+"""Views of a campaign: a live table in a terminal, plain lines elsewhere. Nothing is drawn during a trial."""
 
 import contextlib
 import statistics
@@ -22,65 +22,73 @@ from parbench.text import plain
 class PlainProgress(Progress):
     """A line for each trial, for logs and pipes."""
 
-    def introduce(self, already: int) -> None:
-        """Says how many trials are ahead."""
-        kept = f"; {already} measured before are kept" if already else ""
-        self._line(f"{self.total} trials to launch{kept}")
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
 
-    def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
-        """Says nothing: the line comes when there is something to tell."""
+    def show_sentence(self, text: str) -> None:
+        """Prints the sentence in one line."""
+        self.console.print(Text(plain(text)), soft_wrap=True)
 
-    def show(self, cell: CellRecord, trial: Trial) -> None:
-        """What was measured, and what is left."""
-        self._line(f"[{self.finished}/{self.total}] {describe(cell, trial)}, {self.time_left()}")
+    def show_plan(self, already: int) -> None:
+        """Prints how many trials are to be launched."""
+        note = f"; {already} measured before are kept" if already else ""
+        self.show_sentence(f"{self.total} trials to launch{note}")
 
-    def _line(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+    def show_trial(self, cell: CellRecord, trial: Trial) -> None:
+        """Prints what was measured, and how many trials remain."""
+        self.show_sentence(f"[{self.finished}/{self.total}] {trial_line(cell, trial)}, {self.time_left()}")
 
 
 class LiveProgress(Progress):
     """A table of cells that fills up, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console)
+        super().__init__()
+        self.console = console
         self.speeds: dict[str, list[float]] = {}
         self.current = "starting: torch is imported once"
 
     @contextlib.contextmanager
-    def campaign(self, trials: int, already: int, said: Sequence[str] = ()) -> Iterator[None]:
-        """Draws only at the start and the end of trials: a display that redraws itself would take a rank's core."""
+    def campaign(self, trials: int, *, already: int, notes: Sequence[str] = ()) -> Iterator[None]:
+        """Draws only at the start and the end of trials: a display that refreshes itself would take a rank's core."""
         started = time.monotonic()
         with (
             Live(console=self.console, auto_refresh=False, transient=True) as self.live,
-            super().campaign(trials, already, said),
+            super().campaign(trials, already=already, notes=notes),
         ):
             yield
         self.console.print(Text(f"{self.finished} trials in {time.monotonic() - started:.0f} s"))
 
-    def introduce(self, already: int) -> None:
-        """Shows how many trials are ahead; those measured before are done."""
+    def show_sentence(self, text: str) -> None:
+        """Prints the sentence above the table."""
+        self.console.print(Text(plain(text)), soft_wrap=True)
+
+    def show_plan(self, already: int) -> None:
+        """Draws the bar, in which trials that were measured before count as finished."""
         self.total, self.finished = self.total + already, already
         self._draw()
 
-    def starts(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
-        """Shows what runs now."""
-        what = {"reference": "reference losses", "proof": "proof"}.get(purpose, f"round {number + 1}")
-        self.current = f"{what}: {plain(cell.id)}"
+    def show_start(self, cell: CellRecord, purpose: Purpose, number: int) -> None:
+        """Draws what runs now beside the bar."""
+        title = {"reference": "reference losses", "proof": "proof"}.get(purpose, f"round {number + 1}")
+        self.current = f"{title}: {plain(cell.id)}"
         self._draw()
 
-    def show(self, cell: CellRecord, trial: Trial) -> None:
-        """Adds the trial to its cell's line; a trial that failed is said at once, above the table."""
-        ok = trial.status == "ok"
-        if trial.warnings or not ok:
-            self.live.console.print(Text(describe(cell, trial), style="yellow" if ok else "red"), soft_wrap=True)
-        if ok and trial.purpose == "measure":
+    def show_trial(self, cell: CellRecord, trial: Trial) -> None:
+        """Adds the trial to its cell's line, and prints one that failed or was disturbed above the table."""
+        is_ok = trial.status == "ok"
+        if trial.warnings or not is_ok:
+            line = Text(trial_line(cell, trial), style="yellow" if is_ok else "red")
+            self.live.console.print(line, soft_wrap=True)
+        if is_ok and trial.purpose == "measure":
             self.speeds.setdefault(cell.id, []).append(tokens_per_s(trial, cell))
         self._draw()
 
     def _draw(self) -> None:
-        self.live.update(self._view(), refresh=True)
+        self.live.update(self._table_and_bar(), refresh=True)
 
-    def _view(self) -> RenderableType:
+    def _table_and_bar(self) -> RenderableType:
         table = Table("cell", box=None, pad_edge=False)
         table.add_column("rounds", justify="right")
         table.add_column("tokens/s so far", justify="right")
@@ -92,8 +100,8 @@ class LiveProgress(Progress):
         return Group(table, line)
 
 
-def describe(cell: CellRecord, trial: Trial) -> str:
-    """A trial in a line."""
+def trial_line(cell: CellRecord, trial: Trial) -> str:
+    """What came of a trial, in one line without control characters."""
     name = plain(cell.id)
     if trial.status != "ok":
         return f"{name}: {trial.status}: {plain(trial.reason)}"
@@ -106,5 +114,5 @@ def describe(cell: CellRecord, trial: Trial) -> str:
 
 
 def progress_on(console: Console) -> Progress:
-    """Live where there is a terminal, plain elsewhere."""
+    """The view for a console: live in a terminal, plain elsewhere."""
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)

@@ -1,4 +1,4 @@
-"""What there is: strategies, model families, scenarios, runs, and the cells of a plan."""
+"""What `list`, `plan`, `run` and `table` print to stdout."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -10,17 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.check.baselines import list_baselines
+from parbench.cli.console import console, say_problems, write_out
+from parbench.export.base import FORMATS
+from parbench.export.cells import cells_document
+from parbench.export.terminal import print_table
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
-from parbench.results.store import list_runs, readable_runs
+from parbench.results.store import Run, list_runs, readable_runs
+from parbench.results.tables import cells_table
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.text import plain
 
 SCENARIOS = Path("scenarios")
 
 
-def lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """A line for each of `what`: strategies, workloads, scenarios, runs or baselines; `say` hears what is left out."""
+def list_lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """Lines on all strategies, workloads, scenarios, runs or baselines; `say` is called with what is left out."""
     match what:
         case "strategies":
             for name, strategy in sorted(STRATEGIES.classes().items()):
@@ -40,8 +45,24 @@ def lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator[str]
                 yield f"{run.folder.name}  {record.created_at}  {len(record.cells)} cells, {len(run.trials)} trials"
 
 
-def plan_table(plan: Plan) -> Table:
-    """The cells of a plan with their layout, and the reason of each that is skipped."""
+def print_plan(plan: Plan) -> None:
+    """Prints the cells of a plan with their layout, and the reason of each that is skipped."""
+    console().print(_plan_table(plan))
+
+
+def print_run(run: Run, output_format: str) -> bool:
+    """Prints the run's table. Returns whether all cells that can run here were measured well, and at least one was."""
+    say_problems(run.problems)
+    cells = cells_table(run)
+    if output_format == "text":
+        print_table(cells, console())
+    else:
+        write_out(FORMATS[output_format]().write(cells_document(cells)))
+    statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
+    return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities
+
+
+def _plan_table(plan: Plan) -> Table:
     table = Table(
         title=Text(plain(f"{plan.scenario.name}: {len(plan.runnable)} cells to measure")), title_justify="left"
     )
@@ -49,14 +70,13 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(column)
     for cell in plan.cells:
         record = cell.record
-        layout = record.layout or "–"
         notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
         values = (
             record.workload,
             record.scaling,
             record.label,
-            f"{record.devices} {record.device_kind}{_across(record.devices, record.nodes)}",
-            layout,
+            f"{record.devices} {record.device_kind}{_node_note(record.devices, record.nodes)}",
+            record.layout or "–",
             record.global_batch,
             record.models,
             f"skipped: {record.reason}" if record.reason else ", ".join(notes),
@@ -65,7 +85,7 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def _across(devices: int, nodes: int) -> str:
+def _node_note(devices: int, nodes: int) -> str:
     return f" ({nodes} nodes × {devices // nodes})" if nodes > 1 else ""
 
 
@@ -90,19 +110,19 @@ def _exactness(strategy: type[Strategy[Any]]) -> str:
 
 
 def _options(model: type[BaseModel]) -> Iterator[str]:
-    # Not all fields are for people to write: the schema leaves out those that are not.
+    # The schema leaves out the fields that are not for users to write.
     fields = model.model_json_schema()["properties"]
-    told = [f"{name}{_value(field)}" for name, field in fields.items() if name != "kind"]
-    if told:
-        yield f"    options {', '.join(told)}"
+    options = [f"{name}{_default_and_choices(field)}" for name, field in fields.items() if name != "kind"]
+    if options:
+        yield f"    options {', '.join(options)}"
 
 
-def _value(field: Mapping[str, Any]) -> str:
-    """A field's default and, of a choice, what else it can be; as one writes them in YAML."""
+def _default_and_choices(field: Mapping[str, Any]) -> str:
+    """A field's default and, of a choice, all its values, as they are written in YAML."""
     choices = [each for part in (field, *field.get("anyOf", ())) for each in part.get("enum", ())]
     default = field.get("default")
-    shown = "" if default is None else f"={str(default).lower() if isinstance(default, bool) else default}"
-    return shown + (f" ({' | '.join(map(str, choices))})" if choices else "")
+    text = "" if default is None else f"={str(default).lower() if isinstance(default, bool) else default}"
+    return text + (f" ({' | '.join(map(str, choices))})" if choices else "")
 
 
 def _broken(broken: Mapping[str, str], what: str) -> Iterator[str]:

@@ -3,19 +3,21 @@
 A token file holds numbers only. When it is read back it is compared or hashed, never unpickled or run.
 """
 
-import hashlib
 import os
 import re
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
+
+import platformdirs
 
 from parbench.data import bpe
 from parbench.data.sources import BytePairs, DataSpec, StandardLibraryText, SyntheticTokens, TextFile
 from parbench.errors import ResultsError, UsageError
 from parbench.records.corpus import Corpus
+from parbench.system.digests import digest_of_bytes
+from parbench.system.files import write_whole
 from parbench.system.reading import read_whole
 
 MAX_TEXT_BYTES = 1_000_000_000
@@ -47,15 +49,14 @@ def prepare(data: DataSpec, *, seq_len: int, seed: int, folder: Path) -> Corpus:
             f"data of source {data.source} has {tokens} tokens; seq_len {seq_len} needs at least {2 * seq_len + 2}, "
             "a sequence to train on and one to validate with"
         )
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = digest_of_bytes(content)
     path = _store(content, sha256)
     return Corpus(path=str(path), sha256=sha256, tokens=tokens, vocab_size=data.vocab_size, dtype=dtype)
 
 
 def cache_folder() -> Path:
-    """Where token files are kept: `$PARBENCH_CACHE`, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PARBENCH_CACHE") or Path(base) / "parbench")
+    """Where token files are kept: `$PARBENCH_CACHE`, else parbench's folder in the user's cache folder."""
+    return Path(os.environ.get("PARBENCH_CACHE") or platformdirs.user_cache_dir("parbench"))
 
 
 def standard_library_files() -> Iterator[Path]:
@@ -113,12 +114,12 @@ def _list_files(data: TextFile, path: Path) -> list[Path]:
 
 def _encode_pairs(text: bytes, pairs: BytePairs) -> bytes:
     """The tokens of the text in its own vocabulary; from the cache where it has been encoded before."""
-    key = hashlib.sha256(bpe.write_recipe(pairs.vocab_size) + b"\0" + text).hexdigest()
+    key = digest_of_bytes(bpe.write_recipe(pairs.vocab_size) + b"\0" + text)
     note = _corpora_folder() / f"{key}.bpe"
     content = _read_encoded(note)
     if content is None:
         content = bpe.encode(text, pairs.vocab_size)
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = digest_of_bytes(content)
         _store(content, sha256)
         _write(note, sha256.encode())
     return content
@@ -133,7 +134,7 @@ def _read_encoded(note: Path) -> bytes | None:
         content = read_whole(_corpora_folder() / f"{sha256}.tokens", 4 * MAX_TEXT_BYTES)
     except (OSError, UnicodeError):
         return None
-    return content if hashlib.sha256(content).hexdigest() == sha256 else None
+    return content if digest_of_bytes(content) == sha256 else None
 
 
 def _draw_tokens(data: SyntheticTokens, seed: int) -> bytes:
@@ -164,10 +165,7 @@ def _write(path: Path, content: bytes) -> None:
     """Writes the file whole or not at all. Raises `ResultsError` where the cache cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            whole = Path(scratch) / path.name
-            whole.write_bytes(content)
-            whole.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise ResultsError(
             f"the token file cannot be written to {path.parent}: {error.strerror}; set PARBENCH_CACHE to another folder"

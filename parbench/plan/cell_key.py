@@ -1,20 +1,22 @@
 """Keys of what is measured: two cells with the same key are the same measurement."""
 
-import hashlib
-import json
 from typing import Any
 
 from parbench.base_types import DeviceKind
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import SCHEMA_VERSION
 from parbench.scenario.specs import Scenario, WorkloadSpec
+from parbench.system.digests import digest_of_json
 
 NOT_MEASURED = {"rounds", "deadline_s", "verify_steps"}
-"""How often one measures, how long one waits, and how much of it one verifies, changes no measurement."""
+"""Fields of `measure` that change no single measurement: their number, the time to wait, how much is verified."""
 
 
 def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **place: Any) -> str:
-    """The hash of all in the scenario that decides what is measured; `place` says how it is laid out, and over what."""
+    """16 hexadecimal digits that are equal for equal measurements: a hash of all that decides what is measured.
+
+    `place` holds the strategy, its options and the devices; a reference has none of them.
+    """
     content = {
         "schema_version": SCHEMA_VERSION,
         "parity_steps": PARITY_STEPS,
@@ -27,12 +29,12 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
             for key, value in place.items()
         },
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of_json(content)[:16]
 
 
-def plainly(workload: WorkloadSpec) -> WorkloadSpec:
-    """The workload without compilation, which must not change its losses: what those are compared with is eager.
+def without_compilation(workload: WorkloadSpec) -> WorkloadSpec:
+    """The workload of the reference, which runs eagerly: compilation must not change losses, so they are compared.
 
-    What saves memory stays: one device may have no room for the reference without it.
+    Options that save memory stay, because the reference may not fit on one device without them.
     """
     return workload.model_copy(update={"compile": False})

@@ -1,231 +1,251 @@
-"""A scenario on a machine into cells: what is measured, and what is skipped for which reason. Starts nothing."""
+"""Turns a scenario on a machine into cells: what is measured, and what is skipped for which reason. Starts nothing."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from parbench.base_types import DeviceKind, Scaling
-from parbench.errors import ScenarioError, Unsupported
-from parbench.models.base import FAMILIES
-from parbench.plan.cell_key import cell_key, plainly
-from parbench.plan.cells import Cell, Plan, describe_layout
-from parbench.plan.mistakes import _note_mistakes
+from parbench.errors import Unsupported
+from parbench.plan.cell_key import cell_key, without_compilation
+from parbench.plan.cells import Cell
+from parbench.plan.mistakes import Attempts, add_mistakes
 from parbench.plan.proof import proofs_of
-from parbench.plan.refusals import Broken, asking, laid_out, require_imported, require_possible, require_room
-from parbench.records.cell import CellRecord
-from parbench.scenario.document import read_document
+from parbench.plan.refusals import lay_out, refuse_on_error, require_imported, require_possible, require_room
+from parbench.records.cell import CellRecord, ProofRecord
 from parbench.scenario.exclude import FIELDS, is_excluded
-from parbench.scenario.loader import Catalogue, Draft, draft_scenario
+from parbench.scenario.loader import Draft
 from parbench.scenario.specs import Options, Scenario, StrategySpec, WorkloadSpec, relabelled
-from parbench.strategies.base import STRATEGIES, Strategy
+from parbench.strategies.base import STRATEGIES, Layout, Strategy
 from parbench.system.devices import Devices, Machine
 
 
-def read_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario at `path`, for machines that are not known yet. Raises `ScenarioError` with every mistake."""
-    draft = _draft(path, overrides)
-    if draft.mistakes or draft.scenario is None:
-        raise ScenarioError(draft.mistakes)
-    return draft.scenario
+class Combination(NamedTuple):
+    """What makes a cell: a workload as it stands in the scenario, a strategy, how it scales, and devices."""
+
+    name: str
+    workload: WorkloadSpec
+    scaling: Scaling
+    strategy: StrategySpec
+    devices: Devices
+
+    @property
+    def cls(self) -> type[Strategy[Any]]:
+        """The strategy's class."""
+        return _class_of(self.strategy)
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's name in tables and for `--only`."""
+        return "/".join([self.name, self.strategy.label, str(self.devices.count)] + ["weak"] * (self.scaling == "weak"))
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What a cell's key holds of strategy and devices; on one node no number of nodes, so that old keys stay."""
+        place: dict[str, Any] = {
+            "strategy": self.strategy.name,
+            "options": self.strategy.options,
+            "count": self.devices.count,
+        }
+        return place | ({"nodes": self.devices.nodes} if self.devices.nodes > 1 else {})
 
 
-def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Plan:
-    """The plan of the scenario at `path`. Raises `ScenarioError` with every mistake, also those that only show here."""
-    draft = _draft(path, overrides)
-    scenario = draft.scenario
-    cells = tuple(_cells(scenario, machine, draft)) if scenario else ()
-    if draft.mistakes or scenario is None:
-        raise ScenarioError(draft.mistakes)
-    return Plan(scenario=scenario, machine=machine, folder=path.parent, cells=cells)
+@dataclass(kw_only=True)
+class Attempt:
+    """How far laying out a combination has come: the workload at its size, the layout, or why there is none."""
+
+    workload: WorkloadSpec
+    exact: bool
+    flops_per_token: float | None = None
+    layout: Layout | None = None
+    refusal: Unsupported | None = None
 
 
-def _draft(path: Path, overrides: Sequence[str]) -> Draft:
-    document = read_document(path).override(overrides)
-    return draft_scenario(document, catalogue(), default_name=path.stem, folder=path.parent)
+class Planner:
+    """Makes the cells of a scenario on a machine. Mistakes that only show here are added to the draft."""
 
+    def __init__(self, scenario: Scenario, machine: Machine, draft: Draft) -> None:
+        self.scenario = scenario
+        self.machine = machine
+        self.draft = draft
 
-def catalogue() -> Catalogue:
-    """All that can be named in a scenario here."""
-    strategies = {name: strategy.options_type for name, strategy in sorted(STRATEGIES.classes().items())}
-    families = dict(sorted(FAMILIES.classes().items()))
-    return Catalogue(families=families, options=strategies, broken=FAMILIES.broken, unimported=STRATEGIES.broken)
+    def cells(self) -> Iterator[Cell]:
+        """All cells that no rule excludes, in the order of tables."""
+        kind, counts = self._devices()
+        for name, workload in self.scenario.workloads.items():
+            attempts: list[Attempts] = []
+            for scaling in self.scenario.scaling:
+                for strategy in self.scenario.strategies:
+                    cells = [
+                        cell
+                        for count in (counts if _class_of(strategy).scales else [1])
+                        for cell in self._variants(
+                            Combination(name, workload, scaling, strategy, self._spread(kind, count))
+                        )
+                        if not is_excluded(_matchable_fields(cell), self.scenario.exclude)
+                    ]
+                    attempts.append(Attempts(strategy, [cell.refusal for cell in cells]))
+                    yield from cells
+            add_mistakes(self.draft, name, attempts)
 
+    def _devices(self) -> tuple[DeviceKind, list[int]]:
+        """The kind and the counts of devices. A count that the machine does not have is a mistake."""
+        spec, machine = self.scenario.devices, self.machine
+        kind = machine.preferred_kind if spec.kind == "auto" else spec.kind
+        available = machine.available(kind, spec.cores_per_device)
+        if available == 0:
+            self._add_no_device(kind)
+        if spec.counts == "auto":
+            per_node = max(1, available // machine.nodes)
+            on_one_node = [2**power for power in range(per_node.bit_length())]
+            return kind, on_one_node + [per_node * 2**power for power in range(1, machine.nodes.bit_length())]
+        for index, count in enumerate(spec.counts if not machine.granted else ()):
+            if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
+                hint = "; or set oversubscribe: true" if kind == "cpu" else ""
+                message = f"{count} devices, but there are {available} here; use at most that{hint}"
+                self.draft.mistake(("devices", "counts", index), message)
+        return kind, sorted(set(spec.counts))
 
-def _cells(scenario: Scenario, machine: Machine, draft: Draft) -> Iterator[Cell]:
-    kind, counts = _devices(scenario, machine, draft)
-    for name, workload in scenario.workloads.items():
-        refusals: list[tuple[StrategySpec, list[Unsupported | None]]] = []
-        for scaling in scenario.scaling:
-            for strategy in scenario.strategies:
-                cells = [
-                    cell
-                    for count in (counts if _class_of(strategy).scales else [1])
-                    for cell in _variants(
-                        scenario,
-                        machine,
-                        name,
-                        workload,
-                        scaling,
-                        strategy,
-                        machine.spread(kind, count, scenario.devices.cores_per_device),
-                    )
+    def _add_no_device(self, kind: DeviceKind) -> None:
+        """Adds the mistake of a scenario that asks for devices of which there is none."""
+        if kind == "cuda":
+            message = "there is no CUDA device that the installed torch can use; use cpu or auto"
+            self.draft.mistake(("devices", "kind"), message)
+        else:
+            cores = len(self.machine.cores)
+            message = f"there are {cores} cores here; use at most {cores}"
+            self.draft.mistake(("devices", "cores_per_device"), message)
+
+    def _spread(self, kind: DeviceKind, count: int) -> Devices:
+        return self.machine.spread(kind, count, self.scenario.devices.cores_per_device)
+
+    def _variants(self, combination: Combination) -> Iterator[Cell]:
+        """A cell for each way in which the strategy can choose the options that the scenario leaves open."""
+        _, workload, scaling, strategy, devices = combination
+        at_size = _scaled(workload, devices.count) if scaling == "weak" else workload
+        try:
+            with refuse_on_error("variants"):
+                variants = [
+                    _with_options(strategy, options)
+                    for options in combination.cls.variants(strategy.options, at_size, devices)
                 ]
-                kept = [(cell, refusal) for cell, refusal in cells if not is_excluded(_fields(cell), scenario.exclude)]
-                refusals.append((strategy, [refusal for _, refusal in kept]))
-                yield from (cell for cell, _ in kept)
-        _note_mistakes(refusals, name, draft)
+        except Unsupported as error:
+            yield self._cell(combination, Attempt(workload=workload, exact=combination.cls.exact, refusal=error))
+            return
+        for variant in variants:
+            yield self._cell(
+                combination._replace(strategy=variant), Attempt(workload=workload, exact=combination.cls.exact)
+            )
+
+    def _cell(self, combination: Combination, attempt: Attempt) -> Cell:
+        """The cell of a combination, whether it can be laid out or not."""
+        try:
+            self._lay_out(combination, attempt)
+        except Unsupported as error:
+            attempt.refusal = error
+        layout = attempt.layout
+        if attempt.workload.models == "auto":
+            models = layout.lanes * layout.stacked if layout else 1
+            attempt.workload = attempt.workload.model_copy(update={"models": models})
+        return Cell(
+            record=self._record(combination, attempt),
+            workload=attempt.workload,
+            strategy=combination.strategy,
+            devices=combination.devices,
+            layout=layout,
+            refusal=attempt.refusal,
+        )
+
+    def _lay_out(self, combination: Combination, attempt: Attempt) -> None:
+        """Fills in the attempt, step by step. Raises `Unsupported` at the first step that fails; the others remain."""
+        _, workload, scaling, strategy, devices = combination
+        cls, options = combination.cls, strategy.options
+        with refuse_on_error("work"):
+            attempt.flops_per_token = _flops_per_token(workload)
+        if attempt.refusal:
+            raise attempt.refusal
+        require_imported(strategy.name)
+        with refuse_on_error("is_exact"):
+            attempt.exact = cls.is_exact(options)
+        with refuse_on_error("refusal"):
+            require_possible(cls, workload, devices, self.machine)
+        require_room(devices, self.machine, self.scenario)
+        if scaling == "weak":
+            attempt.workload = _scaled(workload, devices.count)
+            lanes = lay_out(cls, options, attempt.workload, devices).lanes
+            attempt.workload = _scaled(workload, devices.count // lanes)
+        attempt.layout = lay_out(cls, options, attempt.workload, devices)
+
+    def _record(self, combination: Combination, attempt: Attempt) -> CellRecord:
+        name, _, scaling, strategy, devices = combination
+        workload, layout = attempt.workload, attempt.layout
+        reference = without_compilation(workload).model_copy(update={"models": 0})
+        available = self.machine.available(devices.kind, self.scenario.devices.cores_per_device)
+        return CellRecord(
+            id=combination.cell_id,
+            key=cell_key(self.scenario, workload, devices.kind, **combination.place),
+            reference=cell_key(self.scenario, reference, devices.kind),
+            workload=name,
+            family=workload.model.kind,
+            strategy=strategy.name,
+            label=strategy.label,
+            is_reference=combination.cls.reference,
+            exact=attempt.exact,
+            scaling=scaling,
+            device_kind=devices.kind,
+            devices=devices.count,
+            nodes=devices.nodes,
+            models=workload.models if isinstance(workload.models, int) else 1,
+            global_batch=workload.global_batch,
+            seq_len=workload.seq_len,
+            precision=workload.precision,
+            phase=workload.phase,
+            new_tokens=workload.generated if workload.phase == "generate" else None,
+            flops_per_token=attempt.flops_per_token,
+            ideal_bubble=layout.bubble if layout else None,
+            layout=layout.in_words(devices.nodes) if layout else "",
+            data_shards=layout.data_shards if layout else 1,
+            proofs=self._proofs(combination, attempt),
+            emulated=layout.emulated if layout else False,
+            oversubscribed=devices.count > available,
+            reason=str(attempt.refusal) if attempt.refusal else None,
+        )
+
+    def _proofs(self, combination: Combination, attempt: Attempt) -> tuple[ProofRecord, ...]:
+        """How the cell can be proven: with workloads that the strategy lays out in the same shape."""
+        layout, devices = attempt.layout, combination.devices
+        if layout is None:
+            return ()
+
+        def has_same_shape(workload: WorkloadSpec) -> bool:
+            with contextlib.suppress(Unsupported):
+                return lay_out(combination.cls, combination.strategy.options, workload, devices).shape == layout.shape
+            return False
+
+        return proofs_of(
+            self.scenario, attempt.workload, devices.kind, combination.place, has_same_shape, exact=attempt.exact
+        )
 
 
-def _fields(cell: Cell) -> dict[str, Any]:
-    """What rules can name of a cell."""
+def _class_of(strategy: StrategySpec) -> type[Strategy[Any]]:
+    """The class of a strategy; of one that could not be imported the interface, whose defaults stand for it."""
+    return STRATEGIES.classes().get(strategy.name, Strategy)
+
+
+def _with_options(strategy: StrategySpec, options: Options) -> StrategySpec:
+    """The strategy with all options chosen; its label names those that the scenario left open."""
+    choices = {key: value for key, value in options if value != getattr(strategy.options, key) and value is not None}
+    return strategy.model_copy(update={"options": options, "label": relabelled(strategy.label, choices)})
+
+
+def _matchable_fields(cell: Cell) -> dict[str, Any]:
+    """The fields of a cell that the rules of `exclude` can name."""
     values = {**cell.workload.model_dump(include=set(FIELDS)), **cell.record.model_dump(include=set(FIELDS))}
     return {field: values[field] for field in FIELDS}
 
 
-def _variants(
-    scenario: Scenario,
-    machine: Machine,
-    name: str,
-    workload: WorkloadSpec,
-    scaling: Scaling,
-    strategy: StrategySpec,
-    devices: Devices,
-) -> Iterator[tuple[Cell, Unsupported | None]]:
-    """A cell for each way in which the strategy can decide what its options leave open."""
-    spread = _grown(workload, devices.count) if scaling == "weak" else workload
-    refusal: Unsupported | None = None
-    try:
-        decided = _decided(strategy, spread, devices)
-    except Unsupported as error:
-        decided, refusal = [strategy], error
-    for variant in decided:
-        yield _cell(scenario, machine, name, workload, scaling, variant, devices, refusal)
-
-
-def _decided(strategy: StrategySpec, workload: WorkloadSpec, devices: Devices) -> list[StrategySpec]:
-    """The strategy with what its options leave open decided, in every way. Raises `Unsupported`."""
-    with asking("variants"):
-        return [
-            _with_options(strategy, options)
-            for options in _class_of(strategy).variants(strategy.options, workload, devices)
-        ]
-
-
-def _with_options(strategy: StrategySpec, options: Options) -> StrategySpec:
-    decided = {key: value for key, value in options if value != getattr(strategy.options, key) and value is not None}
-    return strategy.model_copy(update={"options": options, "label": relabelled(strategy.label, decided)})
-
-
-def _class_of(strategy: StrategySpec) -> type[Strategy[Any]]:
-    """The class of a strategy; for one that could not be imported the interface, whose defaults stand for it."""
-    return STRATEGIES.classes().get(strategy.name, Strategy)
-
-
-def _devices(scenario: Scenario, machine: Machine, draft: Draft) -> tuple[DeviceKind, list[int]]:
-    """The kind and the counts of devices; asking for what is not there is a mistake, and counts as left out."""
-    spec = scenario.devices
-    kind = machine.preferred_kind if spec.kind == "auto" else spec.kind
-    available = machine.available(kind, spec.cores_per_device)
-    if available == 0:
-        if kind == "cuda":
-            draft.mistake(
-                ("devices", "kind"), "there is no CUDA device that the installed torch can use; use cpu or auto"
-            )
-        else:
-            cores = len(machine.cores)
-            draft.mistake(("devices", "cores_per_device"), f"there are {cores} cores here; use at most {cores}")
-    if spec.counts == "auto":
-        each = max(1, available // machine.nodes)
-        on_one_node = [2**power for power in range(each.bit_length())]
-        return kind, on_one_node + [each * 2**power for power in range(1, machine.nodes.bit_length())]
-    for index, count in enumerate(spec.counts if not machine.granted else ()):
-        if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
-            hint = "; or set oversubscribe: true" if kind == "cpu" else ""
-            draft.mistake(
-                ("devices", "counts", index), f"{count} devices, but there are {available} here; use at most that{hint}"
-            )
-    return kind, sorted(set(spec.counts))
-
-
-def _cell(
-    scenario: Scenario,
-    machine: Machine,
-    name: str,
-    workload: WorkloadSpec,
-    scaling: Scaling,
-    strategy: StrategySpec,
-    devices: Devices,
-    refusal: Unsupported | None,
-) -> tuple[Cell, Unsupported | None]:
-    """The cell, which may have been refused before it is laid out, and why it is skipped, if it is."""
-    cls = _class_of(strategy)
-    base, layout, exact, flops = workload, None, cls.exact, None
-    try:
-        with asking("work"):
-            flops = _flops_per_token(workload)
-        if refusal:
-            raise refusal
-        require_imported(strategy.name)
-        with asking("is_exact"):
-            exact = cls.is_exact(strategy.options)
-        with asking("refusal"):
-            require_possible(cls, workload, devices, machine)
-        require_room(devices, machine, scenario)
-        if scaling == "weak":
-            workload = _grown(base, devices.count)
-            lanes = laid_out(cls, strategy.options, workload, devices).lanes
-            workload = _grown(base, devices.count // lanes)
-        layout = laid_out(cls, strategy.options, workload, devices)
-    except Unsupported as error:
-        refusal = error
-    if workload.models == "auto":
-        workload = workload.model_copy(update={"models": layout.lanes * layout.stacked if layout else 1})
-    place: dict[str, Any] = {"strategy": strategy.name, "options": strategy.options, "count": devices.count}
-    place |= {"nodes": devices.nodes} if devices.nodes > 1 else {}
-
-    def possible(changed: WorkloadSpec) -> bool:
-        with contextlib.suppress(Unsupported):
-            other = laid_out(cls, strategy.options, changed, devices)
-            return layout is not None and other.shape == layout.shape
-        return False
-
-    record = CellRecord(
-        id="/".join([name, strategy.label, str(devices.count)] + ["weak"] * (scaling == "weak")),
-        key=cell_key(scenario, workload, devices.kind, **place),
-        reference=cell_key(scenario, plainly(workload).model_copy(update={"models": 0}), devices.kind),
-        workload=name,
-        family=workload.model.kind,
-        strategy=strategy.name,
-        label=strategy.label,
-        is_reference=cls.reference,
-        exact=exact,
-        scaling=scaling,
-        device_kind=devices.kind,
-        devices=devices.count,
-        nodes=devices.nodes,
-        models=workload.models if isinstance(workload.models, int) else 1,
-        global_batch=workload.global_batch,
-        seq_len=workload.seq_len,
-        precision=workload.precision,
-        phase=workload.phase,
-        new_tokens=workload.generated if workload.phase == "generate" else None,
-        flops_per_token=flops,
-        ideal_bubble=layout.bubble if layout else None,
-        layout=describe_layout(layout, devices.nodes) if layout else "",
-        data_shards=layout.data_shards if layout else 1,
-        proofs=proofs_of(scenario, workload, devices.kind, place, possible, exact=exact) if layout else (),
-        emulated=layout.emulated if layout else False,
-        oversubscribed=devices.count > machine.available(devices.kind, scenario.devices.cores_per_device),
-        reason=str(refusal) if refusal else None,
-    )
-    broken = isinstance(refusal, Broken)
-    cell = Cell(record=record, workload=workload, strategy=strategy, devices=devices, layout=layout, broken=broken)
-    return cell, refusal
-
-
 def _flops_per_token(workload: WorkloadSpec) -> float | None:
-    """Of a step, as counted by the family; a backward pass costs two forward passes."""
+    """FLOPs per token of a step, as the family counts them; a backward pass costs as much as two forward passes."""
     family = workload.model
     work = family.work(workload.vocab_size, workload.seq_len)
     if work is None:
@@ -234,6 +254,6 @@ def _flops_per_token(workload: WorkloadSpec) -> float | None:
     return forward * (3 if workload.phase == "train" else 1)
 
 
-def _grown(workload: WorkloadSpec, devices: int) -> WorkloadSpec:
-    """Weak scaling: the batch of a model grows with the devices that work on that model."""
+def _scaled(workload: WorkloadSpec, devices: int) -> WorkloadSpec:
+    """The workload at weak scaling: the global batch of a model grows with the devices that work on that model."""
     return workload.model_copy(update={"global_batch": workload.global_batch * devices})

@@ -1,4 +1,4 @@
-"""Why a cell cannot be: what asks for too much, and code of others that fails when it is asked about a cell."""
+"""Why a cell is skipped: it asks for what is not there, or code that has to lay it out fails."""
 
 import contextlib
 import traceback
@@ -13,12 +13,12 @@ from parbench.system.devices import Devices, Machine
 
 
 class Broken(Unsupported):
-    """A strategy that could not be imported, or code that raised what it must not when it was asked about a cell."""
+    """A strategy that could not be imported, or code of a strategy or a family that failed while a cell was planned."""
 
 
 @contextlib.contextmanager
-def asking(method: str) -> Iterator[None]:
-    """Around a call of code that may be anybody's: what it raises is a reason to skip the cell, and no more."""
+def refuse_on_error(method: str) -> Iterator[None]:
+    """Turns any error of a method of a strategy or a family into `Broken`: plug-ins cost their own cells only."""
     try:
         yield
     except Unsupported:
@@ -36,7 +36,7 @@ def require_imported(name: str) -> None:
 
 
 def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: Devices, machine: Machine) -> None:
-    """Raises `Unsupported` for what no strategy can change: phase, kind of device, precision, and the model itself."""
+    """Raises `Unsupported` for a phase, device, precision or model that is unsupported in any layout."""
     if workload.phase not in cls.phases:
         raise Unsupported(f"is for {' and '.join(cls.phases)}, not for phase {workload.phase}")
     if devices.kind not in cls.device_kinds:
@@ -50,19 +50,19 @@ def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: 
 
 
 def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:
-    """Raises `Unsupported` for devices that are more than were granted, or no equal parts on nodes."""
+    """Raises `Unsupported` for more devices than an allocation has, or a count that the nodes cannot share equally."""
     spec = scenario.devices
     available = machine.available(devices.kind, spec.cores_per_device)
     if devices.count > available and machine.granted and not (spec.oversubscribe and devices.kind == "cpu"):
         each = machine.per_node(devices.kind, spec.cores_per_device)
         raise Unsupported(f"needs {devices.count} devices; granted are {machine.nodes} × {each}")
     if devices.count % devices.nodes:
-        raise Unsupported(f"{devices.count} devices are no equal parts on {devices.nodes} nodes")
+        raise Unsupported(f"{devices.count} devices cannot be shared equally by {devices.nodes} nodes")
 
 
-def laid_out(cls: type[Strategy[Any]], options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:
-    """What the strategy makes of the devices. Raises `Unsupported`, also where a process would span nodes."""
-    with asking("layout"):
+def lay_out(cls: type[Strategy[Any]], options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:
+    """The strategy's layout over the devices. Raises `Unsupported`, also where a process would span nodes."""
+    with refuse_on_error("layout"):
         layout = cls.layout(options, workload, devices)
         if not isinstance(layout, Layout):
             raise TypeError(f"must return a Layout, not {layout!r}")

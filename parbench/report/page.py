@@ -23,6 +23,7 @@ from parbench.report.table import describe_parity, filter_choices, make_columns,
 from parbench.report.verdict import join_words, write_verdict
 from parbench.results.looks import DARK_PALETTE, PALETTE
 from parbench.results.store import Run
+from parbench.system.files import write_whole
 from parbench.text import plain
 
 FORMATS = ("html", "png", "svg")
@@ -68,7 +69,7 @@ def write_report(runs: Sequence[Run], out: Path, formats: Collection[str] = FORM
         sections = _make_sections(views, out / CHARTS, formats)
         if "html" not in formats:
             return _require_charts(sections, out / CHARTS)
-        _write_whole(out / PAGE, render_page(views, sections).encode(errors="replace"))
+        write_whole(out / PAGE, render_page(views, sections).encode(errors="replace"))
     except OSError as error:
         raise UsageError(
             f"the report cannot be written to {out}: {error.strerror}; choose another with --out"
@@ -150,22 +151,12 @@ def _place_chart(chart: Chart, folder: Path, formats: Collection[str]) -> Placed
         if form in formats:
             folder.mkdir(exist_ok=True)
             content = to_png(chart) if form == "png" else svg.encode(errors="replace")
-            _write_whole(folder / f"{chart.id}.{form}", content)
+            write_whole(folder / f"{chart.id}.{form}", content)
             files.append(f"{CHARTS}/{chart.id}.{form}")
     # matplotlib escapes the names in the drawing, and to_svg those in its title and description.
     drawing = Markup(to_inline(svg)) if "html" in formats else Markup("")  # noqa: S704
     chart.figure.clear()
     return PlacedChart(chart, drawing, files)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under another name and renames it, so that nobody reads half of it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _title(runs: Sequence[RunView]) -> str:

@@ -1,7 +1,8 @@
 """A digest at the end of a stored JSON object, by which a later change is noticed."""
 
-import hashlib
 import re
+
+from parbench.system.digests import digest_of_text
 
 _SEALED = re.compile(r'(.*?),\s*"digest":\s*"([0-9a-f]{64})"\s*\}\s*', re.DOTALL)
 
@@ -10,7 +11,7 @@ def seal(text: str) -> str:
     """The text of a JSON object with one more member, `digest`: the SHA-256 of the text before it."""
     body = text.rstrip().removesuffix("}").rstrip()
     space = "\n " if "\n" in body else ""
-    return f'{body},{space}"digest":"{_digest(body)}"{space.rstrip(" ")}}}'
+    return f'{body},{space}"digest":"{digest_of_text(body)}"{space.rstrip(" ")}}}'
 
 
 def unseal(text: str) -> tuple[str, str | None]:
@@ -18,9 +19,5 @@ def unseal(text: str) -> tuple[str, str | None]:
     sealed = _SEALED.fullmatch(text)
     if sealed is None:
         return text, "it carries no digest"
-    intact = _digest(sealed[1]) == sealed[2]
+    intact = digest_of_text(sealed[1]) == sealed[2]
     return sealed[1] + "}", None if intact else "it was changed after it was written: its digest does not match"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -84,6 +84,18 @@ class Layout:
         first = local_rank // self.processes_per_device * self.devices_per_process
         return range(first, first + self.devices_per_process)
 
+    def in_words(self, nodes: int = 1) -> str:
+        """The layout on so many nodes as tables show it, such as `2 processes, 2 data shards`."""
+        parts = [(self.processes, "process", "processes")]
+        parts += [(self.devices_per_process, "device each", "devices each")] * (self.devices_per_process > 1)
+        parts += [(self.processes_per_device, "", "on each device")] * (self.processes_per_device > 1)
+        parts += [(self.data_shards, "data shard", "data shards")] * (self.data_shards > 1)
+        parts += [(self.lanes, "lane", "lanes")] * (self.lanes > 1)
+        parts += [(self.stacked, "model stacked", "models stacked")] * (self.stacked > 1)
+        words = [f"{count} {singular if count == 1 else plural}" for count, singular, plural in parts]
+        words[0] += f" on {nodes} nodes" * (nodes > 1)
+        return ", ".join(words + [self.note] * bool(self.note))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:

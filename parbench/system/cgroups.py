@@ -10,25 +10,28 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 class MemoryGroup(NamedTuple):
-    """How many of its processes the kernel has killed for want of memory, and the peak of all together, in bytes."""
+    """How many of the group's processes the kernel has killed because memory ran out, and its peak use in bytes."""
 
     kills: int = 0
     peak: int | None = None
 
 
 def memory_group() -> MemoryGroup:
-    """What the kernel tells of the group now; nothing where there is none, or none that can be read."""
-    for folder, events, peak in _places():
-        counted = dict(line.split(maxsplit=1) for line in _read(folder / events).splitlines() if " " in line)
-        if "oom_kill" in counted:
-            told = _read(folder / peak).strip()
-            return MemoryGroup(int(counted["oom_kill"]), int(told) if told.isdecimal() else None)
+    """The group's counts now; zero and None where there is no group, or none that can be read."""
+    for folder, events_file, peak_file in _candidates():
+        events = dict(line.split(maxsplit=1) for line in _read(folder / events_file).splitlines() if " " in line)
+        if "oom_kill" in events:
+            peak = _read(folder / peak_file).strip()
+            return MemoryGroup(int(events["oom_kill"]), int(peak) if peak.isdecimal() else None)
     return MemoryGroup()
 
 
-def _places() -> list[tuple[Path, str, str]]:
-    """Where the group may be, with its files for kills and peak: cgroup v1 or v2, seen from outside or from within."""
-    found: list[tuple[Path, str, str]] = []
+def _candidates() -> list[tuple[Path, str, str]]:
+    """Folders where the group may be, each with the names of its files for kills and for the peak.
+
+    The folder depends on the version of cgroups, and on whether a container has a cgroup namespace of its own.
+    """
+    candidates: list[tuple[Path, str, str]] = []
     for line in _read(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
@@ -37,8 +40,8 @@ def _places() -> list[tuple[Path, str, str]]:
             top, files = GROUPS, ("memory.events", "memory.peak")
         else:
             continue
-        found += [(top / path.strip("/"), *files), (top, *files)]
-    return found
+        candidates += [(top / path.strip("/"), *files), (top, *files)]
+    return candidates
 
 
 def _read(path: Path) -> str:

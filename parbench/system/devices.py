@@ -1,4 +1,4 @@
-"""What this machine has to spread work over: accelerators, and physical CPU cores. Needs no torch."""
+"""The devices of this machine: accelerators, and shares of physical CPU cores. Needs no torch."""
 
 import os
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from parbench.base_types import DeviceKind
 from parbench.system.cpus import allowed_cores
-from parbench.system.nvml import nvml_gpu_uuids, visible_gpus
+from parbench.system.nvml import answer, gpu_handle, nvml, nvml_gpu_uuids, visible_gpus
 from parbench.system.software import torch_build
 
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """What a cell is laid out over: `count` devices of one kind, in equal parts on `nodes` nodes."""
+    """The devices of a cell: `count` of one kind, equally many on each of `nodes` nodes."""
 
     kind: DeviceKind
     count: int
@@ -20,17 +20,17 @@ class Devices:
 
     @property
     def per_node(self) -> int:
-        """How many of them are on each node."""
+        """The number of devices on each node."""
         return self.count // self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What parbench may use: `nodes` equal nodes, of which this is one.
+    """The hardware that parbench may use: `nodes` equal nodes, of which this is one.
 
     `cores` are this node's allowed physical cores, each with the numbers of its allowed logical CPUs.
     `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
-    as CUDA numbers it. `granted` says that it is what somebody was given of something larger.
+    as CUDA numbers it. `granted` says that it is an allocation, such as SLURM's, and not a whole machine.
     """
 
     cores: tuple[tuple[int, ...], ...]
@@ -45,15 +45,15 @@ class Machine:
         return "cuda" if self.gpus else "cpu"
 
     def available(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
-        """How many disjoint devices of a kind there are on all nodes."""
+        """The number of disjoint devices of a kind on all nodes."""
         return self.nodes * self.per_node(kind, cores_per_device)
 
     def per_node(self, kind: DeviceKind, cores_per_device: int = 1) -> int:
-        """How many a node has; on CPU a device is `cores_per_device` physical cores."""
+        """The number of devices on a node; on CPU a device is `cores_per_device` physical cores."""
         return self.gpus if kind == "cuda" else len(self.cores) // cores_per_device
 
     def spread(self, kind: DeviceKind, count: int, cores_per_device: int = 1) -> Devices:
-        """`count` devices on as few nodes as have that many; on all nodes where not even those have."""
+        """`count` devices on as few nodes as possible; on all nodes where there are fewer devices than `count`."""
         needed = -(-count // max(1, self.per_node(kind, cores_per_device)))
         return Devices(kind=kind, count=count, nodes=min(self.nodes, needed))
 
@@ -71,7 +71,7 @@ class Machine:
         return None
 
     def share(self, device: int, cores_per_device: int = 1) -> tuple[int, ...]:
-        """The logical CPUs of CPU device number `device` of a node. Beyond the last share they are given again."""
+        """The logical CPUs of CPU device number `device` of a node. Devices beyond the last share share them anew."""
         shares = max(1, len(self.cores) // cores_per_device)
         first = device % shares * cores_per_device
         return tuple(cpu for core in self.cores[first : first + cores_per_device] for cpu in core)
@@ -95,15 +95,11 @@ def _usable_gpus() -> list[str]:
 
 
 def _lowest_capability(uuids: Sequence[str]) -> tuple[int, int] | None:
-    import pynvml
-
-    if not uuids:
-        return None
-    pynvml.nvmlInit()
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()) for uuid in uuids]
-        return min(tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)) for handle in handles)
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+    """The lowest compute capability of these GPUs; None without GPUs, or where one does not tell its own."""
+    with nvml() as driver:
+        if driver is None or not uuids:
+            return None
+        handles = [gpu_handle(driver, uuid) for uuid in uuids]
+        capabilities = [answer(driver.nvmlDeviceGetCudaComputeCapability, handle) for handle in handles if handle]
+        is_complete = len(capabilities) == len(uuids) and None not in capabilities
+        return min(tuple(capability) for capability in capabilities if capability) if is_complete else None

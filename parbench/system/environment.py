@@ -1,6 +1,5 @@
 """Fingerprint of machine and software; no torch import needed."""
 
-import hashlib
 import json
 import os
 import platform
@@ -16,12 +15,11 @@ from typing import Any
 from parbench import __version__
 from parbench.base_types import Record
 from parbench.system.cpus import allowed_cores, cpu_quota
-from parbench.system.kernel import _cpu_model, governor, load_average
+from parbench.system.digests import digest_of_text
+from parbench.system.kernel import cpu_model, governor, load_average
 from parbench.system.nvml import answer, gpu_handles, nvml
 from parbench.system.software import installed_nccl, installed_torch
-
-GIB = 2**30
-
+from parbench.text import GIB
 
 # Only these variables are ever recorded: an environment also holds secrets.
 SPEED_VARIABLES = (
@@ -42,7 +40,7 @@ SPEED_VARIABLES = (
 )  # fmt: skip
 
 
-# Records hold it as plain data, with lists for tuples: so it is less strict than they are.
+# Less strict than other records: they hold it as plain JSON data, in which tuples are lists.
 class Accelerator(Record, strict=False):
     """Equal GPUs: how many there are, and the memory of each in GiB."""
 
@@ -83,7 +81,7 @@ class Speed(Record, strict=False):
 
 
 LATER_FIELDS = ("network", "nccl")
-"""What older records do not have."""
+"""Fields that records of older versions lack."""
 
 
 class Context(Record, strict=False):
@@ -108,12 +106,11 @@ class Environment(Record, strict=False):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that are equal for environments of equal `speed`."""
-        # Where there is nothing to tell in a later field, as it was before: what is stored stays comparable.
-        told = self.speed.model_dump(
+        # Without later fields that are empty: so the digests of older records, which lack them, stay the same.
+        fields = self.speed.model_dump(
             mode="json", exclude={name for name in LATER_FIELDS if not getattr(self.speed, name)}
         )
-        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return digest_of_text(json.dumps(fields, sort_keys=True, separators=(",", ":")))[:16]
 
 
 def capture(network: Sequence[str] = ()) -> Environment:
@@ -141,7 +138,7 @@ def _speed() -> Speed:
     driver, accelerators, links = _gpus()
     kernel = re.match(r"\d+\.\d+", platform.release())
     return Speed(
-        cpu_model=_cpu_model(),
+        cpu_model=cpu_model(),
         physical_cores=len(cores),
         logical_cpus_per_core=max(map(len, cores)),
         cpu_quota=cpu_quota(),
@@ -217,9 +214,9 @@ def _git_commit() -> str | None:
         return None
     try:
         # No input comes from a user here, and `git` is the one on the PATH.
-        said = subprocess.run(  # noqa: S603
+        process = subprocess.run(  # noqa: S603
             [git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return said.stdout.strip() if said.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,8 +1,9 @@
-"""How files of a run's folder are opened: never through a link, and with errors that are sentences."""
+"""Writing files: those of a run's folder never through a link, and with errors that are sentences."""
 
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,11 +11,11 @@ from typing import BinaryIO
 from parbench.errors import ResultsError, UnwrittenError
 
 ROOM_BYTES = 2**16
-"""More than a failed trial leaves: with less room than that, it may have failed for want of it."""
+"""More than the files of a failed trial take: where there is less room, that may be why it failed."""
 
 
 def opened(path: Path, mode: str) -> BinaryIO:
-    """The file itself, unbuffered; a link that was planted in its place is an error: it may lead anywhere."""
+    """Opens a file, unbuffered. A link in its place, which may lead anywhere, raises `OSError`."""
     return open(path, mode, buffering=0, opener=_no_link)  # type: ignore[return-value]
 
 
@@ -28,27 +29,35 @@ def made(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Errors of the system while something is written to `folder`, as `UnwrittenError`."""
+    """Turns an `OSError` while something is written to `folder` into an `UnwrittenError`."""
     try:
         yield
     except OSError as error:
-        what = "a link stands in a file's place" if error.errno == errno.ELOOP else error.strerror
-        raise UnwrittenError(f"results cannot be written to {folder}: {what}") from None
+        reason = "a link stands in a file's place" if error.errno == errno.ELOOP else error.strerror
+        raise UnwrittenError(f"results cannot be written to {folder}: {reason}") from None
 
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Errors of the system while a place for results is made, as `ResultsError`."""
+    """Turns an `OSError` while a folder for results is made into a `ResultsError`."""
     try:
         yield
     except OSError as error:
         raise ResultsError(f"results cannot be kept in {folder}: {error.strerror}; choose another with --out") from None
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, so that nobody reads half of it. Raises `OSError`."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        temporary = Path(folder) / path.name
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
 def require_room(folder: Path) -> None:
     """Raises `UnwrittenError` where nothing more can be written to `folder`.
 
-    It is tried: how much is free tells nothing of quotas, nor of a disk that has become read-only.
+    It writes a file to find out: the free space of a file system does not show quotas or a read-only disk.
     """
     probe = folder / "room"
     with writing(folder):
@@ -62,9 +71,9 @@ def require_room(folder: Path) -> None:
 
 
 def write_all(file: BinaryIO, content: bytes) -> None:
-    """Straight to the file, all of it: a disk that gets full takes less than it is given.
+    """Writes all of `content` to an unbuffered file, which takes only a part of it where the disk becomes full.
 
-    A buffer would write what is left of a line when it is closed, after the line was cut.
+    A buffered file would write the rest of a line when it is closed, after the caller has truncated the file.
     """
     left = memoryview(content)
     while left:
@@ -72,7 +81,7 @@ def write_all(file: BinaryIO, content: bytes) -> None:
 
 
 def sync_names(folder: Path) -> None:
-    """Waits until the names of new files are on the disk: syncing a file alone does not keep its name."""
+    """Waits until the names of new files are on the disk; syncing a file does not sync its name in the folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

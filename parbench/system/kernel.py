@@ -1,4 +1,4 @@
-"""What files of the Linux kernel say of this machine."""
+"""Facts on this machine from files of the Linux kernel."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,9 @@ CPUS = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
 
 
+CGROUP = Path("/sys/fs/cgroup")
+
+
 def read(path: Path) -> str | None:
     """The text of a file of the kernel without surrounding blanks; None where it cannot be read."""
     try:
@@ -21,8 +24,8 @@ def read(path: Path) -> str | None:
 
 def governor() -> str | None:
     """The frequency governors of the allowed CPUs, most often one; None where the kernel shows none."""
-    found = {read(CPUS / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in allowed_cpus()}
-    return ", ".join(sorted(filter(None, found))) or None
+    governors = {read(CPUS / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in allowed_cpus()}
+    return ", ".join(sorted(filter(None, governors))) or None
 
 
 def load_average() -> tuple[float, float, float] | None:
@@ -33,9 +36,10 @@ def load_average() -> tuple[float, float, float] | None:
         return None
 
 
-def _cpu_model() -> str | None:
+def cpu_model() -> str | None:
+    """The name of the CPU; on Arm the numbers of its implementer and part, which is all that the kernel knows."""
     lines = (line.partition(":") for line in (read(CPUINFO) or "").splitlines())
-    said = {name.strip(): value.strip() for name, _, value in lines}
-    if "CPU part" in said:  # Arm's kernel knows numbers, not names
-        return f"Arm implementer {said.get('CPU implementer')} part {said['CPU part']}"
-    return said.get("model name") or None
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    if "CPU part" in fields:
+        return f"Arm implementer {fields.get('CPU implementer')} part {fields['CPU part']}"
+    return fields.get("model name") or None

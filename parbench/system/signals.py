@@ -1,10 +1,9 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command in order; a second one ends it at once."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command in order; a second signal ends it at once."""
 
 import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -14,7 +13,10 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(BaseException):
-    """A signal asked parbench to end; `advice` says how to go on. No `Exception`: nothing may take it for a failure."""
+    """A signal asked parbench to end; `advice` says how to resume.
+
+    It is no `Exception`, so that no handler of failures catches it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -27,21 +29,21 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """The first signal raises `Interrupted`; what this process started ends by itself after the second.
+    """The first signal raises `Interrupted`, the second one exits: the processes of this one then end by themselves.
 
-    A signal that is ignored stays so: that is how `nohup` and background jobs are told to go on.
+    A signal that is ignored stays ignored: so `nohup` and background jobs of a shell go on.
     """
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
     def first(number: int, _: FrameType | None) -> None:
-        for each in heeded:
-            signal.signal(each, _leave)
-        if _put_off.active:
-            _put_off.number = number
+        for each in handled:
+            signal.signal(each, _exit_now)
+        if _delay.is_active:
+            _delay.signal = number
         else:
             raise Interrupted(number)
 
-    before = {number: signal.signal(number, first) for number in heeded}
+    before = {number: signal.signal(number, first) for number in handled}
     try:
         yield
     finally:
@@ -51,28 +53,30 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Puts the first signal off until the block has ended: something is written in it that must be whole."""
-    _put_off.active, _put_off.number = True, None
+    """Delays the first signal until the block has ended: what is written in it must be whole."""
+    _delay.is_active, _delay.signal = True, None
     try:
         yield
     finally:
-        _put_off.active = False
-    if _put_off.number is not None:
-        raise Interrupted(_put_off.number)
+        _delay.is_active = False
+    if _delay.signal is not None:
+        raise Interrupted(_delay.signal)
 
 
-@dataclass
-class _PutOff:
-    """Whether a signal has to wait, and which one does. A mask would not do: it binds one thread of many."""
+class _Delay:
+    """Whether signals are delayed now, and the one that has arrived meanwhile.
 
-    active: bool = False
-    number: int | None = None
+    A signal mask cannot do this: it holds for one thread only.
+    """
+
+    is_active = False
+    signal: int | None = None
 
 
-_put_off = _PutOff()
+_delay = _Delay()
 
 
-def _leave(number: int, _: FrameType | None) -> None:
+def _exit_now(number: int, _: FrameType | None) -> None:
     if os.isatty(2):
         os.write(2, SHOW_CURSOR)
     os._exit(128 + number)

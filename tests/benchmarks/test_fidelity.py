@@ -14,7 +14,7 @@ from parbench.campaign.tasks import Origin, Task, measure
 from parbench.figures.speed import tokens_per_s
 from parbench.figures.statistics import Summary, summarise
 from parbench.launch.local.launcher import LocalLauncher
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.scenario.specs import describe_options
 from parbench.system.cpus import allowed_cores
 from parbench.system.devices import Machine

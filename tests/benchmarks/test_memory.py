@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from parbench.campaign.tasks import Origin, Task, measure
 from parbench.data.corpus import prepare
 from parbench.launch.local.launcher import LocalLauncher
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.system.cpus import allowed_cores
 from parbench.system.devices import Machine
 

@@ -20,7 +20,7 @@ LONGEST_S, MOST_GB = 60.0, 1.5
 
 REPORT = """
 import resource, sys
-from parbench.cli import main
+from parbench.cli.main import main
 
 try:
     main()

@@ -14,7 +14,7 @@ from parbench.campaign import against
 from parbench.campaign.arms import Arms, arms_against
 from parbench.cli.progress import progress_on
 from parbench.launch.remote.protocol import Greeting
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.system.devices import detect
 from parbench.system.environment import capture
 from tests.conftest import CommandLine

@@ -211,7 +211,7 @@ def test_damage_in_the_cache_of_byte_pairs_is_repaired(tmp_path, own_cache, patt
 
 
 def test_without_the_library_byte_pairs_are_a_sentence(monkeypatch):
-    monkeypatch.setattr("parbench.scenario.find_spec", lambda name: None)
+    monkeypatch.setattr("parbench.data.sources.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the tokenizers library: pip install 'parbench\[tokenizers\]'"):
         BytePairs()
 

@@ -23,7 +23,7 @@ from parbench.campaign.run import run_campaign
 from parbench.cli.progress import PlainProgress
 from parbench.launch.base import Outcome
 from parbench.launch.local.launcher import LocalLauncher
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.system.devices import detect
 from tests.support.waiting import PAUSE_S
 

@@ -153,7 +153,7 @@ def test_row_17_resume_after_a_change(faults: CommandLine, foreign_package: Path
     assert len(trials_of(faults.folder / "out")) == 6, "a proof and a timed trial of each cell, and their references"
 
     scenario_changed = faults(*run, "--set", "measure.warmup=6")
-    assert "2 trials are of what is not planned any more; they stay, unused" in scenario_changed.stderr
+    assert "2 trials are of cells that are not planned any more; they stay, unused" in scenario_changed.stderr
     assert "6 trials to launch\n" in scenario_changed.stderr
 
     with (own / "parbench_foreign.py").open("a") as file:

@@ -20,7 +20,7 @@ from parbench.campaign.run import run_campaign
 from parbench.cli.progress import PlainProgress
 from parbench.launch.base import Outcome
 from parbench.launch.open_files import FOR_A_PROCESS, FOR_A_RANK
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.results.store import read_run
 from parbench.results.tables import cells_table
 from parbench.system.cpus import allowed_cpus

@@ -19,7 +19,7 @@ from parbench.check.baselines import load
 from parbench.errors import ParbenchError
 from parbench.launch.trial_folder import read_ranks
 from parbench.models.base import FAMILIES
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment
 from parbench.results.seal import seal
 from parbench.results.store import Store, read_run

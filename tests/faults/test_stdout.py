@@ -19,13 +19,13 @@ PRINTING = (
     "baseline list", "baseline show mine", "check slower --baseline mine",
 )  # fmt: skip
 BROKEN = """
-from parbench import cli
+from parbench.cli.main import cli, main
 
-@cli.cli.command()
+@cli.command()
 def broken():
     raise {error}
 
-cli.main()
+main()
 """
 
 DYING = """

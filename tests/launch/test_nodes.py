@@ -9,7 +9,7 @@ from parbench.figures import speed
 from parbench.launch.base import Campaign, Outcome
 from parbench.launch.failure_cause import find_cause
 from parbench.plan.cells import Cell
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment
 from parbench.records.trial import Failure
 from parbench.report.drawing.scaling import node_boundary
@@ -54,7 +54,7 @@ def test_one_process_cannot_have_devices_on_two_nodes(cells):
 def test_what_was_not_granted_is_skipped_and_on_one_machine_a_mistake(cells):
     found = cells(2, "devices.counts=[3, 8]")
     assert found["ddp", 8].record.reason == "needs 8 devices; granted are 2 × 2"
-    assert found["ddp", 3].record.reason == "3 devices are no equal parts on 2 nodes"
+    assert found["ddp", 3].record.reason == "3 devices cannot be shared equally by 2 nodes"
 
 
 def test_tensor_parallelism_stays_inside_a_node_and_data_parallelism_reaches_across(cells):

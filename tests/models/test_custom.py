@@ -17,7 +17,7 @@ from parbench.figures.losses import job_losses
 from parbench.models import examination
 from parbench.models.nn import probe
 from parbench.plan.cells import Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.system.cpus import allowed_cores
 from parbench.system.devices import Machine
@@ -183,7 +183,7 @@ def test_of_a_global_batch_as_much_is_tried_as_takes_seconds(monkeypatch, limits
 
 def test_the_examination_of_a_model_imports_no_torch_here(scenario):
     script = (
-        "import sys; from pathlib import Path; from parbench.plan.planner import read_scenario; "
+        "import sys; from pathlib import Path; from parbench.plan.reading import read_scenario; "
         f"read_scenario(Path({str(scenario)!r})); print([name for name in sys.modules if name == 'torch'])"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

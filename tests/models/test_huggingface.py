@@ -13,7 +13,7 @@ from parbench.models import huggingface
 from parbench.models.base import FAMILIES
 from parbench.models.huggingface import HuggingFace
 from parbench.plan.cells import Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation
 from parbench.system.cpus import allowed_cores
 from parbench.system.devices import Machine

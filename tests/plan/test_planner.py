@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parbench.errors import Mistake, ScenarioError
 from parbench.plan.cells import Cell, Plan
-from parbench.plan.planner import catalogue, read_plan
+from parbench.plan.reading import catalogue, read_plan
 from parbench.strategies.base import STRATEGIES
 from parbench.system.devices import Machine
 
@@ -386,7 +386,7 @@ def test_a_strategy_that_raises_anything_costs_its_own_cells_alone(plan, monkeyp
     assert {cell.record.strategy for cell in made.broken} == {"ddp"}
     assert [cell.record.id for cell in made.cells] == [cell.record.id for cell in whole.cells]
     assert {cell.record.reason for cell in made.broken} == {
-        f"{method} failed: KeyError: 'of the strategy' (test_cells.py:{fails.__code__.co_firstlineno + 1})"
+        f"{method} failed: KeyError: 'of the strategy' (test_planner.py:{fails.__code__.co_firstlineno + 1})"
     }
     assert [cell.record.key for cell in made.runnable] == [
         cell.record.key for cell in whole.runnable if cell.record.strategy != "ddp"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.plan.planner import catalogue
+from parbench.plan.reading import catalogue
 from parbench.report import provenance
 from parbench.report.cautions import collect_cautions
 from parbench.report.panels import view_runs

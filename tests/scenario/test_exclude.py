@@ -1,7 +1,7 @@
 import pytest
 
 from parbench.errors import ScenarioError
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.scenario.exclude import is_excluded
 from parbench.system.devices import Machine
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from parbench.data.sources import SyntheticTokens, TextFile
 from parbench.errors import Mistake
 from parbench.models.base import Family
-from parbench.plan.planner import catalogue
+from parbench.plan.reading import catalogue
 from parbench.scenario.document import Document, parse_document
 from parbench.scenario.loader import Catalogue, Draft, draft_scenario
 from parbench.scenario.sentences import quote, suggest

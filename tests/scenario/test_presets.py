@@ -2,7 +2,7 @@
 
 import pytest
 
-from parbench.plan.planner import catalogue
+from parbench.plan.reading import catalogue
 from parbench.scenario.document import parse_document
 from parbench.scenario.loader import Draft, draft_scenario
 

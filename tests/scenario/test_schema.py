@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from parbench.plan.planner import catalogue
+from parbench.plan.reading import catalogue
 from parbench.scenario.document import parse_document, read_document
 from parbench.scenario.loader import draft_scenario
 from parbench.scenario.schema import scenario_schema

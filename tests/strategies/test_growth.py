@@ -8,7 +8,7 @@ from parbench.campaign.tasks import Origin, Task, measure
 from parbench.data.corpus import prepare
 from parbench.launch.local.launcher import LocalLauncher
 from parbench.plan.cells import Cell, Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import Twin
 from parbench.records.trial import Trial
 from parbench.results.deviations import PARITY_TOLERANCE, compare, tolerances

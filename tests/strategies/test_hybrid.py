@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parbench.errors import Unsupported
 from parbench.models.transformer import Transformer
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.hybrid import Hybrid, HybridOptions, factorisations
 from parbench.system.devices import Devices, Machine

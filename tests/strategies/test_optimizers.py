@@ -15,7 +15,7 @@ from parbench.data.batches import Batch
 from parbench.data.corpus import prepare
 from parbench.launch.local.launcher import LocalLauncher
 from parbench.plan.cells import Cell, Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import Trial
 from parbench.results.deviations import PARITY_TOLERANCE, parity_deviation

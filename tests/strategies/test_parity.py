@@ -14,7 +14,7 @@ from parbench.figures.losses import job_losses, validation_perplexity
 from parbench.figures.speed import job_steps
 from parbench.launch.local.launcher import LocalLauncher
 from parbench.plan.cells import Cell, Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import Trial
 from parbench.results.deviations import compare, differing_sequences

@@ -20,7 +20,7 @@ UUIDS = ["GPU-aa11", "GPU-aa22", "GPU-bb33"]
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     """Writes files of a made-up kernel; `devices` then reads those and no others."""
-    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / path.lstrip("/"))
+    monkeypatch.setattr(cpus, "Path", lambda path: tmp_path / path.lstrip("/"))
 
     def write(path: str, text: str) -> None:
         file = tmp_path / path.lstrip("/")
@@ -190,7 +190,7 @@ def drive(monkeypatch, uuids) -> None:
 )
 def test_detected_gpus_are_those_that_torch_can_use(monkeypatch, build, selection, gpus):
     drive(monkeypatch, UUIDS)
-    monkeypatch.setattr(software, "torch_build", lambda: build)
+    monkeypatch.setattr(devices, "torch_build", lambda: build)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if selection:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", selection)

@@ -12,18 +12,20 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from parbench.system import doctor, environment
-from parbench.system.doctor import Finding
-from parbench.system.environment import GIB, SPEED_VARIABLES
+from parbench.system import kernel as kernel_files
+from parbench.system.doctor import cpus, examination, gpus, process
+from parbench.system.doctor.check import Check
+from parbench.system.environment import SPEED_VARIABLES
+from parbench.text import GIB
 from tests.support.waiting import wait_for
 
 
-def levels(check) -> dict[str, str]:
-    return {finding.topic: finding.level for finding in check()}
+def levels(checker) -> dict[str, str]:
+    return {check.topic: check.level for check in checker()}
 
 
-def text_of(check) -> str:
-    return "\n".join(f"{finding.found} {finding.advice}" for finding in check())
+def text_of(checker) -> str:
+    return "\n".join(f"{check.state} {check.advice}" for check in checker())
 
 
 def write(path: Path, text: str) -> None:
@@ -34,7 +36,13 @@ def write(path: Path, text: str) -> None:
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     """An empty folder that stands for all that the checks read from the kernel's files."""
-    for module, name in [(doctor, "CPUS"), (environment, "CPUS"), (doctor, "NODES"), (doctor, "CGROUP")]:
+    for module, name in [
+        (cpus, "CPUS"),
+        (kernel_files, "CPUS"),
+        (cpus, "NODES"),
+        (cpus, "CGROUP"),
+        (process, "CGROUP"),
+    ]:
         monkeypatch.setattr(module, name, tmp_path)
     return tmp_path
 
@@ -44,41 +52,42 @@ def allowed(monkeypatch):
     """Sets the allowed cores, each a tuple of logical CPUs."""
 
     def allow(*cores):
-        cpus = frozenset(cpu for core in cores for cpu in core)
-        monkeypatch.setattr(doctor, "allowed_cores", lambda: cores)
-        for module in (doctor, environment):
-            monkeypatch.setattr(module, "allowed_cpus", lambda: cpus)
+        numbers = frozenset(cpu for core in cores for cpu in core)
+        monkeypatch.setattr(cpus, "allowed_cores", lambda: cores)
+        for module in (cpus, kernel_files):
+            monkeypatch.setattr(module, "allowed_cpus", lambda: numbers)
 
     return allow
 
 
 def test_every_check_runs_on_this_machine_and_says_what_to_do():
-    findings = doctor.examine({})
+    checks = examination.examine({})
     assert {"torch", "cores", "CPU quota", "other processes", "steadiness", "memory", "GPUs"} <= {
-        f.topic for f in findings
+        f.topic for f in checks
     }
-    for finding in findings:
-        assert finding.found
-        assert finding.level == "ok" or finding.advice
-        assert finding.advice is None or (finding.advice[0].isupper() and finding.advice.endswith("."))
+    for check in checks:
+        assert check.state
+        assert check.level == "ok" or check.advice
+        assert check.advice is None or (check.advice[0].isupper() and check.advice.endswith("."))
 
 
 def test_torch_is_not_imported():
-    code = "import sys; from parbench.system import doctor; doctor.examine({}); sys.exit('torch' in sys.modules)"
+    program = "from parbench.system.doctor.examination import examine; examine({})"
+    code = f"import sys; {program}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_broken_plug_ins_are_problems(monkeypatch):
-    monkeypatch.setattr(doctor, "CHECKS", ())
-    assert doctor.examine({"ring": "ImportError: no ring"}) == [
-        Finding("plug-in ring", "problem", "ImportError: no ring", "Mend or uninstall the package that provides it.")
+    monkeypatch.setattr(examination, "CHECKERS", ())
+    assert examination.examine({"ring": "ImportError: no ring"}) == [
+        Check("plug-in ring", "problem", "ImportError: no ring", "Mend or uninstall the package that provides it.")
     ]
 
 
-def test_findings_come_in_the_order_of_the_checks(monkeypatch):
-    first, second = Finding("a", "ok", "fine"), Finding("b", "ok", "fine")
-    monkeypatch.setattr(doctor, "CHECKS", (lambda: iter([first]), lambda: iter([]), lambda: iter([second])))
-    assert doctor.examine({}) == [first, second]
+def test_checks_come_in_the_order_of_the_checks(monkeypatch):
+    first, second = Check("a", "ok", "fine"), Check("b", "ok", "fine")
+    monkeypatch.setattr(examination, "CHECKERS", (lambda: iter([first]), lambda: iter([]), lambda: iter([second])))
+    assert examination.examine({}) == [first, second]
 
 
 @pytest.mark.parametrize(
@@ -92,32 +101,32 @@ def test_findings_come_in_the_order_of_the_checks(monkeypatch):
     ],
 )
 def test_torch_must_be_one_that_was_tried(monkeypatch, build, level):
-    monkeypatch.setattr(doctor, "installed_torch", lambda: build)
-    assert levels(doctor.torch) == {"torch": level}
+    monkeypatch.setattr(process, "installed_torch", lambda: build)
+    assert levels(process.check_torch) == {"torch": level}
 
 
 def test_the_range_of_torch_is_that_of_the_package(monkeypatch):
-    monkeypatch.setattr(doctor, "installed_torch", lambda: (None, None))
+    monkeypatch.setattr(process, "installed_torch", lambda: (None, None))
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     [requirement] = [name for name in project["dependencies"] if name.startswith("torch")]
-    assert text_of(doctor.torch) == f"not installed Install {requirement}."
+    assert text_of(process.check_torch) == f"not installed Install {requirement}."
 
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(("cores", "level"), [([(0, 1)], "warning"), ([(0, 4), (1, 5)], "ok")])
 def test_one_core_is_too_few(allowed, cores, level):
     allowed(*cores)
-    assert levels(doctor.cores) == {"cores": level}
-    assert f"{len(cores)} of " in text_of(doctor.cores)
-    assert "logical CPUs per core: 2" in text_of(doctor.cores)
+    assert levels(cpus.check_cores) == {"cores": level}
+    assert f"{len(cores)} of " in text_of(cpus.check_cores)
+    assert "logical CPUs per core: 2" in text_of(cpus.check_cores)
 
 
 def test_half_a_core_is_shared_with_strangers(kernel, allowed):
     allowed((0,), (1, 5))
     write(kernel / "cpu0/topology/thread_siblings_list", "0,4\n")
     write(kernel / "cpu1/topology/thread_siblings_list", "1,5\n")
-    assert [finding.level for finding in doctor.cores()] == ["ok", "warning"]
-    assert "CPUs 4 share" in text_of(doctor.cores)
+    assert [check.level for check in cpus.check_cores()] == ["ok", "warning"]
+    assert "CPUs 4 share" in text_of(cpus.check_cores)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +141,10 @@ def test_half_a_core_is_shared_with_strangers(kernel, allowed):
     ],
 )
 def test_a_quota_disturbs_where_it_runs_out(kernel, monkeypatch, granted, stat, level):
-    monkeypatch.setattr(doctor, "cpu_quota", lambda: granted)
+    monkeypatch.setattr(cpus, "cpu_quota", lambda: granted)
     write(kernel / "cpu.stat", stat)
-    assert levels(doctor.quota) == {"CPU quota": level}
-    assert ("used up in 3 periods" in text_of(doctor.quota)) == ("nr_throttled 3" in stat)
+    assert levels(cpus.check_quota) == {"CPU quota": level}
+    assert ("used up in 3 periods" in text_of(cpus.check_quota)) == ("nr_throttled 3" in stat)
 
 
 class Process:
@@ -157,7 +166,7 @@ class Process:
 @pytest.fixture
 def others(monkeypatch):
     """Sets what else runs: processes, and the percentage of time stolen."""
-    monkeypatch.setattr(doctor, "SAMPLE_S", 0.0)
+    monkeypatch.setattr(cpus, "SAMPLE_S", 0.0)
 
     def run(processes, steal=0.0):
         monkeypatch.setattr(psutil, "process_iter", lambda *_: iter(processes))
@@ -170,28 +179,28 @@ def others(monkeypatch):
 def test_busy_processes_are_named_busiest_first_and_we_are_not_one(others):
     names = [(7, "small", 3.0), (8, "idle", 0.0), (9, "large", 90.0), (os.getpid(), "we", 100.0), (10, "gone", None)]
     others([Process(*name) for name in names])
-    busy, stolen = doctor.other_work()
-    assert (busy.level, busy.found) == ("warning", "93 % of a core, large (9) 90 %, small (7) 3 %")
+    busy, stolen = cpus.check_other_work()
+    assert (busy.level, busy.state) == ("warning", "93 % of a core, large (9) 90 %, small (7) 3 %")
     assert (stolen.topic, stolen.level) == ("stolen time", "ok")
 
 
 def test_only_the_top_offenders_are_named(others):
     others([Process(pid, f"p{pid}", float(pid)) for pid in range(10, 20)])
-    busy, _ = doctor.other_work()
-    assert busy.found == "145 % of a core, p19 (19) 19 %, p18 (18) 18 %, p17 (17) 17 %"
+    busy, _ = cpus.check_other_work()
+    assert busy.state == "145 % of a core, p19 (19) 19 %, p18 (18) 18 %, p17 (17) 17 %"
 
 
 @pytest.mark.parametrize(("steal", "level"), [(0.9, "ok"), (1.1, "warning")])
 def test_stolen_time_disturbs(others, steal, level):
     others([Process(7, "small", 3.0)], steal)
-    assert levels(doctor.other_work) == {"other processes": "ok", "stolen time": level}
+    assert levels(cpus.check_other_work) == {"other processes": "ok", "stolen time": level}
 
 
 def test_a_real_busy_process_is_found(monkeypatch):
-    monkeypatch.setattr(doctor, "SAMPLE_S", 0.2)
+    monkeypatch.setattr(cpus, "SAMPLE_S", 0.2)
 
-    def busy() -> Finding:
-        return next(doctor.other_work())
+    def busy() -> Check:
+        return next(cpus.check_other_work())
 
     code = "print('ready', flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -199,24 +208,24 @@ def test_a_real_busy_process_is_found(monkeypatch):
             process.stdout.readline()
             # Alone: beside many others it is none of the busiest, and may not get to run at all in a sample.
             monkeypatch.setattr(psutil, "process_iter", lambda *_: iter([psutil.Process(process.pid)]))
-            wait_for(lambda: f"({process.pid})" in busy().found, "the busy process", ended=process.poll)
+            wait_for(lambda: f"({process.pid})" in busy().state, "the busy process", ended=process.poll)
             wait_for(lambda: busy().level == "warning", "the warning", ended=process.poll)
         finally:
             process.kill()
 
 
 @pytest.mark.parametrize(
-    ("average", "cpus", "level"), [(0.9, 2, "ok"), (1.5, 2, "warning"), (1.5, 64, "ok"), (6.5, 64, "warning")]
+    ("average", "present", "level"), [(0.9, 2, "ok"), (1.5, 2, "warning"), (1.5, 64, "ok"), (6.5, 64, "warning")]
 )
-def test_load_is_judged_by_the_size_of_the_machine(monkeypatch, average, cpus, level):
-    monkeypatch.setattr(doctor, "load_average", lambda: (average, 0.0, 0.0))
-    monkeypatch.setattr(doctor.os, "cpu_count", lambda: cpus)
-    assert levels(doctor.load) == {"load": level}
+def test_load_is_judged_by_the_size_of_the_machine(monkeypatch, average, present, level):
+    monkeypatch.setattr(cpus, "load_average", lambda: (average, 0.0, 0.0))
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: present)
+    assert levels(cpus.check_load) == {"load": level}
 
 
 def test_load_may_be_unknown(monkeypatch):
-    monkeypatch.setattr(doctor, "load_average", lambda: None)
-    assert levels(doctor.load) == {}
+    monkeypatch.setattr(cpus, "load_average", lambda: None)
+    assert levels(cpus.check_load) == {}
 
 
 @pytest.mark.parametrize(
@@ -225,8 +234,8 @@ def test_load_may_be_unknown(monkeypatch):
 )
 @pytest.mark.usefixtures("kernel")
 def test_the_governor_should_be_performance(monkeypatch, governor, level):
-    monkeypatch.setattr(doctor, "governor", lambda: governor)
-    assert levels(doctor.frequency) == {"frequency governor": level}
+    monkeypatch.setattr(cpus, "governor", lambda: governor)
+    assert levels(cpus.check_frequency) == {"frequency governor": level}
 
 
 @pytest.mark.parametrize(
@@ -240,17 +249,17 @@ def test_the_governor_should_be_performance(monkeypatch, governor, level):
 )
 def test_turbo_is_shown_where_it_is_on(kernel, file, text, on):
     write(kernel / file, text)
-    assert ("turbo" in levels(doctor.frequency)) == on
+    assert ("turbo" in levels(cpus.check_frequency)) == on
 
 
 def test_throttled_cores_are_hot(kernel):
-    assert levels(doctor.heat) == {}
+    assert levels(cpus.check_heat) == {}
     write(kernel / "cpu0/thermal_throttle/core_throttle_count", "0\n")
-    assert levels(doctor.heat) == {}
+    assert levels(cpus.check_heat) == {}
     write(kernel / "cpu10/thermal_throttle/core_throttle_count", "12\n")
     write(kernel / "cpu11/thermal_throttle/core_throttle_count", "garbled\n")
-    assert levels(doctor.heat) == {"CPU temperature": "warning"}
-    assert "12 times" in text_of(doctor.heat)
+    assert levels(cpus.check_heat) == {"CPU temperature": "warning"}
+    assert "12 times" in text_of(cpus.check_heat)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +280,7 @@ def test_scarce_memory_and_swapping_disturb(kernel, monkeypatch, total, availabl
     monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(used=int(swapped * GIB)))
     if limit:
         write(kernel / "memory.max", limit)
-    assert levels(doctor.memory) == found
+    assert levels(process.check_memory) == found
 
 
 def test_several_memory_nodes_bring_advice(kernel, allowed):
@@ -279,23 +288,23 @@ def test_several_memory_nodes_bring_advice(kernel, allowed):
     write(kernel / "node1/cpulist", "4-7\n")
     write(kernel / "node2/cpulist", "\n")
     allowed((0,), (1,))
-    assert list(doctor.numa()) == []
+    assert list(cpus.check_numa()) == []
     allowed((0,), (4,))
-    [finding] = doctor.numa()
-    assert (finding.topic, finding.level) == ("NUMA", "ok")
-    assert "2 nodes" in finding.found
-    assert "numactl" in finding.advice
+    [check] = cpus.check_numa()
+    assert (check.topic, check.level) == ("NUMA", "ok")
+    assert "2 nodes" in check.state
+    assert "numactl" in check.advice
 
 
 @pytest.fixture
 def no_variables(monkeypatch):
-    for name, _, _ in doctor.HARMFUL_VARIABLES:
+    for name, _, _ in process.HARMFUL_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.usefixtures("no_variables")
 def test_no_harmful_variable_is_fine():
-    assert levels(doctor.variables) == {"variables": "ok"}
+    assert levels(process.check_variables) == {"variables": "ok"}
 
 
 @pytest.mark.usefixtures("no_variables")
@@ -318,32 +327,32 @@ def test_no_harmful_variable_is_fine():
 )
 def test_harmful_variables(monkeypatch, name, value, harmful):
     monkeypatch.setenv(name, value)
-    [finding] = doctor.variables()
-    assert finding.level == ("warning" if harmful else "ok")
-    assert not harmful or finding.found == f"{name}={value}"
+    [check] = process.check_variables()
+    assert check.level == ("warning" if harmful else "ok")
+    assert not harmful or check.state == f"{name}={value}"
 
 
 def test_harmful_variables_are_part_of_the_environment():
-    assert {name for name, _, _ in doctor.HARMFUL_VARIABLES} <= set(SPEED_VARIABLES)
+    assert {name for name, _, _ in process.HARMFUL_VARIABLES} <= set(SPEED_VARIABLES)
 
 
 def test_room_is_needed_for_shared_memory_and_results(monkeypatch):
-    room = {doctor.SHARED_MEMORY: 64 * 2**20, Path(): 50 * GIB}
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=room[path]))
-    assert levels(doctor.space) == {"shared memory": "warning", "disk": "ok"}
-    room.update({doctor.SHARED_MEMORY: 2 * GIB, Path(): GIB - 1})
-    assert levels(doctor.space) == {"shared memory": "ok", "disk": "warning"}
+    room = {process.SHARED_MEMORY: 64 * 2**20, Path(): 50 * GIB}
+    monkeypatch.setattr(process.shutil, "disk_usage", lambda path: SimpleNamespace(free=room[path]))
+    assert levels(process.check_space) == {"shared memory": "warning", "disk": "ok"}
+    room.update({process.SHARED_MEMORY: 2 * GIB, Path(): GIB - 1})
+    assert levels(process.check_space) == {"shared memory": "ok", "disk": "warning"}
 
 
 def test_shared_memory_may_be_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "none")
-    assert set(levels(doctor.space)) == {"disk"}
+    monkeypatch.setattr(process, "SHARED_MEMORY", tmp_path / "none")
+    assert set(levels(process.check_space)) == {"disk"}
 
 
 @pytest.mark.parametrize(("limit", "level"), [(1023, "warning"), (1024, "ok"), (resource.RLIM_INFINITY, "ok")])
 def test_few_open_files_disturb(monkeypatch, limit, level):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert levels(doctor.open_files) == {"open files": level}
+    assert levels(process.check_open_files) == {"open files": level}
 
 
 def unsupported(*_):
@@ -372,21 +381,21 @@ def gpu(monkeypatch):
         DeviceGetComputeRunningProcesses=[],
         DeviceGetCurrentClocksThrottleReasons=pynvml.nvmlClocksThrottleReasonGpuIdle,
     )
-    monkeypatch.setattr(doctor, "installed_torch", lambda: ("2.13.0", "12.6"))
+    monkeypatch.setattr(gpus, "installed_torch", lambda: ("2.13.0", "12.6"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return reply
 
 
 def test_without_a_driver_only_cpus_are_measured(gpu):
     gpu(Init=unsupported)
-    [finding] = doctor.gpus()
-    assert (finding.topic, finding.level) == ("GPUs", "ok")
-    assert "only CPU devices" in finding.found
+    [check] = gpus.check_gpus()
+    assert (check.topic, check.level) == ("GPUs", "ok")
+    assert "only CPU devices" in check.state
 
 
 @pytest.mark.usefixtures("gpu")
 def test_an_idle_gpu_is_fine():
-    assert [(finding.topic, finding.level, finding.found) for finding in doctor.gpus()] == [
+    assert [(check.topic, check.level, check.state) for check in gpus.check_gpus()] == [
         ("GPUs", "ok", "1 of 1 visible, driver for CUDA 12.8"),
         ("GPU 0", "ok", "NVIDIA H100"),
     ]
@@ -404,20 +413,20 @@ def test_an_idle_gpu_is_fine():
     ],
 )
 def test_torch_and_the_driver_must_fit(monkeypatch, build, level):
-    monkeypatch.setattr(doctor, "installed_torch", lambda: build)
-    assert levels(doctor.gpus)["GPUs"] == level
+    monkeypatch.setattr(gpus, "installed_torch", lambda: build)
+    assert levels(gpus.check_gpus)["GPUs"] == level
 
 
 def test_a_driver_that_does_not_tell_its_version_is_not_called_old(gpu):
     gpu(SystemGetCudaDriverVersion_v2=unsupported)
-    assert levels(doctor.gpus)["GPUs"] == "ok"
+    assert levels(gpus.check_gpus)["GPUs"] == "ok"
 
 
 @pytest.mark.usefixtures("gpu")
 def test_hidden_gpus_are_mentioned(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    [finding] = doctor.gpus()
-    assert (finding.level, "0 of 1 visible" in finding.found) == ("warning", True)
+    [check] = gpus.check_gpus()
+    assert (check.level, "0 of 1 visible" in check.state) == ("warning", True)
 
 
 @pytest.mark.parametrize(
@@ -438,13 +447,13 @@ def test_hidden_gpus_are_mentioned(monkeypatch):
 )
 def test_what_disturbs_a_gpu(gpu, query, answer, found):
     gpu(**{query: answer})
-    disturbance = list(doctor.gpus())[-1]
-    assert (disturbance.topic, disturbance.level, disturbance.found) == ("GPU 0", "warning", found)
+    disturbance = list(gpus.check_gpus())[-1]
+    assert (disturbance.topic, disturbance.level, disturbance.state) == ("GPU 0", "warning", found)
     gpu(**{query: unsupported})
-    assert levels(doctor.gpus) == {"GPUs": "ok", "GPU 0": "ok"}
+    assert levels(gpus.check_gpus) == {"GPUs": "ok", "GPU 0": "ok"}
 
 
-@pytest.mark.parametrize("reason", doctor.THROTTLE_REASONS)
+@pytest.mark.parametrize("reason", gpus.THROTTLE_REASONS)
 def test_every_reason_for_throttling_is_one_of_nvml(reason):
     assert getattr(pynvml, f"nvmlClocksThrottleReason{reason}")
 
@@ -452,47 +461,47 @@ def test_every_reason_for_throttling_is_one_of_nvml(reason):
 @pytest.mark.parametrize(("spread", "level"), [(1.1, "ok"), (1.3, "warning")])
 def test_the_least_steady_core_decides(monkeypatch, allowed, spread, level):
     spreads = {0: 1.01, 1: spread, 2: 1.02}
-    monkeypatch.setattr(doctor, "_spread", lambda cpu, _: spreads[cpu])
+    monkeypatch.setattr(cpus, "_spread", lambda cpu, _: spreads[cpu])
     allowed((0, 4), (1, 5), (2, 6))
-    assert levels(doctor.steadiness) == {"steadiness": level}
-    assert f"{spread:.2f} times as long as the fastest, on CPU 1" in text_of(doctor.steadiness)
+    assert levels(cpus.check_steadiness) == {"steadiness": level}
+    assert f"{spread:.2f} times as long as the fastest, on CPU 1" in text_of(cpus.check_steadiness)
 
 
 def test_many_cores_share_the_time_of_the_self_test(monkeypatch, allowed):
     budgets = []
-    monkeypatch.setattr(doctor, "_spread", lambda _, budget_s: budgets.append(budget_s) or 1.0)
+    monkeypatch.setattr(cpus, "_spread", lambda _, budget_s: budgets.append(budget_s) or 1.0)
     allowed(*((cpu,) for cpu in range(64)))
-    list(doctor.steadiness())
+    list(cpus.check_steadiness())
     assert len(budgets) == 64
-    assert sum(budgets) == pytest.approx(doctor.ALL_SPINS_S)
+    assert sum(budgets) == pytest.approx(cpus.ALL_SPINS_S)
 
 
 def test_the_self_test_pins_no_thread_but_its_own(monkeypatch):
-    monkeypatch.setattr(doctor, "SPIN_S", 0.0)
+    monkeypatch.setattr(cpus, "SPIN_S", 0.0)
     before, pinned = os.sched_getaffinity(0), []
-    spread = doctor._spread
-    monkeypatch.setattr(doctor, "_spread", lambda *where: (spread(*where), pinned.append(os.sched_getaffinity(0)))[0])
-    list(doctor.steadiness())
+    spread = cpus._spread
+    monkeypatch.setattr(cpus, "_spread", lambda *where: (spread(*where), pinned.append(os.sched_getaffinity(0)))[0])
+    list(cpus.check_steadiness())
     assert os.sched_getaffinity(0) == before
-    assert pinned == [{core[0]} for core in doctor.allowed_cores()]
+    assert pinned == [{core[0]} for core in cpus.allowed_cores()]
 
 
 def test_the_spread_is_the_slow_end_over_the_fast_end(monkeypatch):
     works_s = [1.0] * 10 + [1.8] * 10
     starts_and_ends = [reading for work_s in works_s for reading in (100.0, 100.0 + work_s)]
     clock = iter([0.0, *starts_and_ends, 100.0])  # the first sets the deadline, the last finds it passed
-    monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(doctor.os, "sched_setaffinity", lambda *_: None)
-    assert doctor._spread(0, 50.0) == pytest.approx(1.8)
+    monkeypatch.setattr(cpus, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(cpus.os, "sched_setaffinity", lambda *_: None)
+    assert cpus._spread(0, 50.0) == pytest.approx(1.8)
 
 
 def test_what_is_shown_cannot_be_markup_or_terminal_codes():
-    findings = [
-        Finding("plug-in [red]x", "problem", "bad\x1b[31m\x07 [/nope] :bug:\nnext\u202e line", "Mend [it]."),
-        Finding("torch", "ok", "2.13.0"),
+    checks = [
+        Check("plug-in [red]x", "problem", "bad\x1b[31m\x07 [/nope] :bug:\nnext\u202e line", "Mend [it]."),
+        Check("torch", "ok", "2.13.0"),
     ]
     screen = io.StringIO()
-    doctor.render(findings, Console(file=screen, width=160, force_terminal=False))
+    examination.render(checks, Console(file=screen, width=160, force_terminal=False))
     shown = screen.getvalue()
     for text in ("problem", "plug-in [red]x", "bad[31m [/nope] :bug: next line", "Mend [it].", "ok", "2.13.0"):
         assert text in shown

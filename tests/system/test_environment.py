@@ -119,7 +119,8 @@ def test_reading_back_gives_the_same_environment():
 
 
 def test_torch_is_not_imported():
-    code = "import sys, parbench.environment; parbench.environment.capture(); sys.exit('torch' in sys.modules)"
+    program = "from parbench.system.environment import capture; capture()"
+    code = f"import sys; {program}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -165,10 +166,10 @@ def test_nccl_is_told_where_torch_is_built_for_cuda(monkeypatch):
 
     def version(name):
         if name not in installed:
-            raise environment.PackageNotFoundError(name)
+            raise software.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(environment, "version", version)
+    monkeypatch.setattr(software, "version", version)
     assert software.installed_nccl("12.8") == "2.28.9"
     assert software.installed_nccl("13.0") is None
     assert software.installed_nccl(None) is None
@@ -226,7 +227,7 @@ def test_the_cpus_model(tmp_path, monkeypatch, cpuinfo, model):
 
 def test_governors_of_the_allowed_cpus(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, "CPUS", tmp_path)
-    monkeypatch.setattr(environment, "allowed_cpus", lambda: frozenset({0, 1, 2, 10}))
+    monkeypatch.setattr(kernel, "allowed_cpus", lambda: frozenset({0, 1, 2, 10}))
     for cpu, governor in enumerate(["powersave\n", "performance\n", "ondemand\n", "schedutil\n"]):
         (tmp_path / f"cpu{cpu}/cpufreq").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}/cpufreq/scaling_governor").write_text(governor)
@@ -251,7 +252,7 @@ def test_what_cannot_be_read_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, "CPUS", tmp_path / "nowhere")
     monkeypatch.setattr(environment.os, "getloadavg", refuse)
     monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(environment, "torch_build", refuse)
+    monkeypatch.setattr(software, "torch_build", refuse)
     monkeypatch.setattr(pynvml, "nvmlInit", unsupported)
     speed, context = capture().speed, capture().context
     nothing = (speed.cpu_model, speed.governor, speed.glibc, speed.torch, speed.cuda, speed.driver)
@@ -273,7 +274,7 @@ def test_a_core_may_have_fewer_allowed_cpus_than_others(monkeypatch):
 
 
 def test_a_machine_may_have_no_torch(monkeypatch):
-    monkeypatch.setattr(environment, "torch_build", lambda: None)
+    monkeypatch.setattr(software, "torch_build", lambda: None)
     assert software.installed_torch() == (None, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
-from parbench.interrupt import Interrupted, interruptible, uninterrupted
+from parbench.system.signals import Interrupted, interruptible, uninterrupted
 try:
     with interruptible():
         with uninterrupted():

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, get_args
 
+from parbench import exit_codes
 from parbench.base_types import Record
 from parbench.errors import ParbenchError
 from parbench.launch.local.launcher import LocalLauncher
@@ -34,7 +35,6 @@ from parbench.records.assignment import Assignment, Purpose
 from parbench.strategies.base import STRATEGIES
 from parbench.system.environment import capture
 
-EXIT_BAD_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or not arguments[0].isdecimal():
         return _refuse("python -m parbench.remote is started by parbench check --against; run that instead")
     if not die_with(int(arguments[0])):  # a parent that waits for a trial does not close the input
-        return EXIT_BAD_USAGE
+        return exit_codes.BAD_USAGE
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the output of plug-ins must not mix with replies
     try:
@@ -122,4 +122,4 @@ def _send(message: Record, replies: TextIO) -> None:
 
 def _refuse(reason: str) -> int:
     print(reason, file=sys.stderr)
-    return EXIT_BAD_USAGE
+    return exit_codes.BAD_USAGE

@@ -1,7 +1,5 @@
 """Checks what nodes must have in common before they measure together."""
 
-import hashlib
-import json
 import secrets
 import time
 
@@ -12,6 +10,7 @@ from parbench.launch.node import inspect_node
 from parbench.launch.torchrun.link import LinkError
 from parbench.launch.torchrun.messages import GreetingHeader, NodeGreeting
 from parbench.records.node import NodeRecord
+from parbench.system.digests import digest_of_json
 from parbench.system.environment import capture, differences
 
 SESSION = secrets.token_hex(8)
@@ -28,7 +27,7 @@ def greet(campaign: Campaign, node: int, address: str) -> NodeGreeting:
         parbench=environment.context.parbench,
         torch=environment.speed.torch,
         code=campaign.code,
-        scenario=hashlib.sha256(json.dumps(campaign.scenario, sort_keys=True).encode()).hexdigest(),
+        scenario=digest_of_json(campaign.scenario),
         corpora={name: corpus.sha256 for name, corpus in sorted(campaign.corpora.items())},
         devices={
             "cpu": campaign.machine.per_node("cpu", cores_per_device),

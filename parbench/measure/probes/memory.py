@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from parbench.records.trial import DeviceMemory, MemoryRecord
+from parbench.system.nvml import answer, gpu_handle, nvml
 
 _SELF = Path("/proc/self")
 
@@ -78,21 +79,17 @@ def _read_nvml(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple
 
     The driver samples utilisation and keeps the samples, so nothing has to run beside the steps.
     """
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode())
-        used = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-    except pynvml.NVMLError:
-        return None, None
-    try:
-        _, samples = pynvml.nvmlDeviceGetSamples(handle, pynvml.NVML_GPU_UTILIZATION_SAMPLES, 0)
-    except pynvml.NVMLError:
-        return used, None
+    with nvml() as driver:
+        if driver is None:
+            return None, None
+        handle = gpu_handle(driver, f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        if handle is None:
+            return None, None
+        memory = answer(driver.nvmlDeviceGetMemoryInfo, handle)
+        samples = answer(driver.nvmlDeviceGetSamples, handle, driver.NVML_GPU_UTILIZATION_SAMPLES, 0)
     busy = [
         sample.sampleValue.uiVal / 100
-        for sample in samples
+        for sample in (samples[1] if samples else ())
         if any(start <= sample.timeStamp <= end for start, end in windows_us)
     ]
-    return used, sum(busy) / len(busy) if busy else None
+    return int(memory.used) if memory else None, sum(busy) / len(busy) if busy else None

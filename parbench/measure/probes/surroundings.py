@@ -10,7 +10,7 @@ import torch
 from parbench.records.trial import GpuSurroundings, SurroundingsRecord
 from parbench.system.cpus import allowed_cpus
 from parbench.system.kernel import CPUS, read
-from parbench.system.nvml import answer, nvml
+from parbench.system.nvml import answer, gpu_handle, nvml
 
 _THROTTLE_REASONS = {
     "heat": ("nvmlClocksEventReasonSwThermalSlowdown", "nvmlClocksEventReasonHwThermalSlowdown"),
@@ -81,7 +81,7 @@ def _read_throttle_count(core: int) -> int:
 
 def _read_gpu(driver: Any, device: torch.device) -> GpuSurroundings:
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    handle = answer(driver.nvmlDeviceGetHandleByUUID, uuid.encode())
+    handle = gpu_handle(driver, uuid)
     processes = None if handle is None else answer(driver.nvmlDeviceGetComputeRunningProcesses, handle)
     reasons = (None if handle is None else answer(driver.nvmlDeviceGetCurrentClocksEventReasons, handle)) or 0
     causes = (

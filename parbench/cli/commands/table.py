@@ -1,0 +1,19 @@
+"""`parbench table`."""
+
+from pathlib import Path
+
+import click
+
+from parbench.cli.options import format_option, results_option, run_argument
+
+
+@click.command
+@run_argument
+@results_option
+@format_option("rows", "data", "frame")
+def command(run: str, results: Path, output_format: str) -> None:
+    """Print the table of RUN: a run's folder, its id, or latest."""
+    from parbench.cli.tables import print_run
+    from parbench.results.store import find_run, read_run
+
+    print_run(read_run(find_run(run, results)), output_format)
