@@ -69,5 +69,5 @@ def log_end(folder: Path, rank: int) -> str:
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, 4 * LOG_TAIL_CHARACTERS), os.SEEK_END)
         lines = file.read().decode(errors="replace").splitlines()
-    kept = "\n".join(line for line in lines if not line.startswith("Extension modules: "))
-    return kept.strip()[-LOG_TAIL_CHARACTERS:]
+    text = "\n".join(line for line in lines if not line.startswith("Extension modules: "))
+    return text.strip()[-LOG_TAIL_CHARACTERS:]

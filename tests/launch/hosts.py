@@ -35,9 +35,11 @@ class Host:
 
     def start(self, *command: object, cpus: str | None = None) -> subprocess.Popen[str]:
         """Starts a program there, in the host's own folder and in a session of its own, on `cpus` or its own one."""
+        # Even `kill -9` of the tests ends it.
+        bound = ["setpriv", "--pdeathsig", "KILL"]
         enter = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", ENTER, "sh", self.name]
         return subprocess.Popen(
-            [*enter, cpus or str(self.cpu), *map(str, command)],
+            [*bound, *enter, cpus or str(self.cpu), *map(str, command)],
             cwd=self.folder,
             env=self.environment,
             text=True,

@@ -202,7 +202,8 @@ def test_faults_of_a_rank_on_another_host_are_told_as_those_of_one_here(pair, fo
     assert ends["gpt/misbehaving(how=kill)/2"] == ("killed", "rank 1 was ended by SIGKILL in warm-up")
     assert ends["gpt/misbehaving(how=hang)/2"][0] == "timed_out"
     assert ends["gpt/misbehaving(how=hang)/2"][1].endswith(" was in warm-up")
-    (hung,) = (trial for trial in found.trials if trial.cell == "gpt/misbehaving(how=hang)/2")
+    measured = (trial for trial in found.trials if trial.purpose == "measure")  # a proof of the cell hangs as well
+    (hung,) = (trial for trial in measured if trial.cell == "gpt/misbehaving(how=hang)/2")
     assert "[rank 1]" in hung.log_tail
     assert "in misbehave" in hung.log_tail, f"no stack in {hung.log_tail}"
     wait_until_alone(pair)

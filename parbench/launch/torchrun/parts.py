@@ -75,7 +75,7 @@ class Parts:
     def _pending(self) -> dict[int, int]:
         """The nodes that have not reported yet, by the file descriptor that their report makes readable.
 
-        A lost node cannot report any more: it gets an empty report, and its loss is noted.
+        A lost node cannot report any more: it gets an empty report, and the reason of its loss is kept.
         """
         pending = {} if 0 in self._reports else {self._agent.fileno(): 0}
         for node in range(1, self._order.assignment.nodes):

@@ -1,6 +1,6 @@
 """Node 0's side of the handshake with callers: all at the same time, so that none delays another or a trial.
 
-A caller is a stranger until it has shown that it has the secret. At most `MAX_STRANGERS` strangers are connected, each
+A caller is a stranger until it proves that it has the secret. At most `MAX_STRANGERS` strangers are connected, each
 for a few seconds. If more call, the oldest one from the address with the most strangers is dropped. A node that is
 dropped in such a flood calls again.
 """
