@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -53,7 +53,7 @@ class _RuleFields:
 
 def _choices(kind: type) -> Any:
     return Annotated[
-        tuple[kind, ...],  # type: ignore[valid-type]
+        tuple[Annotated[kind, Strict()], ...],  # type: ignore[valid-type]
         Field(strict=False),
         OneOrMany(kind),
         Expect(f"must be {kind.__name__} or a list", whole=True),

@@ -298,6 +298,17 @@ def test_what_is_right_is_read_beside_what_is_wrong():
     assert [strategy.name for strategy in made.scenario.strategies] == ["single"]
 
 
+def test_a_key_with_mistakes_counts_as_left_out():
+    made = draft(
+        GOOD, ["name=5", "description=Why?", "measure.rounds=none", "measure.seed=3", "exclude=[{devices: 2}]"]
+    )
+    assert {mistake.path for mistake in made.mistakes} == {"name", "measure.rounds"}
+    scenario = made.scenario
+    assert (scenario.name, scenario.description) == ("from the file", "Why?")
+    assert (scenario.measure.rounds, scenario.measure.seed) == (5, 0)
+    assert scenario.exclude == ({"devices": (2,)},)
+
+
 def test_a_plug_in_that_could_not_be_imported_is_named_with_its_reason():
     known = Catalogue(
         families=CATALOGUE.families, options=CATALOGUE.options, broken={"zero": "ImportError: x", "gru": "OSError: y"}
