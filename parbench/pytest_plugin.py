@@ -49,9 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioFile | None":
-    """A scenario that was asked for; other YAML files are none of our business."""
-    asked = {Path(path).resolve() for path in parent.config.getoption("--scenario")}
-    return ScenarioFile.from_parent(parent, path=file_path) if file_path.resolve() in asked else None
+    """Collects the scenarios of `--scenario`, and no other YAML files."""
+    scenarios = {Path(path).resolve() for path in parent.config.getoption("--scenario")}
+    return ScenarioFile.from_parent(parent, path=file_path) if file_path.resolve() in scenarios else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,7 +64,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 class Replay:
-    """A clock that stands still but for `advance`, which moves it on by the next measured time."""
+    """A clock that only `advance` moves, each time by the next measured time."""
 
     def __init__(self) -> None:
         self.now, self.left = 0.0, list[float]()
@@ -74,7 +74,7 @@ class Replay:
         return self.now
 
     def advance(self) -> None:
-        """The next launch took its time."""
+        """Moves the clock by the time of the next launch."""
         self.now += self.left.pop(0)
 
 
@@ -96,7 +96,7 @@ class ScenarioFile(pytest.File):
             raise self.CollectError(_plain_lines(str(error))) from None
         self.config.stash.setdefault(PLANNED, set()).update(cell.record.id for cell in self.plan.cells)
         for cell in self.plan.cells:
-            yield CellItem.from_parent(self, name=cell.record.id, callobj=_measured, cell=cell)
+            yield CellItem.from_parent(self, name=cell.record.id, callobj=_replay, cell=cell)
         if self.config.getoption("--parbench-baseline"):
             for cell in self.plan.cells:
                 yield GateItem.from_parent(self, name=f"gate:{cell.record.id}", cell=cell)
@@ -109,15 +109,15 @@ class ScenarioFile(pytest.File):
 
     @property
     def run(self) -> "Run":
-        """The campaign, measured when it is first asked for, of the cells that were selected and their references."""
+        """The campaign of the selected cells and their references, which the first item that needs it runs."""
         if self._run is None:
             from dataclasses import replace
 
             from parbench.campaign.gate import Bench
             from parbench.campaign.progress import Progress
 
-            wanted = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
-            cells = tuple(cell for cell in self.plan.cells if cell.record.id in wanted or cell.record.is_reference)
+            selected = {item.cell.record.id for item in self.session.items if isinstance(item, CellItem | GateItem)}
+            cells = tuple(cell for cell in self.plan.cells if cell.record.id in selected or cell.record.is_reference)
             self._run = Bench(self.results, Progress).run(replace(self.plan, cells=cells))
         return self._run
 
@@ -139,7 +139,7 @@ class ScenarioFile(pytest.File):
 
 
 class CellItem(pytest.Function):
-    """A cell: passes where it was measured well."""
+    """A cell; it passes where it was measured successfully."""
 
     def __init__(self, *, cell: "Cell", **rest: Any) -> None:
         super().__init__(**rest)
@@ -151,7 +151,7 @@ class CellItem(pytest.Function):
 
 
 class GateItem(pytest.Item):
-    """A cell's verdicts: fails where something regressed, and skips where nothing can be told."""
+    """A cell's verdicts; it fails where something regressed, and skips where the check cannot decide."""
 
     parent: ScenarioFile
 
@@ -200,8 +200,8 @@ class VanishedItem(pytest.Item):
         return self.path, None, self.name
 
 
-def _measured(request: pytest.FixtureRequest) -> None:
-    """What a cell's item does: have the campaign measured, and replay it."""
+def _replay(request: pytest.FixtureRequest) -> None:
+    """A cell's test: runs the campaign, if no other item has, and replays the cell's times to pytest-benchmark."""
     from parbench.check.observations import observe
 
     item: Any = request.node
@@ -222,7 +222,7 @@ def _measured(request: pytest.FixtureRequest) -> None:
 
 @contextlib.contextmanager
 def _sentences() -> Iterator[None]:
-    """What a user can mend is a sentence here too."""
+    """Shows errors that the user can fix as a sentence, without a traceback."""
     from parbench.errors import ParbenchError
 
     try:
@@ -232,7 +232,7 @@ def _sentences() -> Iterator[None]:
 
 
 def _plain_lines(text: str) -> str:
-    """Text that a scenario or a plug-in may have made up, without control characters but for its line ends."""
+    """The text without control characters, but with its line ends; a scenario or a plug-in may have written it."""
     from parbench.text import plain
 
     return "\n".join(map(plain, text.splitlines()))

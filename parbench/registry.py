@@ -1,4 +1,4 @@
-"""Finds pluggable classes: every module of a package, and the entry points of other people's packages."""
+"""Finds pluggable classes: those in the modules of a package, and those of plug-ins by their entry points."""
 
 import importlib
 import importlib.util
@@ -13,11 +13,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes by name: the built-in ones of a `package`, and those of the entry-point `group` (the package's name if
-    left out).
+    """Classes by name: the built-in ones in `package`, and those of the entry-point `group`, by default `package`.
 
-    Built-in classes lie in modules of the package or, where each has a folder, in `module` of that folder. A class adds
-    itself when it is defined. Importing is put off until a name is first asked for.
+    Built-in classes are defined in modules of the package or, where each has a folder, in that folder's `module`. A
+    class adds itself when it is defined. Nothing is imported before a name is first needed.
     """
 
     def __init__(self, package: str, *, group: str | None = None, module: str | None = None) -> None:
@@ -30,10 +29,10 @@ class Registry(Generic[T]):
 
     def add(self, name: str, cls: type[T]) -> None:
         """Registers `cls`; raises `PluginError` if another class has the name already."""
-        known = self._classes.get(name)
-        if known is not None and _location(known) != _location(cls):
+        other = self._classes.get(name)
+        if other is not None and _location(other) != _location(cls):
             raise PluginError(
-                f"{self.group}: {_location(cls)} takes the name '{name}' of {_location(known)}; rename one"
+                f"{self.group}: {_location(cls)} takes the name '{name}' of {_location(other)}; rename one"
             )
         self._classes[name] = cls
 
@@ -42,7 +41,7 @@ class Registry(Generic[T]):
         return sorted(self.classes())
 
     def classes(self) -> dict[str, type[T]]:
-        """Every usable class by its name. What could not be imported is in `broken`, with its reason."""
+        """Every usable class by its name. Plug-ins that could not be imported are in `broken`, each with the reason."""
         if not self._discovered:
             self._discovered = True
             self._import_built_ins()
@@ -74,7 +73,7 @@ class Registry(Generic[T]):
     def _import_plugin(self, entry_point: EntryPoint) -> None:
         try:
             entry_point.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; it is shown, never swallowed
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; `broken` shows it
             package = entry_point.dist.name if entry_point.dist else "unknown"
             self.broken[entry_point.name] = f"{type(error).__name__}: {error} (package {package}, {entry_point.value})"
 

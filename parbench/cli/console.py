@@ -48,6 +48,18 @@ def plain(text: str) -> str:
     return plain(text)
 
 
+def help_width() -> int:
+    """The width of help texts: that of the terminal, at most 110 columns.
+
+    click would ask `shutil`, whose imports take as long as all of parbench's for `--help`.
+    """
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns)
+    except (OSError, ValueError):
+        columns = 80
+    return max(min(columns, 110) - 2, 50)
+
+
 def protect_output() -> None:
     """Messages that cannot be written are dropped; data that cannot be written to stdout raises `OutputError`."""
     sys.stderr, sys.stdout = dropping_stream(sys.stderr), strict_stream(sys.stdout)

@@ -9,7 +9,7 @@ import click
 
 from parbench import __version__, exit_codes
 from parbench.cli import commands
-from parbench.cli.console import protect_output, say
+from parbench.cli.console import help_width, protect_output, say
 from parbench.system.signals import Interrupted, interruptible
 
 
@@ -39,7 +39,7 @@ class Commands(click.Group):
             raise RuntimeError(f"a command ended by {type(error).__name__}") from error
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="parbench")
 def cli() -> None:
     """Measure which way of spreading a language model over your devices is fastest, and what it costs.
@@ -66,7 +66,7 @@ def run_command() -> int:
     """Calls the command on the command line; prints what went wrong, if anything did. Returns the exit code."""
     try:
         with interruptible():
-            code = cli.main(prog_name="parbench", standalone_mode=False)
+            code = cli.main(prog_name="parbench", standalone_mode=False, terminal_width=help_width())
             sys.stdout.flush()
             return code or exit_codes.OK
     except Interrupted as interruption:

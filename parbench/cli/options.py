@@ -1,13 +1,15 @@
 """Arguments and options that several commands share."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from parbench.export.base import Part
 
     Choice = click.Choice[str]
@@ -16,12 +18,23 @@ else:
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+
+class PathType(click.Path):
+    """A path as `pathlib.Path`, which is imported only when there is one, which makes `--help` faster."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path":
+        """The path of an argument."""
+        from pathlib import Path
+
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+PATH = PathType()
 
 scenario_argument = click.argument("scenario", type=PATH)
 run_argument = click.argument("run", default="latest")
 results_option = click.option(
-    "--results", type=PATH, default=Path("results"), show_default=True, help="Where runs are kept, and baselines/."
+    "--results", type=PATH, default="results", show_default=True, help="Where runs are kept, and baselines/."
 )
 set_option = click.option(
     "--set",

@@ -1,4 +1,4 @@
-"""Files that people name, read whole: regular ones of bounded size, so that no read lasts forever or fills memory."""
+"""Reads files that users name: only regular ones of bounded size, so that no read blocks or fills the memory."""
 
 import errno
 import os
@@ -32,9 +32,9 @@ def read_whole(path: Path, most: int) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file to read, also through a link. Raises `OSError` for anything else.
+    """Opens a regular file, also through a link. Raises `OSError` for anything else.
 
-    What is no regular file is not even opened: that waits for the other end of a pipe, and may move a device.
+    Nothing else is opened: opening a pipe waits for its other end, and opening a device may change its state.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -44,9 +44,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def _chunks(file: BinaryIO, path: Path, most: int) -> Iterator[bytes]:
-    """What there is to read, and of a file that grows meanwhile no more than shows that it has become too large.
+    """The content, of a file that grows meanwhile only so much as shows that it has become too large.
 
-    Chunk by chunk: a signal is heeded between two of them, and not within one call that reads all.
+    It is read chunk by chunk, because signals are handled between two reads only.
     """
     left = most + 1
     while left > 0:

@@ -1,11 +1,14 @@
 """`parbench baseline`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from parbench.cli.console import plain, say_problems
 from parbench.cli.options import results_option, run_argument
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.group("baseline")
@@ -17,7 +20,7 @@ def command() -> None:
 @run_argument
 @click.option("--name", required=True, help="The baseline's name; an existing one gets one more session.")
 @results_option
-def save(run: str, name: str, results: Path) -> None:
+def save(run: str, name: str, results: "Path") -> None:
     """Add RUN (a run's folder, its id, or latest) to a baseline as its newest session."""
     from parbench.check import baselines
     from parbench.results.store import find_run, read_run
@@ -32,7 +35,7 @@ def save(run: str, name: str, results: Path) -> None:
 
 @command.command("list")
 @results_option
-def list_names(results: Path) -> None:
+def list_names(results: "Path") -> None:
     """List the baselines."""
     from parbench.check.baselines import list_baselines
 
@@ -43,7 +46,7 @@ def list_names(results: Path) -> None:
 @command.command()
 @click.argument("name")
 @results_option
-def show(name: str, results: Path) -> None:
+def show(name: str, results: "Path") -> None:
     """Show a baseline's environment, sessions and cells."""
     from parbench.check.baselines import describe, load
 

@@ -1,6 +1,5 @@
 """`parbench check`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +8,8 @@ from parbench.cli.console import console, say_problems, write_out
 from parbench.cli.options import format_option, only_option, results_option, rounds_option, set_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from parbench.campaign.gate import Bench
     from parbench.check.verdicts import Report
     from parbench.plan.cells import Plan
@@ -43,7 +44,7 @@ def command(
     confirm: bool,
     strict: bool,
     output_format: str,
-    results: Path,
+    results: "Path",
 ) -> int:
     """Has anything become slower, bigger or worse at scaling?
 
@@ -58,12 +59,12 @@ def command(
 
     if [baseline is not None, against is not None, aa].count(True) != 1:
         raise UsageError("say what to compare with: one of --baseline NAME, --against git:REF|python:PATH and --aa")
-    if Path(what).suffix not in SCENARIO_SUFFIXES:
+    if not what.endswith(SCENARIO_SUFFIXES):
         if baseline is None or confirm or overrides or rounds:
             raise UsageError("that measures anew, so it needs a scenario's file, such as scenarios/lstm_scaling.yaml")
         report = _check_stored_run(what, baseline, only, results, portable=portable)
     else:
-        plan = _plan(Path(what), overrides, rounds, only)
+        plan = _plan(what, overrides, rounds, only)
         if baseline is not None:
             report = _check_scenario(plan, baseline, only, results, portable=portable, confirm=confirm)
         else:
@@ -72,7 +73,7 @@ def command(
     return report.exit_code(strict=strict)
 
 
-def _check_stored_run(what: str, baseline: str, only: tuple[str, ...], results: Path, *, portable: bool) -> "Report":
+def _check_stored_run(what: str, baseline: str, only: tuple[str, ...], results: "Path", *, portable: bool) -> "Report":
     from parbench.check.baselines import load
     from parbench.check.compare import against_baseline
     from parbench.results.store import find_run, read_run
@@ -86,7 +87,7 @@ def _check_stored_run(what: str, baseline: str, only: tuple[str, ...], results: 
 
 
 def _check_scenario(
-    plan: "Plan", baseline: str, only: tuple[str, ...], results: Path, *, portable: bool, confirm: bool
+    plan: "Plan", baseline: str, only: tuple[str, ...], results: "Path", *, portable: bool, confirm: bool
 ) -> "Report":
     from parbench.campaign.gate import check_scenario
     from parbench.check.baselines import load
@@ -95,13 +96,13 @@ def _check_scenario(
     return check_scenario(plan, stored, _bench(results), only=only, portable=portable, confirm=confirm)
 
 
-def _check_against(plan: "Plan", other: str, only: tuple[str, ...], results: Path, *, confirm: bool) -> "Report":
+def _check_against(plan: "Plan", other: str, only: tuple[str, ...], results: "Path", *, confirm: bool) -> "Report":
     from parbench.campaign.gate import check_against
 
     return check_against(plan, other, _bench(results), only=only, confirm=confirm)
 
 
-def _bench(results: Path) -> "Bench":
+def _bench(results: "Path") -> "Bench":
     from parbench.campaign.gate import Bench
     from parbench.cli.progress import progress_on
 
@@ -109,13 +110,15 @@ def _bench(results: Path) -> "Bench":
     return Bench(results, lambda: progress_on(messages))
 
 
-def _plan(path: Path, overrides: tuple[str, ...], rounds: int | None, only: tuple[str, ...]) -> "Plan":
+def _plan(path: str, overrides: tuple[str, ...], rounds: int | None, only: tuple[str, ...]) -> "Plan":
     """The cells of `--only`, with the cells on one device that their ratios need."""
+    from pathlib import Path
+
     from parbench.campaign.gate import with_references
     from parbench.plan.reading import read_plan
     from parbench.system.devices import detect
 
-    plan = read_plan(path, detect(), [*overrides, *([f"measure.rounds={rounds}"] if rounds else [])])
+    plan = read_plan(Path(path), detect(), [*overrides, *([f"measure.rounds={rounds}"] if rounds else [])])
     return with_references(plan, {cell.record.id for cell in plan.only(*only).cells}) if only else plan
 
 

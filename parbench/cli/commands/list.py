@@ -1,11 +1,14 @@
 """`parbench list`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from parbench.cli.console import plain, say
 from parbench.cli.options import results_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command
@@ -13,7 +16,7 @@ from parbench.cli.options import results_option
     "what", type=click.Choice(["strategies", "workloads", "scenarios", "runs", "baselines"]), default="strategies"
 )
 @results_option
-def command(what: str, results: Path) -> None:
+def command(what: str, results: "Path") -> None:
     """List what can be named in a scenario, or what is stored."""
     from parbench.cli.tables import list_lines
 

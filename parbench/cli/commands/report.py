@@ -1,13 +1,14 @@
 """`parbench report`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from parbench.cli.console import say_problems
 from parbench.cli.options import PATH, results_option
 
-REPORTS = Path("report")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command
@@ -15,8 +16,10 @@ REPORTS = Path("report")
 @results_option
 @click.option("--out", type=PATH, help="The report's folder; one below report/ if left out.")
 @click.option("--format", "formats", default="html", show_default=True, help="html, png and svg, with commas between.")
-def command(runs: tuple[str, ...], results: Path, out: Path | None, formats: str) -> None:
+def command(runs: tuple[str, ...], results: "Path", out: "Path | None", formats: str) -> None:
     """Render RUN (a run's folder, its id, or latest) as a page and as charts; several RUNs side by side."""
+    from pathlib import Path
+
     from parbench.errors import UsageError
     from parbench.report.page import FORMATS, folder_name, write_report
     from parbench.results.store import find_run, read_run
@@ -27,4 +30,4 @@ def command(runs: tuple[str, ...], results: Path, out: Path | None, formats: str
     stored = [read_run(find_run(selector, results)) for selector in runs or ("latest",)]
     for run in stored:
         say_problems(run.problems)
-    click.echo(write_report(stored, out or REPORTS / folder_name(stored), names))
+    click.echo(write_report(stored, out or Path("report") / folder_name(stored), names))

@@ -1,17 +1,20 @@
 """`parbench table`."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from parbench.cli.options import format_option, results_option, run_argument
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command
 @run_argument
 @results_option
 @format_option("rows", "data", "frame")
-def command(run: str, results: Path, output_format: str) -> None:
+def command(run: str, results: "Path", output_format: str) -> None:
     """Print the table of RUN: a run's folder, its id, or latest."""
     from parbench.cli.tables import print_run
     from parbench.results.store import find_run, read_run
