@@ -38,7 +38,7 @@ class WithoutTorch(PathFinder):
         return None if name == "torch" else super().find_spec(name, path, target)
 
 sys.meta_path = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
-from parbench.cli import main
+from parbench.cli.main import main
 
 main()
 """
