@@ -2,7 +2,7 @@
 
 import sys
 
-from parbench.exit_codes import DEFECT
+from parbench.system.exit_codes import DEFECT
 
 try:
     from parbench.cli.main import main

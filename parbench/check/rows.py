@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from parbench import exit_codes
 from parbench.check.verdicts import Finding, Report
 from parbench.export.base import Case, Document
 from parbench.export.json import as_json
 from parbench.figures.definitions import FIGURES
+from parbench.system import exit_codes
 from parbench.text import plain
 
 COLUMNS = (

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from parbench import exit_codes
 from parbench.check.baselines import ForeignField
 from parbench.check.significance import Comparison, holm
 from parbench.figures.base import Figure
 from parbench.scenario.specs import CheckSpec, MetricName
+from parbench.system import exit_codes
 
 Verdict = Literal["regressed", "failed", "missing", "not comparable", "inconclusive", "improved", "ok", "new"]
 

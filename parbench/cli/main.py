@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 
 import click
 
-from parbench import __version__, exit_codes
+from parbench import __version__
 from parbench.cli import commands
 from parbench.cli.console import help_width, protect_output, say
+from parbench.system import exit_codes
 from parbench.system.signals import Interrupted, interruptible
 
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from parbench import exit_codes
 from parbench.cli.console import console, drop_unwritable_output, plain, say
 from parbench.cli.options import (
     PATH,
@@ -15,6 +14,7 @@ from parbench.cli.options import (
     set_option,
     site_options,
 )
+from parbench.system import exit_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO, get_args
 
-from parbench import exit_codes
 from parbench.base_types import Record
 from parbench.errors import ParbenchError
 from parbench.launch.local.launcher import LocalLauncher
@@ -33,6 +32,7 @@ from parbench.launch.remote.protocol import (
 from parbench.models.base import FAMILIES
 from parbench.records.assignment import Assignment, Purpose
 from parbench.strategies.base import STRATEGIES
+from parbench.system import exit_codes
 from parbench.system.environment import capture
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
