@@ -15,16 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine, python_path
+from tests.support.scenarios import TINY_LSTM
 
-SCENARIO = """
-name: tiny
-workloads:
-  lstm:
-    model: {kind: paced_lstm, layers: 2, d_model: 8}
-    data: {source: synthetic, vocab_size: 16, tokens: 1000}
-    seq_len: 4
-    global_batch: 8
-strategies: [single, sluggish]
+SCENARIO = (
+    "\nname: tiny"
+    + TINY_LSTM.replace("lstm, ", "paced_lstm, ")
+    + """strategies: [single, sluggish]
 devices: {kind: cpu, counts: [1]}
 measure: {rounds: 5, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600}
 check:
@@ -33,6 +29,7 @@ check:
   margin_few_sessions: 3.0
   min_effect: 10.0
 """
+)
 STEADY = ("--set", "strategies=[single]")
 SLOW = "30"
 """So much more time a step takes."""

@@ -21,27 +21,24 @@ from parbench.launch import code_digest
 from parbench.launch.base import Outcome
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cells import Plan
-from parbench.plan.planner import read_plan
+from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment
 from parbench.records.trial import Failure, RankRecord
 from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
 from parbench.system.devices import Machine
 from tests.support.fake_launcher import WARMUP_STEPS, WINDOW_STEPS, FakeLauncher
+from tests.support.scenarios import TINY_LSTM
 
-SCENARIO = """
-name: campaign
-workloads:
-  lstm:
-    model: {kind: lstm, layers: 2, d_model: 8}
-    data: {source: synthetic, vocab_size: 16, tokens: 1000}
-    seq_len: 4
-    global_batch: 8
-strategies: [single, ddp, data_parallel, task_pool]
+SCENARIO = (
+    "\nname: campaign"
+    + TINY_LSTM
+    + """strategies: [single, ddp, data_parallel, task_pool]
 devices: {kind: cpu, counts: [1, 2]}
 scaling: [strong, weak]
 measure: {rounds: 3}
 """
+)
 MACHINE = Machine(cores=((0,), (1,), (2, 3)))
 
 

@@ -13,21 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.support.scenarios import TINY_LSTM
 
 REPOSITORY = Path(__file__).parents[2]
-SCENARIO = """
-name: tiny
-workloads:
-  lstm:
-    model: {kind: lstm, layers: 2, d_model: 8}
-    data: {source: synthetic, vocab_size: 16, tokens: 1000}
-    seq_len: 4
-    global_batch: 8
-    optimizer: {name: adam, lr: 1e-2}
+SCENARIO = (
+    "\nname: tiny"
+    + TINY_LSTM
+    + """    optimizer: {name: adam, lr: 1e-2}
 strategies: [single, task_pool]
 devices: {kind: cpu, counts: [1]}
 measure: {rounds: 2, warmup: 5, window_s: 0.001, deadline_s: 600}
 """
+)
 WITHOUT_TORCH = """
 import sys
 from importlib.machinery import PathFinder

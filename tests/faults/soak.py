@@ -25,20 +25,17 @@ from parbench.launch.base import Outcome
 from parbench.launch.local.launcher import LocalLauncher
 from parbench.plan.reading import read_plan
 from parbench.system.devices import detect
+from tests.support.scenarios import TINY_LSTM
 from tests.support.waiting import PAUSE_S
 
-SCENARIO = """
-name: soak
-workloads:
-  lstm:
-    model: {kind: lstm, layers: 2, d_model: 8}
-    data: {source: synthetic, vocab_size: 16, tokens: 1000}
-    seq_len: 4
-    global_batch: 8
-strategies: [single, ddp]
+SCENARIO = (
+    "\nname: soak"
+    + TINY_LSTM
+    + """strategies: [single, ddp]
 devices: {kind: cpu, counts: [2], oversubscribe: true}
 measure: {rounds: 1, warmup: 5, window_s: 0.001, deadline_s: 600}
 """
+)
 
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written

@@ -16,22 +16,19 @@ from parbench.launch.remote.fit import fit_workload
 from parbench.launch.remote.protocol import HERE, Introduction
 from parbench.results.store import Run, read_run
 from tests.conftest import CommandLine
+from tests.support.scenarios import TINY_LSTM
 
 PACKAGE = Path(parbench.__file__).parent
 BEFORE_THE_PROTOCOL = "6112368b9e59"  # the last commit without it
 ELSEWHERE = "rank of the other tree"
-SCENARIO = """
-name: tiny
-workloads:
-  lstm:
-    model: {kind: lstm, layers: 2, d_model: 8}
-    data: {source: synthetic, vocab_size: 16, tokens: 1000}
-    seq_len: 4
-    global_batch: 8
-strategies: [single]
+SCENARIO = (
+    "\nname: tiny"
+    + TINY_LSTM
+    + """strategies: [single]
 devices: {kind: cpu, counts: [1]}
 measure: {rounds: 2, warmup: 5, window_s: 0.02}
 """
+)
 
 # The names that the trees from before had, and that the server for them imports.
 AS_BEFORE_THE_PROTOCOL = {
