@@ -128,7 +128,7 @@ def test_byte_pairs_of_the_largest_text_still_fit_the_cache(tmp_path, monkeypatc
     monkeypatch.setattr(corpus, "MAX_TEXT_BYTES", len(PROSE))
     data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=256)})
     first = prepared(data, tmp_path)
-    monkeypatch.setattr(bpe, "encoded", lambda *_: pytest.fail("encoded a second time"))
+    monkeypatch.setattr(bpe, "encode", lambda *_: pytest.fail("encoded a second time"))
     assert prepared(data, tmp_path) == first
 
 
@@ -187,8 +187,8 @@ def test_tokens_are_the_same_in_every_process():
 def test_a_text_is_encoded_once(tmp_path, own_cache, monkeypatch):
     data = text_file(tmp_path, PROSE).model_copy(update={"bpe": BytePairs(vocab_size=280)})
     first = prepared(data, tmp_path)
-    encode, calls = bpe.encoded, []
-    monkeypatch.setattr(bpe, "encoded", lambda *arguments: calls.append(arguments) or encode(*arguments))
+    encode, calls = bpe.encode, []
+    monkeypatch.setattr(bpe, "encode", lambda *arguments: calls.append(arguments) or encode(*arguments))
     assert prepared(data, tmp_path) == first
     assert calls == []
     other = data.model_copy(update={"bpe": BytePairs(vocab_size=270)})
