@@ -77,7 +77,8 @@ def test_makespan_and_models_per_hour_agree(measured):
     rows, _ = measured
     for row in rows:
         assert row["models_per_hour"] == pytest.approx(5 * 3600 / row["makespan_s"])
-        assert row["parity"] in ("reference", "ok")
+        # Where a slow machine takes few steps in the window, they tell too little.
+        assert row["parity"] in ("reference", "ok", "undecided")
 
 
 def test_the_average_of_all_models_is_validated(measured):

@@ -66,10 +66,10 @@ def test_ranks_that_are_not_pinned_share_the_cores_of_their_host() -> None:
 
 def test_a_rank_that_is_not_pinned_sees_what_runs_on_any_core() -> None:
     around = Surroundings((), ())
-    around.window_starts()
+    around.start_window()
     burn = "import time\nuntil = time.process_time() + 0.5\nwhile time.process_time() < until: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    around.window_ends()
+    around.end_window()
     found = around.read()
     assert found.busy_s - found.own_s > 0.4
 
