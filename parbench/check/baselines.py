@@ -188,7 +188,7 @@ def baseline_path(name: str, folder: Path) -> Path:
     return folder / f"{name}.json"
 
 
-def describe(baseline: Baseline) -> Iterator[str]:
+def summarise_contents(baseline: Baseline) -> Iterator[str]:
     """A baseline in lines: its environment, its sessions, its cells."""
     yield f"baseline {baseline.name}: {len(baseline.sessions)} sessions, {len(baseline.keys)} cells"
     yield from (f"  {field}: {_quote(value)}" for field, value in _flat(baseline.environment).items() if value)

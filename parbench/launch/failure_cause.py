@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from parbench.launch.base import Outcome
-from parbench.records.trial import RankRecord, Stage, Status
+from parbench.records.trial import Milestone, RankRecord, Status
 
 
 def find_cause(outcome: Outcome, ranks: Sequence[RankRecord]) -> tuple[Status, str | None]:
@@ -55,7 +55,7 @@ def _find_slowest(processes: int, records: Mapping[int, RankRecord]) -> str:
     absent = [rank for rank in range(processes) if rank not in records]
     if absent:
         return f"rank {absent[0]} had not started" if records else "no rank had started"
-    stages = get_args(Stage)
+    stages = get_args(Milestone)
     slowest = min(
         records.values(),
         key=lambda rank: (rank.failure is not None, rank.stage == "done", len(rank.jobs), stages.index(rank.stage)),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from parbench.records.trial import RankRecord, Stage
+from parbench.records.trial import Milestone, RankRecord
 
 EXIT_UNWRITTEN = 74
 """EX_IOERR of sysexits.h: a rank could not write its record or its log, so its trial is worth nothing."""
@@ -30,6 +30,6 @@ class Journal:
         except OSError as error:
             raise JournalError(str(error)) from error
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: Milestone) -> None:
         """Records that this rank has reached `stage`."""
         self.write(stage=stage)

@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
 
 
-Stage = Literal["start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "close", "done"]
+Milestone = Literal["start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "close", "done"]
 
 
 class TwinRecord(Record):
@@ -164,7 +164,7 @@ class RankRecord(Record):
     shard: int = 0
     threads: int = 1
     cores: tuple[int, ...] = ()
-    stage: Stage = "start"
+    stage: Milestone = "start"
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
     surroundings: SurroundingsRecord = SurroundingsRecord()

@@ -84,7 +84,7 @@ LATER_FIELDS = ("network", "nccl")
 """Fields that records of older versions lack."""
 
 
-class Context(Record, strict=False):
+class Circumstances(Record, strict=False):
     """Where and when an environment was captured; not part of its digest.
 
     `load_average` is over 1, 5 and 15 minutes, `captured_at` is UTC in ISO 8601.
@@ -101,7 +101,7 @@ class Environment(Record, strict=False):
     """The machine and software that a measurement was taken in."""
 
     speed: Speed
-    context: Context
+    context: Circumstances
 
     @property
     def digest(self) -> str:
@@ -157,8 +157,8 @@ def _speed() -> Speed:
     )
 
 
-def _context() -> Context:
-    return Context(
+def _context() -> Circumstances:
+    return Circumstances(
         host=platform.node(),
         parbench=__version__,
         git_commit=_git_commit(),

@@ -18,7 +18,7 @@ def test_a_baseline_is_small_readable_and_comes_back(tmp_path: Path) -> None:
     assert "first" not in json.loads(text)["environment"]
     assert baselines.load("mine", tmp_path) == kept
     assert baselines.list_baselines(tmp_path) == ["mine"]
-    assert "session first" in "\n".join(baselines.describe(kept))
+    assert "session first" in "\n".join(baselines.summarise_contents(kept))
 
 
 def test_sessions_are_added_and_the_oldest_drops_out(tmp_path: Path) -> None:

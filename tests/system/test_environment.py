@@ -12,7 +12,15 @@ from pydantic import ValidationError
 
 from parbench import __version__
 from parbench.system import cpus, environment, kernel, nvml, software
-from parbench.system.environment import SPEED_VARIABLES, Accelerator, Context, Environment, Speed, capture, differences
+from parbench.system.environment import (
+    SPEED_VARIABLES,
+    Accelerator,
+    Circumstances,
+    Environment,
+    Speed,
+    capture,
+    differences,
+)
 
 SPEED = Speed(
     cpu_model="Fast CPU",
@@ -31,7 +39,7 @@ SPEED = Speed(
     glibc="2.39",
     variables={"OMP_PLACES": "cores", "NCCL_ALGO": "Ring"},
 )
-CONTEXT = Context(
+CONTEXT = Circumstances(
     host="here", parbench="0.1.0", git_commit=None, load_average=None, captured_at="2030-01-02T03:04:05+00:00"
 )
 ENVIRONMENT = Environment(speed=SPEED, context=CONTEXT)

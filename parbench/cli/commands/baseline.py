@@ -48,7 +48,7 @@ def list_names(results: "Path") -> None:
 @results_option
 def show(name: str, results: "Path") -> None:
     """Show a baseline's environment, sessions and cells."""
-    from parbench.check.baselines import describe, load
+    from parbench.check.baselines import load, summarise_contents
 
-    for line in describe(load(name, results / "baselines")):
+    for line in summarise_contents(load(name, results / "baselines")):
         click.echo(plain(line))
