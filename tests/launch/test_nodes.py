@@ -5,7 +5,7 @@ import math
 import pytest
 
 from parbench.errors import UsageError
-from parbench.figures import speed
+from parbench.figures import several_models
 from parbench.launch.base import Campaign, Outcome
 from parbench.launch.failure_cause import find_cause
 from parbench.plan.cells import Cell
@@ -121,7 +121,7 @@ def test_what_the_launcher_knows_comes_before_what_ranks_suffered_from_it():
 def test_the_makespan_does_not_subtract_clocks_of_different_nodes():
     near = rank(0, met_at=10.0, jobs=(job(0, started_s=11.0, stopped_s=13.0),))
     far = rank(1, met_at=500.0, jobs=(job(1, started_s=501.5, stopped_s=504.0),))
-    assert speed.makespan_s(trial(ranks=(near, far))) == pytest.approx(3.0)
+    assert several_models.makespan_s(trial(ranks=(near, far))) == pytest.approx(3.0)
 
 
 def test_a_chart_has_a_boundary_where_cells_begin_to_need_a_second_node(tmp_path):
