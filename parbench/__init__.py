@@ -44,4 +44,5 @@ class _MovedModules:
         module.__dict__["__getattr__"] = lambda name: getattr(new_module, name)
 
 
-sys.meta_path.append(_MovedModules)
+# Before Python's own: a folder of before that still holds bytecode would pass for a package.
+sys.meta_path.insert(0, _MovedModules)

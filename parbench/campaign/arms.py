@@ -87,6 +87,9 @@ def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan)
     Raises `UsageError` where the arm cannot build a model or does not know a field of a workload, and where it has a
     commit checked out but imports nothing from it.
     """
+    if "proof" not in greeting.purposes:
+        cells = (replace(cell, record=cell.record.model_copy(update={"proofs": None})) for cell in plan.cells)
+        plan = replace(plan, cells=tuple(cells))
     if not arm.is_other:
         return plan
     folder = arm.checkout.locate(plan.folder) if arm.checkout else plan.folder
@@ -99,15 +102,13 @@ def plan_for(arm: Arm, launcher: RemoteLauncher, greeting: Greeting, plan: Plan)
         _require_defaults(arm, name, workloads[name], fields)
     _require_own_code(arm, (*greeting.modules, *reply.modules))
     models = {name: _completed(workload.model, reply.models[name], folder) for name, workload in workloads.items()}
-    cells = tuple(
+    cells = (
         replace(cell, workload=cell.workload.model_copy(update={"model": models[cell.record.workload]}))
         if cell.record.workload in models
         else cell
         for cell in plan.cells
     )
-    if "proof" not in greeting.purposes:
-        cells = tuple(replace(cell, record=cell.record.model_copy(update={"proofs": None})) for cell in cells)
-    return replace(plan, folder=folder, cells=cells)
+    return replace(plan, folder=folder, cells=tuple(cells))
 
 
 def _require_defaults(arm: Arm, name: str, workload: WorkloadSpec, fields: Sequence[str]) -> None:

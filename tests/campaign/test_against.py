@@ -116,7 +116,7 @@ def test_a_model_that_the_commit_does_not_have_is_a_sentence(tmp_path: Path) -> 
 def test_an_arm_is_not_asked_for_a_purpose_that_it_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    purposes = {"candidate": ("reference", "measure"), "base": ("measure",)}
+    purposes = {"candidate": ("reference", "measure", "proof"), "base": ("reference", "measure")}
 
     @contextlib.contextmanager
     def servers(arms: Arms) -> Iterator[tuple[dict[str, FakeLauncher], dict[str, Greeting]]]:

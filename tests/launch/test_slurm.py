@@ -239,7 +239,7 @@ def test_a_dry_run_shows_what_would_be_submitted_and_submits_nothing(user: Slurm
 
 
 def test_scancel_of_a_step_fails_its_trial_and_the_campaign_goes_on(user: SlurmUser, cluster: Cluster) -> None:
-    scenario = user.scenario("[misbehaving: {how: hang}, averaging]", [2], deadline_s=3600)
+    scenario = user.scenario("[misbehaving: {how: hang, timed_only: true}, averaging]", [2], deadline_s=3600)
     with user.allocating(ONE_CPU_ON_EACH, "run", scenario, "--out", "out") as said:
         (step,) = cluster.run("squeue", "--noheader", "--steps", "--format=%i").split()
         cluster.run("scancel", step)
@@ -251,7 +251,7 @@ def test_scancel_of_a_step_fails_its_trial_and_the_campaign_goes_on(user: SlurmU
 
 def test_what_ranks_start_in_sessions_of_their_own_ends_with_their_trial(user: SlurmUser, cluster: Cluster) -> None:
     for deadline_s in (15, 150):  # the first may be over before a slow machine has started what is to be ended
-        scenario = user.scenario("[misbehaving: {how: offspring}]", [2], deadline_s)
+        scenario = user.scenario("[misbehaving: {how: offspring, timed_only: true}]", [2], deadline_s)
         with user.allocating(ONE_CPU_ON_EACH, "run", scenario, "--out", f"under-{deadline_s}") as said:
             wait_for(lambda: len(offspring()) == 2 or not user.hanging(), "what the rank starts before it hangs")
             started = len(offspring())
@@ -264,7 +264,10 @@ def test_what_ranks_start_in_sessions_of_their_own_ends_with_their_trial(user: S
 
 
 def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: SlurmUser, cluster: Cluster) -> None:
-    scenario, out = user.scenario("[misbehaving: {how: hang}]", [2], deadline_s=3600), "a run's folder"
+    scenario, out = (
+        user.scenario("[misbehaving: {how: hang, timed_only: true}]", [2], deadline_s=3600),
+        "a run's folder",
+    )
     submitted = user("run", scenario, "--out", out, "--launcher", "slurm", "--submit", "--", *ONE_CPU_ON_EACH.split())
     assert submitted.returncode == 0, submitted.stderr
     job, script = submitted.stdout.strip(), user.folder / out / "job.sh"
@@ -277,7 +280,7 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
 
     wait_for(user.hanging, "the hanging trial", ended=over)
     before = user.trials(out)
-    assert [(trial["cell"], trial["status"]) for trial in before] == [("bag/reference", "ok")]
+    assert [(trial["purpose"], trial["status"]) for trial in before] == [("reference", "ok"), ("proof", "ok")]
 
     # A job with a higher priority takes the nodes; when it is through, SLURM starts ours again.
     urgent = cluster.run(
@@ -290,7 +293,7 @@ def test_a_submitted_campaign_outlives_preemption_cancellation_and_kill_9(user: 
     cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_for(user.hanging, "the hanging trial, once more", ended=over)
     assert "Interrupted by SIGTERM; what was measured is kept; go on with: parbench run" in log.read_text()
-    assert "1 measured before are kept" in log.read_text()
+    assert "2 measured before are kept" in log.read_text()
 
     again = ("run", scenario, "--out", out, "--resume")
     # kill -9 of parbench: its tasks are told by the end of their input.
