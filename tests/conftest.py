@@ -27,13 +27,15 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Token files of the tests stay out of the user's cache."""
-    before = os.environ.get("PARBENCH_CACHE")
-    os.environ["PARBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("PARBENCH_CACHE")
-    if before is not None:
-        os.environ["PARBENCH_CACHE"] = before
+    """Token files and compiled code of the tests stay out of the user's caches.
+
+    torch's own cache, which all processes of a user share, may hold libraries that a killed compiler left half-written.
+    """
+    caches = {name: str(tmp_path_factory.mktemp("cache")) for name in ("PARBENCH_CACHE", "TORCHINDUCTOR_CACHE_DIR")}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, folder in caches.items():
+            environment.setenv(name, folder)
+        yield
 
 
 @pytest.fixture(scope="session")
