@@ -82,11 +82,14 @@ def test_step_time_is_the_median_step_of_the_slowest_rank():
     ("memories", "expected"),
     [
         ([MemoryRecord(resident_growth=100), MemoryRecord(resident_growth=300)], 300),
+        ([MemoryRecord(resident_growth=122, file_growth=43, shared_growth=5)], 79),
+        ([MemoryRecord(resident_growth=10, file_growth=-4)], 14),
+        ([MemoryRecord(resident_growth=10, file_growth=12)], 0),
         ([cuda(5, 7), cuda(6)], 7),
         ([MemoryRecord(), MemoryRecord(resident_growth=0)], 0),
         ([MemoryRecord(), MemoryRecord()], None),
     ],
-    ids=["cpu", "cuda", "one rank unknown", "unknown"],
+    ids=["cpu", "without files", "fewer pages of files", "nothing but files", "cuda", "one rank unknown", "unknown"],
 )
 def test_memory_is_the_fullest_ranks_peak_and_never_a_sum(memories, expected):
     ranks = tuple(rank(number, memory=memory) for number, memory in enumerate(memories))
