@@ -51,7 +51,9 @@ def bubble(trial: Trial) -> float | None:
     Records of older versions hold the time of forward and backward passes instead: all the rest counts as waiting
     there, also the loss, the optimizer and the dealing of batches.
     """
-    shares = [waited / job.window_s for job in jobs_of(trial) if job.window_s and (waited := _waiting_s(job)) is not None]
+    shares = [
+        waited / job.window_s for job in jobs_of(trial) if job.window_s and (waited := _waiting_s(job)) is not None
+    ]
     return statistics.fmean(shares) if shares else None
 
 

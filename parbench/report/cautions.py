@@ -141,7 +141,7 @@ _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
     ),
     (
         lambda cell: cell.row["steady"] is False,
-        "Step times were not steady at the end of warm-up, in one round or more",
+        "Step times were not steady, at the end of warm-up or within the window, in one round or more",
         "Raise measure.warmup, or look at the chart of step times in order.",
     ),
     (
