@@ -1,6 +1,7 @@
 """Memory of a trial, and the parameters that fill it."""
 
 from parbench.figures.base import Figure
+from parbench.records.cell import CellRecord
 from parbench.records.trial import MemoryRecord, Trial
 
 
@@ -30,6 +31,11 @@ def own_growth(memory: MemoryRecord) -> int | None:
     if memory.resident_growth is None:
         return None
     return max(0, memory.resident_growth - (memory.file_growth or 0))
+
+
+def devices_in_a_rank(trial: Trial, cell: CellRecord) -> int:
+    """Of how many devices a rank's peak is the sum: on CPU, of all that the rank drives; 1 on CUDA."""
+    return max(1, cell.devices // len(trial.ranks)) if cell.device_kind == "cpu" and trial.ranks else 1
 
 
 def _rank_peak(memory: MemoryRecord) -> int | None:

@@ -47,12 +47,12 @@ class JobRecord(Record):
     batches after the window; `validations` are such means of an untimed trial. All are empty on ranks that compute no
     loss. `shared_loss` is the loss of a batch that all ranks evaluate after untimed steps.
 
-    `steady` says whether warm-up ended as it should: after the steps that were asked for or, where it is `auto`, because
-    steps had stopped getting faster. One step in every `cycle` may do more than the others, such as synchronising.
-    `compile_s` is the time of torch.compile, which is all before the window. `started_s` and `stopped_s` are the ends of
-    the window on the host's monotonic clock. `waiting_s` is the part of the window in which the rank waited for other
-    stages, for strategies that measure it; records of older versions have `compute_s` instead, which is the part in
-    forward and backward passes. `stacked` is the number of models that one call trains together.
+    `steady` says whether warm-up ended as it should: after the steps that were asked for or, where it is `auto`,
+    because steps had stopped getting faster. One step in every `cycle` may do more than the others, such as
+    synchronising. `compile_s` is the time of torch.compile, which is all before the window. `started_s` and `stopped_s`
+    are the ends of the window on the host's monotonic clock. `waiting_s` is the part of the window in which the rank
+    waited for other stages, for strategies that measure it; records of older versions have `compute_s` instead, which
+    is the part in forward and backward passes. `stacked` is the number of models that one call trains together.
     """
 
     job: int

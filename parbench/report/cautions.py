@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from parbench.figures.memory import devices_in_a_rank
 from parbench.report.panels import CellView, RunView
 from parbench.report.provenance import noise
 from parbench.results.store import Run
@@ -133,6 +134,11 @@ _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
         lambda cell: cell.record.emulated,
         "Emulated, because the strategy has no effect on this kind of device",
         "On CUDA devices the strategy itself is measured.",
+    ),
+    (
+        lambda cell: any(devices_in_a_rank(trial, cell.record) > 1 for trial in cell.trials),
+        "One rank drives all devices, and its memory/rank is that of all of them together",
+        "Compare it with the sum over another strategy's ranks.",
     ),
     (
         lambda cell: cell.record.oversubscribed,

@@ -115,6 +115,16 @@ def test_memory_is_the_fullest_ranks_peak_and_never_a_sum(memories, expected):
     assert memory.peak_memory_bytes(trial(ranks=ranks)) == expected
 
 
+def test_the_peak_of_a_rank_that_drives_several_cpu_devices_is_that_of_all_of_them():
+    replicas = cell("data_parallel", 2)
+    assert memory.devices_in_a_rank(trial(replicas), replicas) == 2
+    assert memory.devices_in_a_rank(trial(replicas, ranks=(rank(0), rank(1))), replicas) == 1
+    assert memory.devices_in_a_rank(trial(CELL, ranks=(rank(0), rank(1))), CELL) == 1
+    on_cuda = cell("data_parallel", 2, device_kind="cuda")
+    assert memory.devices_in_a_rank(trial(on_cuda), on_cuda) == 1, "there it is the fullest device"
+    assert memory.devices_in_a_rank(trial(replicas, status="failed"), replicas) == 1
+
+
 @pytest.mark.parametrize(
     ("losses", "expected"),
     [

@@ -56,7 +56,7 @@ print(libc.mallinfo2().hblks - before)
 @pytest.mark.parametrize(("policy", "mapped_alone"), [("default", 0), ("trim", 1)])
 def test_under_trim_a_large_block_is_mapped_on_its_own_however_often_one_was_freed(policy, mapped_alone) -> None:
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    ended = subprocess.run(  # noqa: S603 - our own interpreter
+    ended = subprocess.run(
         [sys.executable, "-c", BLOCKS, policy], env=variables, capture_output=True, text=True, check=False
     )
     assert (ended.stdout.strip(), ended.stderr) == (str(mapped_alone), "")
