@@ -31,3 +31,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 Phase = Literal["train", "score", "generate"]
+
+
+MallocPolicy = Literal["default", "trim"]
+"""What becomes of freed memory: `default` is up to the C library; with `trim` glibc maps large blocks on their own."""

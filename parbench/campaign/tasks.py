@@ -170,6 +170,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         validate_at=task.validate_at,
         twins=task.twins,
         matmul=None if is_timed else cell.workload.precision,
+        malloc=measure_spec.malloc,
     )
 
 

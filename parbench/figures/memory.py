@@ -1,6 +1,7 @@
 """Memory of a trial, and the parameters that fill it."""
 
 from parbench.figures.base import Figure
+from parbench.records.cell import CellRecord
 from parbench.records.trial import MemoryRecord, Trial
 
 
@@ -20,10 +21,27 @@ def memory_by_rank(trial: Trial) -> dict[int, dict[str, int]]:
     return {rank.rank: kinds for rank in trial.ranks if (kinds := _memory_kinds(rank.memory))}
 
 
+def own_growth(memory: MemoryRecord) -> int | None:
+    """The peak growth of resident memory without pages of files, in bytes; None where it is unknown.
+
+    An approximation: the kernel keeps a peak of all resident pages together (proc(5), VmHWM), and how many of them
+    were pages of files is known at the start and at the end alone. Such pages come as libraries' code is run for the
+    first time and hardly ever go. Records of older versions count them in.
+    """
+    if memory.resident_growth is None:
+        return None
+    return max(0, memory.resident_growth - (memory.file_growth or 0))
+
+
+def devices_in_a_rank(trial: Trial, cell: CellRecord) -> int:
+    """Of how many devices a rank's peak is the sum: on CPU, of all that the rank drives; 1 on CUDA."""
+    return max(1, cell.devices // len(trial.ranks)) if cell.device_kind == "cpu" and trial.ranks else 1
+
+
 def _rank_peak(memory: MemoryRecord) -> int | None:
     if memory.devices:
         return max(device.allocated_peak for device in memory.devices)
-    return memory.resident_growth
+    return own_growth(memory)
 
 
 def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:
@@ -33,7 +51,8 @@ def _memory_kinds(memory: MemoryRecord) -> dict[str, int]:
             "allocated": fullest.allocated_peak,
             "reserved beyond that": max(0, fullest.reserved_peak - fullest.allocated_peak),
         }
-    return {} if memory.resident_growth is None else {"resident growth": memory.resident_growth}
+    growth = own_growth(memory)
+    return {} if growth is None else {"resident growth": growth}
 
 
 PEAK_MEMORY_BYTES = Figure(
@@ -42,7 +61,9 @@ PEAK_MEMORY_BYTES = Figure(
     unit="bytes",
     better="lower",
     meaning="The largest rank's peak, the median over rounds. CUDA: the peak that torch allocated on a device. "
-    "CPU: the peak growth of resident memory over what was there before the model was built.",
+    "CPU: the peak growth of resident memory over what was there before the model was built, less the growth of "
+    "pages of files, such as libraries' code that runs for the first time: an approximation, as these are counted at "
+    "the trial's end. On CPU a rank that drives several devices holds the memory of all of them.",
     of=lambda launch: peak_memory_bytes(launch.trial),
     shown_in=("table", "terminal always"),
     gate="relative",

@@ -5,7 +5,7 @@ import statistics
 from parbench.figures.base import Figure
 from parbench.figures.speed import jobs_of, tokens_per_s
 from parbench.records.cell import CellRecord
-from parbench.records.trial import Trial
+from parbench.records.trial import JobRecord, Trial
 
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
@@ -46,9 +46,21 @@ def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | Non
 
 
 def bubble(trial: Trial) -> float | None:
-    """The share of the window in which stages did not compute, the mean over ranks; None where it was not recorded."""
-    shares = [1 - job.compute_s / job.window_s for job in jobs_of(trial) if job.compute_s is not None and job.window_s]
+    """The share of the window in which ranks waited for other stages, the mean over ranks; None where unknown.
+
+    Records of older versions hold the time of forward and backward passes instead: all the rest counts as waiting
+    there, also the loss, the optimizer and the dealing of batches.
+    """
+    shares = [
+        waited / job.window_s for job in jobs_of(trial) if job.window_s and (waited := _waiting_s(job)) is not None
+    ]
     return statistics.fmean(shares) if shares else None
+
+
+def _waiting_s(job: JobRecord) -> float | None:
+    if job.waiting_s is None and job.compute_s is not None:
+        return job.window_s - job.compute_s
+    return job.waiting_s
 
 
 COMPILE_S = Figure(
@@ -76,8 +88,8 @@ BUBBLE = Figure(
     title="bubble",
     unit="%",
     better="lower",
-    meaning="The share of the window in which a pipeline's stages did not compute, the mean over ranks: idle "
-    "or waiting for messages.",
+    meaning="The share of the window in which a pipeline's ranks waited for other stages and their messages, the mean "
+    "over ranks. In runs of older versions the loss, the optimizer and the dealing of batches count as waiting, too.",
     of=lambda launch: bubble(launch.trial),
     ideal="ideal_bubble",
     ideal_meaning="what the schedule leaves idle even if all stages cost the same",

@@ -104,8 +104,8 @@ class Job:
 
         self.journal.enter("window")
         steps = queue.window_steps(self.number, self.role.assignment.window_s, warm.step_s, cycle=self.strategy.cycle())
-        timing, compute_s = self._time_window(range(warm.steps, warm.steps + steps), team, probes)
-        record = self._timed_record(warm, compile_s, timing, compute_s, probes)
+        timing, waiting_s = self._time_window(range(warm.steps, warm.steps + steps), team, probes)
+        record = self._timed_record(warm, compile_s, timing, waiting_s, probes)
 
         self.journal.enter("validation")
         losses = compute_mean_losses(self.role, self.strategy, self.batches)
@@ -136,10 +136,10 @@ class Job:
         self.strategy.close()
 
     def _time_window(self, steps: range, team: Team, probes: WindowProbes) -> tuple[Timing, float | None]:
-        """Times the steps, which all ranks of `team` start together; also the seconds that the strategy computed."""
+        """Times the steps, which all ranks of `team` start together; also the seconds that it waited for others."""
         team.meet()
         self.step.start_window()
-        compiled_s, computed_before_s = read_compile_seconds(), self.strategy.compute_s()
+        compiled_s, waited_before_s = read_compile_seconds(), self.strategy.waiting_s()
         probes.start_window()
         timing = time_steps(self.step, steps, self.role.device)
         probes.end_window()
@@ -147,15 +147,13 @@ class Job:
             raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
         if self.step.latest is not None:
             require_finite(self.step.latest, f"the loss of step {steps[-1]}")
-        computed_s = self.strategy.compute_s()
-        if computed_s is not None and computed_before_s is not None:
-            computed_s = require_finite_time(
-                computed_s - computed_before_s, "the time that the strategy says it computed"
-            )
-        return timing, computed_s
+        waited_s = self.strategy.waiting_s()
+        if waited_s is not None and waited_before_s is not None:
+            waited_s = require_finite_time(waited_s - waited_before_s, "the time that the strategy says it waited")
+        return timing, waited_s
 
     def _timed_record(
-        self, warm: WarmUp, compile_s: float, timing: Timing, compute_s: float | None, probes: WindowProbes
+        self, warm: WarmUp, compile_s: float, timing: Timing, waiting_s: float | None, probes: WindowProbes
     ) -> JobRecord:
         return self._record(
             warmup_steps=warm.steps,
@@ -168,7 +166,7 @@ class Job:
             cycle=self.strategy.cycle(),
             started_s=probes.started_s,
             stopped_s=probes.stopped_s,
-            compute_s=compute_s,
+            waiting_s=waiting_s,
         )
 
     def _record(self, **values: Any) -> JobRecord:

@@ -16,7 +16,10 @@ TOLERANCE = 0.05
 
 
 class WarmUp(NamedTuple):
-    """How many steps warm-up took and how many seconds; whether it ended `steady`; seconds per step at its end."""
+    """How many steps warm-up took and how many seconds; whether it ended `steady`; seconds per step at its end.
+
+    A fixed length counts as steady: whether it was long enough shows in the window (`figures.steadiness`).
+    """
 
     steps: int
     seconds: float

@@ -27,6 +27,7 @@ from parbench.records.assignment import Assignment
 from parbench.records.trial import JobRecord, RankRecord
 from parbench.scenario.specs import Options
 from parbench.strategies.base import Context, Strategy
+from parbench.system.malloc import set_malloc_policy
 from parbench.training.workload import Workload
 
 
@@ -49,6 +50,7 @@ def _work(folder: Path, listener: socket.socket | None) -> int:
     journal = Journal(folder, record)
     try:
         assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
+        set_malloc_policy(assignment.malloc)
         role = Role.of(assignment, rank, local_rank)
         role.pin()
         journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)

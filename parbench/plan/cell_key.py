@@ -5,11 +5,14 @@ from typing import Any
 from parbench.base_types import DeviceKind
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import SCHEMA_VERSION
-from parbench.scenario.specs import Scenario, WorkloadSpec
+from parbench.scenario.specs import MeasureSpec, Scenario, WorkloadSpec
 from parbench.system.digests import digest_of_json
 
 NOT_MEASURED = {"rounds", "deadline_s", "verify_steps"}
 """Fields of `measure` that change no single measurement: their number, the time to wait, how much is verified."""
+
+LATER_FIELDS = {"malloc": "default"}
+"""Fields that older versions lack, with the value by which they measured: keys without that value stay as they were."""
 
 
 def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **place: Any) -> str:
@@ -23,13 +26,17 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
         "workload": workload.model_dump(mode="json"),
         "device_kind": kind,
         "cores_per_device": scenario.devices.cores_per_device,
-        "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED),
+        "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED | _default_later(scenario.measure)),
         **{
             key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
             for key, value in place.items()
         },
     }
     return digest_of_json(content)[:16]
+
+
+def _default_later(measure: MeasureSpec) -> set[str]:
+    return {name for name, default in LATER_FIELDS.items() if getattr(measure, name) == default}
 
 
 def without_compilation(workload: WorkloadSpec) -> WorkloadSpec:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from parbench.base_types import DeviceKind, Precision, Record
+from parbench.base_types import DeviceKind, MallocPolicy, Precision, Record
 from parbench.records.corpus import Corpus
 
 Purpose = Literal["measure", "reference", "proof"]
@@ -34,7 +34,8 @@ class Assignment(Record):
 
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
-    computes the `twins`, and measures the device's matrix products in precision `matmul`.
+    computes the `twins`, and measures the device's matrix products in precision `matmul`. `malloc` is what every rank
+    of the campaign does with freed memory.
     """
 
     purpose: Purpose
@@ -62,3 +63,4 @@ class Assignment(Record):
     validate_at: tuple[int, ...] = ()
     twins: tuple[Twin, ...] = ()
     matmul: Precision | None = None
+    malloc: MallocPolicy = "default"

@@ -47,11 +47,12 @@ class JobRecord(Record):
     batches after the window; `validations` are such means of an untimed trial. All are empty on ranks that compute no
     loss. `shared_loss` is the loss of a batch that all ranks evaluate after untimed steps.
 
-    `steady` says whether warm-up ended because step times were steady. One step in every `cycle` may do more than the
-    others, such as synchronising. `compile_s` is the time of torch.compile, which is all before the window.
-    `started_s` and `stopped_s` are the ends of the window on the host's monotonic clock. `compute_s` is the part of the
-    window in which the rank computed, for strategies that measure it. `stacked` is the number of models that one call
-    trains together.
+    `steady` says whether warm-up ended as it should: after the steps that were asked for or, where it is `auto`,
+    because steps had stopped getting faster. One step in every `cycle` may do more than the others, such as
+    synchronising. `compile_s` is the time of torch.compile, which is all before the window. `started_s` and `stopped_s`
+    are the ends of the window on the host's monotonic clock. `waiting_s` is the part of the window in which the rank
+    waited for other stages, for strategies that measure it; records of older versions have `compute_s` instead, which
+    is the part in forward and backward passes. `stacked` is the number of models that one call trains together.
     """
 
     job: int
@@ -71,6 +72,7 @@ class JobRecord(Record):
     started_s: float = 0.0
     stopped_s: float = 0.0
     compute_s: float | None = None
+    waiting_s: float | None = None
     stacked: int = 1
     generation: GenerationRecord | None = None
 
@@ -95,11 +97,14 @@ class DeviceMemory(Record):
 class MemoryRecord(Record):
     """Peak memory of a rank, in bytes.
 
-    `resident_growth` is the peak of resident memory minus what was resident before the model was built. `devices` has
-    an entry for each CUDA device.
+    `resident_growth` is the peak of resident memory minus what was resident before the model was built. Of that, at the
+    end of the trial, `file_growth` were pages of files, which are mostly libraries' code, and `shared_growth` shared
+    memory; older records lack both. `devices` has an entry for each CUDA device.
     """
 
     resident_growth: int | None = None
+    file_growth: int | None = None
+    shared_growth: int | None = None
     devices: tuple[DeviceMemory, ...] = ()
 
 

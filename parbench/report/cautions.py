@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from parbench.figures.memory import devices_in_a_rank
 from parbench.report.panels import CellView, RunView
 from parbench.report.provenance import noise
 from parbench.results.store import Run
@@ -135,13 +136,18 @@ _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
         "On CUDA devices the strategy itself is measured.",
     ),
     (
+        lambda cell: any(devices_in_a_rank(trial, cell.record) > 1 for trial in cell.trials),
+        "One rank drives all devices, and its memory/rank is that of all of them together",
+        "Compare it with the sum over another strategy's ranks.",
+    ),
+    (
         lambda cell: cell.record.oversubscribed,
         "More devices than core shares",
         "They show that a strategy runs, not how it scales.",
     ),
     (
         lambda cell: cell.row["steady"] is False,
-        "Step times were not steady at the end of warm-up, in one round or more",
+        "Step times were not steady, at the end of warm-up or within the window, in one round or more",
         "Raise measure.warmup, or look at the chart of step times in order.",
     ),
     (

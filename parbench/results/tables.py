@@ -7,6 +7,7 @@ import pandas as pd
 
 from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
+from parbench.figures.steadiness import are_steady
 from parbench.results.judged_cells import JudgedCell, judge_cells
 from parbench.results.store import Run
 
@@ -55,7 +56,6 @@ def _row(cell: JudgedCell) -> dict[str, Any]:
     for figure in _figures():
         typical, low, high = figure.summarise(cell.launches.values())
         values |= {figure.name: typical, f"{figure.name}_ci_low": low, f"{figure.name}_ci_high": high}
-    jobs = [job for trial in cell.trials for rank in trial.ranks for job in rank.jobs]
     return {
         **values,
         **cell.record.model_dump(include=set(columns()) - {"reason"}),
@@ -67,5 +67,5 @@ def _row(cell: JudgedCell) -> dict[str, Any]:
         "differing_sequences": cell.parity.differing,
         "parity_power": cell.parity.power,
         "verified_steps": cell.parity.verified_steps,
-        "steady": all(job.steady for job in jobs) if cell.trials else None,
+        "steady": are_steady(cell.trials),
     }

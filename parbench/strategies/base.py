@@ -217,8 +217,8 @@ class Strategy(ABC, Generic[O]):
 
         return next_token_loss(self.model(batch.inputs), batch.targets)
 
-    def compute_s(self) -> float | None:
-        """Seconds that this rank has spent on forward and backward passes so far; None where nobody counts."""
+    def waiting_s(self) -> float | None:
+        """Seconds that this rank has waited for other stages so far; None where there are none or nobody counts."""
         return None
 
     def cycle(self) -> int:

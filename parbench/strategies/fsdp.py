@@ -1,6 +1,5 @@
 """Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state are sharded over the ranks."""
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
 
     from parbench.models.nn.language_model import PartHook
     from parbench.training.workload import Workload
-
-
-MMAP_THRESHOLD_BYTES = 4 * 2**20
-M_MMAP_THRESHOLD = -3
-"""The parameter's number in malloc.h."""
 
 
 class FSDPOptions(Options):
@@ -76,8 +70,6 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
     from torch import nn
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    if mesh.device_type == "cpu":
-        return_freed_memory()
     policy = MixedPrecisionPolicy()
     if not FSDP.is_exact(options):
         # Only where something is cast: with a policy, FSDP searches the inputs of every block for tensors to cast.
@@ -102,15 +94,3 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
 
 def _keep_parameters() -> None:
     """Leaves parameters where FSDP gathers them."""
-
-
-def return_freed_memory() -> None:
-    """Has glibc map blocks of 4 MiB and more on their own, so that freed parameters return to the system.
-
-    By default glibc raises that limit and takes such blocks from its heap, where later allocations lie between them:
-    with 100 million parameters on 2 ranks, the holes took more memory than sharding saves. Other C libraries are left
-    as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

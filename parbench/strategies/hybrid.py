@@ -159,9 +159,9 @@ class Hybrid(Strategy[HybridOptions]):
         with replicas.no_sync() if replicas and not last else nullcontext():
             yield
 
-    def compute_s(self) -> float | None:
-        """What this rank's stages have computed for; None where there are no stages."""
-        return None if self.staged is None else self.staged.compute_s()
+    def waiting_s(self) -> float | None:
+        """The time in which the schedule had nothing to do for this rank's stages; None where there are no stages."""
+        return None if self.staged is None else self.staged.waiting_s()
 
     def _loss_context(self) -> AbstractContextManager[None]:
         return split_loss_context() if self.is_split else nullcontext()

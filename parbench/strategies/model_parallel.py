@@ -136,8 +136,8 @@ class StagedModel:
         self.updates.apply()
         return torch.stack(losses).mean() if losses else None
 
-    def compute_s(self) -> float:
-        """Seconds that this rank's stages have computed so far; the rest of the time they waited."""
+    def waiting_s(self) -> float:
+        """Seconds that this rank has waited for other stages so far."""
         return self.pipeline.clock.read_seconds()
 
     def _scale(self, loss: "Tensor") -> "Tensor":
@@ -186,9 +186,9 @@ class ModelParallel(Strategy[PipelineOptions]):
         """Micro-batches of sequences follow each other through the stages, token by token."""
         return self.staged.pipeline.generate(prompts, new_tokens, mark)
 
-    def compute_s(self) -> float | None:
-        """What this rank's stages have computed for; the rest of the time they waited."""
-        return self.staged.compute_s()
+    def waiting_s(self) -> float | None:
+        """The time in which the schedule had nothing to do for this rank's stages."""
+        return self.staged.waiting_s()
 
 
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:

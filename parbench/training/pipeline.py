@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,6 +13,8 @@ from torch.distributed.pipelining import schedules
 from parbench.data.batches import Batch
 from parbench.training.generation import Mark, choose_likeliest
 from parbench.training.workload import next_token_loss
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SCHEDULES: dict[str, type[Any]] = {
     "naive": pipelining.ScheduleGPipe,
@@ -60,7 +63,7 @@ class Pipeline:
         self.first, self.last = 0 in modules, stages - 1 in modules
         self.losses: list[Tensor] = []
         self.forms: dict[tuple[int, torch.Size], TensorForm] = {}
-        self.clock = ComputeClock(device)
+        self.clock = WaitClock(device)
         self._scaled = scaled
         own_stages = [
             self.clock.attach(PipelineStage(module, index, stages, device, group=group))
@@ -70,16 +73,17 @@ class Pipeline:
         self._schedule = SCHEDULES[schedule](
             own_stages if takes_several else own_stages[0],
             n_microbatches=micro_batches,
-            loss_fn=self._loss,
+            loss_fn=self.clock.time_work(self._loss),
             scale_grads=False,
         )
+        self._run_schedule = self.clock.time_schedule(self._schedule.step)
         self.ranks = [own_stages[0].stage_index_to_group_rank[index] for index in range(stages)]
 
     def train(self, batch: Batch) -> Tensor | None:
         """Forward and backward passes of all micro-batches; the mean loss, in the rank of the last stage."""
         self.losses.clear()
         inputs = (batch.inputs,) if self.first else ()
-        self._schedule.step(*inputs, **({"target": batch.targets} if self.last else {}), return_outputs=False)
+        self._run_schedule(*inputs, **({"target": batch.targets} if self.last else {}), return_outputs=False)
         # The last ones: before its first step a schedule also calls the loss on made-up logits, to learn its shape.
         return torch.stack(self.losses[-self.micro_batches :]).mean() if self.last else None
 
@@ -142,6 +146,8 @@ class Relay:
         self._caches: dict[tuple[int, int], list[Any]] = {}
         self._start = 0
         self._pending: list[tuple[Any, Tensor]] = []
+        self._receive_into = pipeline.clock.time_schedule(self._wait_for_message)
+        self._wait = pipeline.clock.time_schedule(self._wait_for_receivers)
         self._local: dict[int, list[Tensor]] = {}
 
     def forward(self, inputs: Sequence[Tensor], *, from_last_stage: bool = False) -> list[Tensor]:
@@ -169,20 +175,19 @@ class Relay:
             self._send(0, part, part)
         self._wait()
 
-    def _wait(self) -> None:
+    def _wait_for_receivers(self) -> None:
         """Waits until everything sent has been received; its memory must not be freed earlier."""
         for work, _ in self._pending:
             work.wait()
         self._pending.clear()
 
     def _run_stage(self, module: nn.Module, index: int, number: int, hidden: Tensor) -> Tensor:
-        timed_module = self._pipeline.clock.add_timing(module)
         if self._length is None:
-            return cast("Tensor", timed_module(hidden))
+            return cast("Tensor", module(hidden))
         caches = self._caches.get((index, number))
         if caches is None:
             caches = self._caches[index, number] = module.new_caches(self._length)  # type: ignore[operator]
-        return cast("Tensor", timed_module(hidden, caches, self._start))
+        return cast("Tensor", module(hidden, caches, self._start))
 
     def _send(self, index: int, tensor: Tensor, tokens: Tensor) -> None:
         """Sends a tensor to stage `index`; before the first hidden states for each shape of tokens, their form."""
@@ -211,53 +216,62 @@ class Relay:
         form = forms[index, tokens.shape]
         return self._receive_into(torch.empty(form.shape, dtype=form.dtype, device=tokens.device), rank)
 
-    def _receive_into(self, buffer: Tensor, rank: int) -> Tensor:
+    def _wait_for_message(self, buffer: Tensor, rank: int) -> Tensor:
         distributed.recv(buffer, group=self._pipeline.group, group_src=rank)
         return buffer
 
 
-class ComputeClock:
-    """Sums the time that stages compute. The rest of a step they wait: for the bubble and for communication.
+class WaitClock:
+    """Sums the time that a rank waits for other stages: that of the schedule without the work that it calls.
 
-    On CUDA, time is taken between events on the stage's stream, and read later; on CPU, from the monotonic clock.
+    The work is the passes of the rank's stages, with whatever they exchange with ranks that are no stages of theirs,
+    and the loss. On CUDA, time is taken between events on the stage's stream, and read later; on CPU, from the
+    monotonic clock.
     """
 
-    METHODS = ("forward_one_chunk", "backward_one_chunk", "backward_weight_one_chunk")
+    METHODS = ("forward_one_chunk", "backward_one_chunk", "backward_weight_one_chunk", "perform_reduce_grad")
+    """What a schedule calls on a stage to compute; older versions of torch lack the last one."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
         self._seconds = 0.0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._events: list[tuple[int, torch.cuda.Event, torch.cuda.Event]] = []
 
     def attach(self, stage: Any) -> Any:
-        """Times all forward and backward passes of `stage` from now on; returns the stage."""
-        for name in self.METHODS:
-            setattr(stage, name, self.add_timing(getattr(stage, name)))
+        """Takes all forward and backward passes of `stage` for work from now on; returns the stage."""
+        for name in filter(partial(hasattr, stage), self.METHODS):
+            setattr(stage, name, self.time_work(getattr(stage, name)))
         return stage
+
+    def time_schedule(self, function: F) -> F:
+        """`function`, whose time counts as waiting but for the work in it."""
+        return self._timed(function, 1)
+
+    def time_work(self, function: F) -> F:
+        """`function`, whose time is no waiting."""
+        return self._timed(function, -1)
 
     def read_seconds(self) -> float:
         """The sum so far, in seconds; on CUDA, waits for the device."""
         if self._events:
             torch.cuda.synchronize()
-            self._seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1e3
+            self._seconds += sum(sign * start.elapsed_time(end) for sign, start, end in self._events) / 1e3
             self._events.clear()
         return self._seconds
 
-    def add_timing(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """`method`, with its calls timed."""
-
+    def _timed(self, function: F, sign: int) -> F:
         def on_cpu(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            result = method(*arguments, **named)
-            self._seconds += time.perf_counter() - started
+            result = function(*arguments, **named)
+            self._seconds += sign * (time.perf_counter() - started)
             return result
 
         def on_cuda(*arguments: Any, **named: Any) -> Any:
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
-            result = method(*arguments, **named)
+            result = function(*arguments, **named)
             end.record()
-            self._events.append((start, end))
+            self._events.append((sign, start, end))
             return result
 
-        return on_cuda if self._on_cuda else on_cpu
+        return cast("F", on_cuda if self._on_cuda else on_cpu)

@@ -135,6 +135,13 @@ def test_ranks_get_disjoint_cores_and_as_many_threads(tmp_path: Path) -> None:
     assert assignment.threads == 3, "hardware threads are no cores"
 
 
+def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tmp_path: Path) -> None:
+    for policy in ("default", "trim"):
+        launcher = FakeLauncher()
+        campaign(planned(tmp_path, f"measure.malloc={policy}", "measure.rounds=1"), tmp_path / policy, launcher)
+        assert {each.malloc for each in launcher.launched} == {policy}
+
+
 def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_in_both(tmp_path: Path) -> None:
     launcher = FakeLauncher()
     run = campaign(planned(tmp_path), tmp_path / "out", launcher)

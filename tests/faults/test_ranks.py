@@ -143,7 +143,7 @@ def test_row_15_a_loss_or_time_that_is_not_finite(campaign: Campaign, how: str, 
     assert f"FloatingPointError: the loss of step 2 is {told}" in reason
     status, reason, _ = campaign.failed(f"{how}_time")
     assert status == "failed"
-    assert f"FloatingPointError: the time that the strategy says it computed is {told}" in reason
+    assert f"FloatingPointError: the time that the strategy says it waited is {told}" in reason
 
 
 def test_row_15_json_stays_standard_json(campaign: Campaign) -> None:

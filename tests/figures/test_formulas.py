@@ -72,6 +72,25 @@ def test_tokens_per_second_grow_with_the_batch_and_the_sequence():
     assert speed.tokens_per_s(trial(), cell(global_batch=32, seq_len=128)) == pytest.approx(10 * 32 * 128 / 2)
 
 
+def test_the_step_beside_tokens_per_second_is_the_window_over_its_steps():
+    rare = job(steps=10, window_s=2.0, step_times_s=(0.1,) * 9 + (1.1,))
+    assert speed.mean_step_s(trial(ranks=(rank(jobs=(rare,)),))) == pytest.approx(0.2)
+    assert speed.step_time_s(trial(ranks=(rank(jobs=(rare,)),))) == 0.1
+    slow = rank(1, jobs=(job(0, steps=4, window_s=2.0), job(1, steps=6, window_s=4.0)))
+    assert speed.mean_step_s(trial(ranks=(rank(0), slow))) == pytest.approx(0.6)
+    stacked = rank(jobs=tuple(job(number, steps=10, window_s=3.0, stacked=2) for number in range(2)))
+    assert speed.mean_step_s(trial(ranks=(stacked,))) == pytest.approx(0.3)
+    assert speed.mean_step_s(trial(ranks=(rank(jobs=()),))) is None
+
+
+def test_tables_call_the_mean_a_step_and_the_median_a_median():
+    titles = {figure.title: figure for figure in FIGURES.values()}
+    assert titles["step"].name == "mean_step_s"
+    assert "terminal always" in titles["step"].shown_in
+    assert titles["median step"].name == "step_time_s"
+    assert titles["median step"].gate == "relative"
+
+
 def test_step_time_is_the_median_step_of_the_slowest_rank():
     quick = rank(0, jobs=(job(step_times_s=(0.1, 0.1, 9.0)),))
     slow = rank(1, jobs=(job(0, step_times_s=(0.2, 0.3)), job(1, step_times_s=(0.4,))))
@@ -82,15 +101,28 @@ def test_step_time_is_the_median_step_of_the_slowest_rank():
     ("memories", "expected"),
     [
         ([MemoryRecord(resident_growth=100), MemoryRecord(resident_growth=300)], 300),
+        ([MemoryRecord(resident_growth=122, file_growth=43, shared_growth=5)], 79),
+        ([MemoryRecord(resident_growth=10, file_growth=-4)], 14),
+        ([MemoryRecord(resident_growth=10, file_growth=12)], 0),
         ([cuda(5, 7), cuda(6)], 7),
         ([MemoryRecord(), MemoryRecord(resident_growth=0)], 0),
         ([MemoryRecord(), MemoryRecord()], None),
     ],
-    ids=["cpu", "cuda", "one rank unknown", "unknown"],
+    ids=["cpu", "without files", "fewer pages of files", "nothing but files", "cuda", "one rank unknown", "unknown"],
 )
 def test_memory_is_the_fullest_ranks_peak_and_never_a_sum(memories, expected):
     ranks = tuple(rank(number, memory=memory) for number, memory in enumerate(memories))
     assert memory.peak_memory_bytes(trial(ranks=ranks)) == expected
+
+
+def test_the_peak_of_a_rank_that_drives_several_cpu_devices_is_that_of_all_of_them():
+    replicas = cell("data_parallel", 2)
+    assert memory.devices_in_a_rank(trial(replicas), replicas) == 2
+    assert memory.devices_in_a_rank(trial(replicas, ranks=(rank(0), rank(1))), replicas) == 1
+    assert memory.devices_in_a_rank(trial(CELL, ranks=(rank(0), rank(1))), CELL) == 1
+    on_cuda = cell("data_parallel", 2, device_kind="cuda")
+    assert memory.devices_in_a_rank(trial(on_cuda), on_cuda) == 1, "there it is the fullest device"
+    assert memory.devices_in_a_rank(trial(replicas, status="failed"), replicas) == 1
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class Misbehaving(Averaging):
         loss = super().step(batch)
         return loss * NOT_FINITE.get(self.options.how.removesuffix("_loss"), 1) if self.steps > 2 else loss
 
-    def compute_s(self):
+    def waiting_s(self):
         told, self.asked = NOT_FINITE.get(self.options.how.removesuffix("_time")), self.asked + 1
         return told if told is None or self.asked > 1 else 0.0
 

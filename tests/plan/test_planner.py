@@ -354,6 +354,11 @@ def test_a_key_stays_whatever_does_not_change_what_is_measured(plan, override):
     assert key_of(plan(override)) == key_of(plan())
 
 
+def test_a_key_depends_on_what_becomes_of_freed_memory(plan):
+    assert key_of(plan("measure.malloc=default")) == key_of(plan())
+    assert key_of(plan("measure.malloc=trim")) != key_of(plan())
+
+
 def test_a_key_does_not_depend_on_names_or_on_the_rest_of_the_scenario(plan, tmp_path):
     path = tmp_path / "renamed.yaml"
     path.write_text(GOOD.replace("lstm:", "renamed:").replace("  - task_pool\n", "  - model_parallel\n"))

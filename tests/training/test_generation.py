@@ -118,10 +118,16 @@ def test_mfu_needs_a_gpu_of_known_peak_and_counted_work():
     assert utilisation.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
 
 
-def test_the_bubble_is_what_stages_did_not_compute():
+def test_the_bubble_is_the_time_that_ranks_wait_for_other_stages():
+    ranks = (rank(0, jobs=(job(waiting_s=0.5),)), rank(1, jobs=(job(waiting_s=1.1),)))
+    assert utilisation.bubble(trial(ranks=ranks)) == pytest.approx((0.25 + 0.55) / 2)
+    assert utilisation.bubble(trial(ranks=(rank(jobs=(job(waiting_s=0.0),)),))) == 0.0
+    assert utilisation.bubble(trial()) is None
+
+
+def test_in_older_records_all_but_the_passes_is_bubble():
     ranks = (rank(0, jobs=(job(compute_s=1.5),)), rank(1, jobs=(job(compute_s=0.5),)))
     assert utilisation.bubble(trial(ranks=ranks)) == pytest.approx(0.5)
-    assert utilisation.bubble(trial()) is None
 
 
 def test_stacked_models_share_a_window():

@@ -7,7 +7,9 @@ import torch
 from torch import distributed, nn
 from torch.distributed import pipelining
 
-from parbench.training.pipeline import PipelineStage
+from parbench.data.batches import Batch
+from parbench.training import pipeline
+from parbench.training.pipeline import Pipeline, PipelineStage, WaitClock
 
 
 @pytest.fixture
@@ -22,3 +24,60 @@ def test_stages_of_one_rank_do_not_greet_each_other(alone: None) -> None:
     stage = PipelineStage(nn.Identity(), 0, 2, torch.device("cpu"))
     assert {op.group_peer for op in pipelining.PipelineStage._get_init_p2p_neighbors_ops(stage)} == {0}
     assert stage._get_init_p2p_neighbors_ops() == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which passes only where a test adds to it."""
+    now = [0.0]
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_waiting_is_what_is_left_of_a_schedule_without_its_work(clock: list[float]) -> None:
+    waits = WaitClock(torch.device("cpu"))
+
+    def pass_time(seconds: float) -> None:
+        clock[0] += seconds
+
+    work = waits.time_work(pass_time)
+
+    def schedule() -> None:
+        pass_time(3.0)
+        work(4.0)
+        pass_time(0.5)
+
+    waits.time_schedule(schedule)()
+    pass_time(7.0)  # an optimizer, or batches that are dealt
+    assert waits.read_seconds() == pytest.approx(3.5)
+
+
+class Slow(nn.Linear):
+    """A stage whose forward pass takes two seconds of `clock`."""
+
+    clock: list[float]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.clock[0] += 2.0
+        return super().forward(inputs)
+
+
+def test_one_stage_waits_for_nobody_not_even_while_it_computes_the_loss(alone: None, clock: list[float]) -> None:
+    stage = Slow(4, 3)
+    stage.clock = clock
+
+    def scaled(loss: torch.Tensor) -> torch.Tensor:
+        clock[0] += 5.0
+        return loss
+
+    for schedule, parts in (("gpipe", 2), ("1f1b", 2), ("naive", 1)):
+        line = Pipeline(
+            schedule, {0: stage}, stages=1, micro_batches=parts, device=torch.device("cpu"), group=None, scaled=scaled
+        )
+        batch = Batch(torch.randn(4, 2, 4), torch.zeros(4, 2, dtype=torch.long))
+        assert line.train(batch) is not None
+        before, started = line.clock.read_seconds(), clock[0]
+        line.train(batch)
+        line.evaluate(batch)
+        assert clock[0] - started >= 7.0
+        assert line.clock.read_seconds() == pytest.approx(before)

@@ -3,6 +3,7 @@
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -10,6 +11,17 @@ from parbench.records.trial import DeviceMemory, MemoryRecord
 from parbench.system.nvml import answer, gpu_handle, nvml
 
 _SELF = Path("/proc/self")
+
+
+class Resident(NamedTuple):
+    """Resident memory of this process in bytes: its peak, and what files and shared memory take of it now.
+
+    The peak counts anonymous memory, pages of files (code, mapped data) and shared memory alike (proc(5), VmHWM).
+    """
+
+    peak: int
+    files: int
+    shared: int
 
 
 class MemoryProbe:
@@ -20,7 +32,7 @@ class MemoryProbe:
         self._windows_us: list[tuple[int, int]] = []
         for device in self._devices:
             torch.cuda.reset_peak_memory_stats(device)
-        self._baseline = _reset_peak()
+        self._start = _reset_peak()
 
     def start_window(self) -> None:
         """GPU utilisation counts from here on."""
@@ -32,10 +44,15 @@ class MemoryProbe:
 
     def read(self) -> MemoryRecord:
         """The peaks, in bytes; None where this system does not report them."""
-        peak = _read_peak()
-        growth = None if peak is None or self._baseline is None else max(0, peak - self._baseline)
+        devices = tuple(self._read_device(device) for device in self._devices)
+        start, end = self._start, _read_resident()
+        if start is None or end is None:
+            return MemoryRecord(devices=devices)
         return MemoryRecord(
-            resident_growth=growth, devices=tuple(self._read_device(device) for device in self._devices)
+            resident_growth=max(0, end.peak - start.peak),
+            file_growth=end.files - start.files,
+            shared_growth=end.shared - start.shared,
+            devices=devices,
         )
 
     def _read_device(self, device: torch.device) -> DeviceMemory:
@@ -53,8 +70,8 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def _reset_peak() -> int | None:
-    """Resets the kernel's peak of resident memory; returns what is resident now, in bytes.
+def _reset_peak() -> Resident | None:
+    """Resets the kernel's peak of resident memory; returns what is resident now. None where it cannot be reset.
 
     Writing 5 to clear_refs resets VmHWM to the present resident size (proc(5)). The peak of getrusage is of no use: a
     process inherits it from its parent.
@@ -63,15 +80,15 @@ def _reset_peak() -> int | None:
         (_SELF / "clear_refs").write_text("5")
     except OSError:
         return None
-    return _read_peak()
+    return _read_resident()
 
 
-def _read_peak() -> int | None:
+def _read_resident() -> Resident | None:
     try:
-        match = re.search(r"^VmHWM:\s+(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE)
-    except OSError:
+        sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE))
+        return Resident(*(int(sizes[name]) * 1024 for name in ("VmHWM", "RssFile", "RssShmem")))
+    except (OSError, KeyError):
         return None
-    return int(match[1]) * 1024 if match else None
 
 
 def _read_nvml(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple[int | None, float | None]:
