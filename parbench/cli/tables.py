@@ -63,14 +63,15 @@ def print_run(run: Run, output_format: str) -> bool:
 
 
 def _plan_table(plan: Plan) -> Table:
-    table = Table(
-        title=Text(plain(f"{plan.scenario.name}: {len(plan.runnable)} cells to measure")), title_justify="left"
-    )
+    launches, rounds = plan.launches_a_round, plan.scenario.measure.rounds
+    title = f"{plan.scenario.name}: {len(plan.runnable)} cells to measure, {sum(launches.values()) * rounds} launches"
+    table = Table(title=Text(plain(title)), title_justify="left")
     for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
         table.add_column(column)
     for cell in plan.cells:
         record = cell.record
         notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
+        notes += [f"{count} launches a round"] if (count := launches.get(record.key, 0)) > 1 else []
         values = (
             record.workload,
             record.scaling,

@@ -1,6 +1,7 @@
 """Summaries over rounds: every interval is scipy's, on the log scale, because speeds and ratios are multiplicative."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,13 @@ class Summary(NamedTuple):
     mean: float
     low: float | None
     high: float | None
+
+
+def mean_of_round(values: Sequence[float]) -> float:
+    """One value for the launches of a cell in one round: the geometric mean or, unless all are positive, the median."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.geometric_mean(values) if min(values) > 0 else statistics.median(values)
 
 
 def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:

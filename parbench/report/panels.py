@@ -8,7 +8,8 @@ from functools import cached_property
 from textwrap import wrap
 from typing import Any, TypeVar
 
-from parbench.figures import memory, speed
+from parbench.figures import speed
+from parbench.figures.base import RoundId
 from parbench.figures.definitions import FIGURES
 from parbench.figures.statistics import Summary, summarise
 from parbench.records.cell import CellRecord
@@ -103,9 +104,9 @@ class CellView:
         return None if low is None or high is None else (low, high)
 
     @cached_property
-    def speed_by_round(self) -> dict[int, float]:
-        """Tokens/s of each round, by its number."""
-        return {trial.round: speed.tokens_per_s(trial, self.record) for trial in self.trials}
+    def speed_by_round(self) -> dict[RoundId, float]:
+        """Tokens/s of each round."""
+        return self.judged.values_by_round(FIGURES["tokens_per_s"])
 
     @property
     def speeds(self) -> list[float]:
@@ -120,7 +121,7 @@ class CellView:
     @cached_property
     def memory(self) -> Summary | None:
         """Peak memory of the fullest rank (bytes): its mean and confidence interval over rounds."""
-        peaks = [peak for trial in self.trials if (peak := memory.peak_memory_bytes(trial))]
+        peaks = [peak for peak in self.judged.values_by_round(FIGURES["peak_memory_bytes"]).values() if peak]
         return summarise(peaks) if peaks else None
 
 

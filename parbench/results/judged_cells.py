@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from parbench.figures.base import Launch
+from parbench.figures.base import Figure, Launch, RoundId
 from parbench.figures.utilisation import peak_flops
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
@@ -20,7 +20,7 @@ _SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedCell:
-    """A cell of a run with its good timed trials, and what they and its evidence say of it.
+    """A cell of a run with its good timed trials by round, and what they and its evidence say of it.
 
     `reason` says why it was not measured well. `base` is the cell that its ratios are over: of the same workload and
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
@@ -29,7 +29,7 @@ class JudgedCell:
     """
 
     record: CellRecord
-    trials: tuple[Trial, ...]
+    rounds: Mapping[RoundId, tuple[Trial, ...]]
     status: Status
     parity: Parity
     reason: str | None
@@ -41,15 +41,32 @@ class JudgedCell:
         """Whether no round of it failed, and nothing shows that it computes something else than it should."""
         return self.status == "ok" and self.parity.word in COMPARABLE
 
-    @cached_property
-    def launches(self) -> Mapping[int, Launch]:
-        """Its launches by round, each with the base's launch of the same round."""
-        bases = {trial.round: trial for trial in self.base.trials} if self.base else {}
-        return {trial.round: self._launch(trial, bases.get(trial.round)) for trial in self.trials}
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Its good timed trials; a round has several of a base."""
+        return tuple(trial for trials in self.rounds.values() for trial in trials)
 
-    def _launch(self, trial: Trial, base: Trial | None) -> Launch:
-        of_base = Launch(base, self.base.record, peak_flops=self.peak_flops) if self.base and base else None
-        return Launch(trial, self.record, of_base, self.peak_flops)
+    @cached_property
+    def launches(self) -> tuple[Launch, ...]:
+        """Its launches, each with the base's launches of the same round; one of the base itself is its own base."""
+        is_base = self.base is not None and self.base.record == self.record
+        return tuple(
+            self._launch(trial, number, (trial,) if is_base else self._base_trials(number))
+            for number, trials in self.rounds.items()
+            for trial in trials
+        )
+
+    def values_by_round(self, figure: Figure) -> dict[RoundId, float]:
+        """The figure's value in every round that has one; of a round's several launches, the geometric mean."""
+        return figure.by_round(self.launches)
+
+    def _base_trials(self, number: RoundId) -> tuple[Trial, ...]:
+        return self.base.rounds.get(number, ()) if self.base else ()
+
+    def _launch(self, trial: Trial, number: RoundId, base_trials: Sequence[Trial]) -> Launch:
+        base = self.base.record if self.base else self.record
+        bases = (Launch(each, base, peak_flops=self.peak_flops, session=number.session) for each in base_trials)
+        return Launch(trial, self.record, tuple(bases), self.peak_flops, number.session)
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
@@ -64,9 +81,9 @@ def judge_cells(run: Run) -> list[JudgedCell]:
     ]
     bases: dict[tuple[str, str], JudgedCell] = {}
     for cell in cells:
-        if cell.record.is_reference and cell.record.devices == 1 and cell.comparable:
-            bases.setdefault(_family(cell), cell)
-    return [replace(cell, base=bases.get(_family(cell))) if cell.comparable else cell for cell in cells]
+        if cell.record.can_be_base and cell.comparable:
+            bases.setdefault(cell.record.base_group, cell)
+    return [replace(cell, base=bases.get(cell.record.base_group)) if cell.comparable else cell for cell in cells]
 
 
 def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
@@ -90,26 +107,32 @@ def _judged(
     good = tuple(trial for trial in trials if trial.status == "ok")
     parity = judge(cell, good, evidence)
     reasons = "; ".join(filter(None, (reason, parity.reason))) or None
-    return JudgedCell(record=cell, trials=good, status=status, parity=parity, reason=reasons, peak_flops=peak)
+    return JudgedCell(
+        record=cell, rounds=_by_round(good), status=status, parity=parity, reason=reasons, peak_flops=peak
+    )
+
+
+def _by_round(trials: Sequence[Trial]) -> Mapping[RoundId, tuple[Trial, ...]]:
+    rounds: defaultdict[RoundId, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        rounds[RoundId(0, trial.round)].append(trial)
+    return {number: tuple(each) for number, each in rounds.items()}
 
 
 def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Status, str | None]:
     """The worst that befell the cell in any round, and its reason."""
     if cell.reason is not None:
         return "skipped", cell.reason
+    measured = {trial.round for trial in trials}
     for status in _SEVERITY:
         bad = [trial for trial in trials if trial.status == status]
         if bad:
-            times = "" if len(bad) == len(trials) == rounds else f" ({len(bad)} of {rounds} rounds)"
+            in_rounds = len({trial.round for trial in bad})
+            times = "" if len(bad) == len(trials) and in_rounds == rounds else f" ({in_rounds} of {rounds} rounds)"
             return status, f"{bad[0].reason or 'no reason was recorded'}{times}"
     if not trials:
         return "skipped", "not measured: the run was interrupted before it"
-    return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
-
-
-def _family(cell: JudgedCell) -> tuple[str, str]:
-    """Cells of one workload and scaling have one base."""
-    return cell.record.workload, cell.record.scaling
+    return "ok", None if len(measured) >= rounds else f"only {len(measured)} of {rounds} rounds were measured"
 
 
 def _peak_flops(environment: Mapping[str, Any]) -> float | None:

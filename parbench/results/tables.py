@@ -22,7 +22,7 @@ FIRST_FIGURES = (
 )  # fmt: skip
 """Figures whose columns come first, because programs read them by position. The others follow as they are defined."""
 
-NOTE_COLUMNS = ("layout", "emulated", "oversubscribed", "emulated_hosts", "steady")
+NOTE_COLUMNS = ("layout", "emulated", "oversubscribed", "emulated_hosts", "steady", "launches")
 """What a row ends with: how the cell was laid out and measured."""
 
 
@@ -53,7 +53,7 @@ def _figures() -> list[Figure]:
 def _row(cell: JudgedCell) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for figure in _figures():
-        typical, low, high = figure.summarise(cell.launches.values())
+        typical, low, high = figure.summarise(cell.launches)
         values |= {figure.name: typical, f"{figure.name}_ci_low": low, f"{figure.name}_ci_high": high}
     jobs = [job for trial in cell.trials for rank in trial.ranks for job in rank.jobs]
     return {
@@ -62,7 +62,8 @@ def _row(cell: JudgedCell) -> dict[str, Any]:
         "status": cell.status,
         "parity": cell.parity.word,
         "reason": cell.reason,
-        "rounds": len(cell.trials),
+        "rounds": len(cell.rounds),
+        "launches": len(cell.trials),
         "parity_deviation": cell.parity.deviation,
         "differing_sequences": cell.parity.differing,
         "parity_power": cell.parity.power,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from parbench.figures.statistics import summarise
+from parbench.figures.statistics import mean_of_round, summarise
 
 SPEEDS = st.lists(st.floats(1e-3, 1e9), min_size=2, max_size=20)
 
@@ -67,3 +67,15 @@ def test_a_machine_twice_as_fast_scales_the_summary_alike(values, factor):
 def test_what_has_no_geometric_mean_is_an_error(values):
     with pytest.raises(ValueError, match="positive values"):
         summarise(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        pytest.param([0.1], 0.1, id="one launch is as it is, to the last digit"),
+        pytest.param([2.0, 8.0], 4.0, id="a geometric mean"),
+        pytest.param([0.0, 1.0, 8.0], 1.0, id="the median where there is no geometric mean"),
+    ],
+)
+def test_a_round_has_one_value(values, mean):
+    assert mean_of_round(values) == (mean if len(values) == 1 else pytest.approx(mean))
