@@ -5,10 +5,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from parbench import text
-from parbench.figures.statistics import Summary, mean_of_round, summarise
+from parbench.figures.statistics import RoundId, Summary, mean_of_round, summarise_rounds
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
 
@@ -18,13 +18,6 @@ Unit = Literal[
 ]  # fmt: skip
 
 Place = Literal["table", "terminal", "terminal always", "charts"]
-
-
-class RoundId(NamedTuple):
-    """A round of a session: the number of the run among those that are pooled, and the round's number in it."""
-
-    session: int
-    number: int
 
 
 @dataclass(frozen=True)
@@ -92,14 +85,17 @@ class Figure:
         """Its value over the rounds that have one; NaN where none has.
 
         A round is one observation, however often it launches the cell: its launches share the state that the machine
-        is in, so that they are not independent of each other, and the rounds are.
+        is in, so that they are not independent of each other, and the rounds are. Of several sessions, the interval
+        covers what differs between sessions.
 
         Raises `ValueError` for a geometric mean of values that are not positive.
         """
-        values = list(self.by_round(launches).values())
+        values = self.by_round(launches)
         if not values:
             return Summary(math.nan, None, None)
-        return Summary(statistics.median(values), None, None) if self.over_rounds == "median" else summarise(values)
+        if self.over_rounds == "median":
+            return Summary(statistics.median(values.values()), None, None)
+        return summarise_rounds(values)
 
     def by_round(self, launches: Iterable[Launch]) -> dict[RoundId, float]:
         """Its value in every round that has one: where a round has several launches, `mean_of_round` of them."""

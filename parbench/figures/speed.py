@@ -89,7 +89,7 @@ TOKENS_PER_S = Figure(
     better="higher",
     meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured "
     "steps × global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean "
-    "over rounds, with its 95 % interval.",
+    "over rounds, with its 95 % interval, which covers the sessions that were measured: of one, that session alone.",
     of=lambda launch: tokens_per_s(launch.trial, launch.cell),
     over_rounds="geometric mean",
     interval=True,

@@ -9,9 +9,8 @@ from textwrap import wrap
 from typing import Any, TypeVar
 
 from parbench.figures import speed
-from parbench.figures.base import RoundId
 from parbench.figures.definitions import FIGURES
-from parbench.figures.statistics import Summary, summarise
+from parbench.figures.statistics import RoundId, Summary, summarise_rounds
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
 from parbench.results.judged_cells import JudgedCell, counted_trials, judge_cells
@@ -21,6 +20,8 @@ from parbench.results.tables import table_of
 from parbench.text import is_number, plain
 
 T = TypeVar("T")
+
+_PEAK_MEMORY = FIGURES["peak_memory_bytes"]
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class CellView:
     @cached_property
     def memory(self) -> Summary | None:
         """Peak memory of the fullest rank (bytes): its mean and confidence interval over rounds."""
-        peaks = [peak for peak in self.judged.values_by_round(FIGURES["peak_memory_bytes"]).values() if peak]
-        return summarise(peaks) if peaks else None
+        peaks = {number: peak for number, peak in self.judged.values_by_round(_PEAK_MEMORY).items() if peak}
+        return summarise_rounds(peaks) if peaks else None
 
 
 @dataclass(frozen=True)

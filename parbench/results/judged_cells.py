@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from parbench.figures.base import Figure, Launch, RoundId
+from parbench.figures.base import Figure, Launch
+from parbench.figures.statistics import RoundId
 from parbench.figures.utilisation import peak_flops
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Status, Trial
-from parbench.results.parity import COMPARABLE, Evidence, Parity, judge
+from parbench.results.parity import COMPARABLE, Evidence, Parity, judge, worst_of
 from parbench.results.store import Run
 
 _SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed")
@@ -21,6 +22,8 @@ _SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed
 @dataclass(frozen=True, kw_only=True)
 class JudgedCell:
     """A cell of a run with its good timed trials by round, and what they and its evidence say of it.
+
+    Rounds of several sessions stand beside each other; what is related within a round never spans two of them.
 
     `reason` says why it was not measured well. `base` is the cell that its ratios are over: of the same workload and
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
@@ -70,20 +73,61 @@ class JudgedCell:
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
-    """Every cell of the run in the order of its plan, judged by the trials that count."""
-    trials = counted_trials(run, "measure")
-    references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
-    cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
-    peak = _peak_flops(run.record.environment)
-    cells = [
-        _judged(cell, trials.get(cell.key, ()), Evidence.of(cell, references, proofs, cap), run.record.rounds, peak)
-        for cell in run.record.cells
-    ]
+    """Every cell of the run in the order of its plan, judged by the trials that count.
+
+    Of several sessions, a cell has the rounds of all, and the worst that befell it in any.
+    """
+    names = [session.record.id for session in run.sessions]
+    by_session = [_judged_alone(session, number) for number, session in enumerate(run.sessions)]
+    cells = [_pooled(each, names) for each in zip(*by_session, strict=True)] if run.pooled else by_session[0]
     bases: dict[tuple[str, str], JudgedCell] = {}
     for cell in cells:
         if cell.record.can_be_base and cell.comparable:
             bases.setdefault(cell.record.base_group, cell)
     return [replace(cell, base=bases.get(cell.record.base_group)) if cell.comparable else cell for cell in cells]
+
+
+def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
+    """The cells of one session, still without their bases."""
+    trials = counted_trials(run, "measure")
+    references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
+    cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
+    peak = _peak_flops(run.record.environment)
+    cells = []
+    for cell in run.record.cells:
+        mine = trials.get(cell.key, ())
+        status, reason = _status(cell, mine, run.record.rounds)
+        good = tuple(trial for trial in mine if trial.status == "ok")
+        parity = judge(cell, good, Evidence.of(cell, references, proofs, cap))
+        cells.append(
+            JudgedCell(
+                record=cell,
+                rounds=_by_round(good, session),
+                status=status,
+                parity=parity,
+                reason="; ".join(filter(None, (reason, parity.reason))) or None,
+                peak_flops=peak,
+            )
+        )
+    return cells
+
+
+def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
+    """One cell in several sessions, which have these names."""
+    reasons = [f"{name}: {cell.reason}" for name, cell in zip(sessions, cells, strict=True) if cell.reason]
+    return replace(
+        cells[0],
+        rounds={number: trials for cell in cells for number, trials in cell.rounds.items()},
+        status=max((cell.status for cell in cells), key=_severity),
+        parity=worst_of([cell.parity for cell in cells]),
+        # What a plan skips is skipped in all sessions for one reason.
+        reason=cells[0].reason if len({cell.reason for cell in cells}) == 1 else "; ".join(reasons),
+    )
+
+
+def _severity(status: Status) -> int:
+    """How bad a status is, from ok to out of memory."""
+    return ("ok", "skipped", *reversed(_SEVERITY)).index(status)
 
 
 def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
@@ -100,22 +144,10 @@ def newest_trials(run: Run, purpose: Purpose) -> dict[str, Trial]:
     return {key: trials[-1] for key, trials in counted_trials(run, purpose).items()}
 
 
-def _judged(
-    cell: CellRecord, trials: Sequence[Trial], evidence: Evidence, rounds: int, peak: float | None
-) -> JudgedCell:
-    status, reason = _status(cell, trials, rounds)
-    good = tuple(trial for trial in trials if trial.status == "ok")
-    parity = judge(cell, good, evidence)
-    reasons = "; ".join(filter(None, (reason, parity.reason))) or None
-    return JudgedCell(
-        record=cell, rounds=_by_round(good), status=status, parity=parity, reason=reasons, peak_flops=peak
-    )
-
-
-def _by_round(trials: Sequence[Trial]) -> Mapping[RoundId, tuple[Trial, ...]]:
+def _by_round(trials: Sequence[Trial], session: int) -> Mapping[RoundId, tuple[Trial, ...]]:
     rounds: defaultdict[RoundId, list[Trial]] = defaultdict(list)
     for trial in trials:
-        rounds[RoundId(0, trial.round)].append(trial)
+        rounds[RoundId(session, trial.round)].append(trial)
     return {number: tuple(each) for number, each in rounds.items()}
 
 

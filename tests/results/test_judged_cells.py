@@ -3,9 +3,8 @@
 import pytest
 
 from parbench.check.observations import observe
-from parbench.figures.base import RoundId
 from parbench.figures.definitions import FIGURES
-from parbench.figures.statistics import summarise
+from parbench.figures.statistics import RoundId, summarise
 from parbench.records.trial import Trial
 from parbench.results.judged_cells import judge_cells
 from parbench.results.store import Run
