@@ -47,7 +47,7 @@ def summarise_rounds(values: Mapping[RoundId, float], confidence: float = CONFID
     Of k sessions it is the sessions: a one-way random effects model, in which the logarithm of a round is the overall
     mean + its session's deviation + its own. Each session's mean counts once, and the interval is Student's t with
     k - 1 degrees of freedom over these means, which is exact where sessions have equally many rounds (Searle, Casella
-    and McCulloch 1992, "Variance components", section 3.6), and with equal weights the one of Hartung and Knapp 2001.
+    and McCulloch 1992, "Variance components", chapter 3), and with equal weights the one of Hartung and Knapp 2001.
     Means of few sessions may agree by luck, so it is never narrower than if sessions did not differ at all, as Jackson,
     Law, Rücker and Schwarzer 2017 discuss ("The Hartung-Knapp modification for random-effects meta-analysis: a useful
     refinement but are there any residual concerns?"). Of two sessions it is wide: 12.7 standard errors each way.
@@ -76,7 +76,7 @@ def deviation_between_sessions(values: Mapping[RoundId, float]) -> float:
     """The standard deviation of sessions' true means on the log scale, which is nearly a share; NaN of one session.
 
     The variance of the observed means less what rounds explain of it, or 0 (the ANOVA estimator of Searle, Casella and
-    McCulloch 1992, section 3.5).
+    McCulloch 1992, chapter 3).
     """
     sessions = _logarithms(values)
     if len(sessions) < 2:

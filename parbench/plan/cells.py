@@ -53,31 +53,26 @@ class Plan:
 
         The ratios of K cells over one base share its luck. With equal variance of all launches, the K ratios are
         estimated best for their effort where the base is launched √K times as often as each of them (Dunnett 1955, "A
-        multiple comparison procedure for comparing several treatments with a control", section 5).
+        multiple comparison procedure for comparing several treatments with a control").
         """
         setting = self.scenario.measure.base_launches
-        relatives = self._relatives_of_bases()
-        return {
-            cell.record.key: 1
-            if cell.record.key not in relatives
-            else max(1, round(math.sqrt(len(relatives[cell.record.key]))))
-            if setting == "auto"
-            else setting
-            for cell in self.runnable
-        }
+        times = {cell.record.key: 1 for cell in self.runnable}
+        for base, others in self._compared_with_bases().items():
+            times[base] = max(1, round(math.sqrt(len(others)))) if setting == "auto" else setting
+        return times
 
-    def _relatives_of_bases(self) -> dict[str, set[str]]:
+    def _compared_with_bases(self) -> dict[str, set[str]]:
         """The keys of all bases, each with those of the other measurements whose ratios are over it."""
         records = [cell.record for cell in self.cells if cell.layout]
         bases: dict[tuple[str, str], str] = {}
         for record in records:
             if record.can_be_base:
                 bases.setdefault(record.base_group, record.key)
-        relatives: dict[str, set[str]] = defaultdict(set)
+        compared: dict[str, set[str]] = defaultdict(set)
         for record in records:
             if base := bases.get(record.base_group):
-                relatives[base] |= {record.key} - {base}
-        return relatives
+                compared[base] |= {record.key} - {base}
+        return compared
 
     @property
     def broken(self) -> list[Cell]:

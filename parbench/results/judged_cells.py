@@ -44,7 +44,7 @@ class JudgedCell:
         """Whether no round of it failed, and nothing shows that it computes something else than it should."""
         return self.status == "ok" and self.parity.word in COMPARABLE
 
-    @property
+    @cached_property
     def trials(self) -> tuple[Trial, ...]:
         """Its good timed trials; a round has several of a base."""
         return tuple(trial for trials in self.rounds.values() for trial in trials)

@@ -26,6 +26,7 @@ from parbench.results.store import Run, read_run
 from parbench.results.tables import cells_table
 from parbench.system.devices import Machine
 from parbench.system.environment import capture
+from tests.conftest import CommandLine
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.scenarios import TINY_LSTM
 
@@ -193,3 +194,31 @@ def test_a_run_of_before_has_one_launch_of_each_cell_in_a_round(tmp_path: Path) 
     old = Trial.model_validate({name: value for name, value in timed(run)[0].model_dump().items() if name != "repeat"})
     assert old == timed(run)[0]
     assert read_run(tmp_path / "out").trials == run.trials
+
+
+def test_real_launches_of_a_base_are_kept_and_the_missing_ones_are_measured(parbench: CommandLine) -> None:
+    (parbench.folder / "bases.yaml").write_text(SCENARIO)
+    options = ("bases.yaml", "--only", "*/1", "--rounds", "2", "--out", "out", "--set", "measure.base_launches=2")
+    quick = (
+        "--set",
+        "devices.counts=1",
+        "--set",
+        "measure.window_s=0.001",
+        "--set",
+        "measure.warmup=5",
+        "--set",
+        "measure.deadline_s=600",
+    )
+    ended = parbench("run", *options, *quick)
+    assert ended.returncode == 0, ended.stderr
+    path = parbench.folder / "out" / "trials.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    lost = next(number for number, line in enumerate(lines) if '"round":1,"repeat":1' in line)
+    path.write_text("".join([*lines[:lost], *lines[lost + 1 :]]))
+    resumed = parbench("run", *options, *quick, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"trials to launch; {len(lines) - 1} measured before are kept" in resumed.stderr
+    trials = timed(read_run(parbench.folder / "out"))
+    assert sorted((trial.round, trial.repeat, trial.status) for trial in trials) == [
+        (number, repeat, "ok") for number in (0, 1) for repeat in (0, 1)
+    ]
