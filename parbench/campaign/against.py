@@ -31,7 +31,8 @@ def run_arms(
     require_open_files(most_ranks(plan))
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(plan)
     order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
-    turns = {task.key: _balanced(arms, plan.scenario.measure.rounds, order) for task in rounds}
+    # The launches of one cell in one round have turns of their own.
+    turns = {(task.key, task.repeat): _balanced(arms, plan.scenario.measure.rounds, order) for task in rounds}
     expected = {task.launch for task in (*expected_proofs(plan), *rounds)}
     recorders: dict[str, Recorder] = {}
     with contextlib.ExitStack() as stack:
@@ -57,7 +58,7 @@ def run_arms(
         for _, group in groupby(rounds, key=lambda task: task.round):
             with _fresh_servers(recorders, arms):
                 for task in group:
-                    for arm in turns[task.key][task.round]:
+                    for arm in turns[task.key, task.repeat][task.round]:
                         recorder = recorders[arm.name]
                         recorder.take(replace(task, cell=_cell(recorder.plan, task.cell.record.id)))
         with _fresh_servers(recorders, arms):

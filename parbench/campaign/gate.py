@@ -87,10 +87,10 @@ def check_against(plan: Plan, other: str, bench: Bench, *, only: Sequence[str] =
 
 def with_references(plan: Plan, cell_ids: Collection[str]) -> Plan:
     """The plan with these cells, and with the references on one device that their ratios need."""
-    groups = {(cell.record.workload, cell.record.scaling) for cell in plan.cells if cell.record.id in cell_ids}
+    groups = {cell.record.base_group for cell in plan.cells if cell.record.id in cell_ids}
 
     def is_base(record: CellRecord) -> bool:
-        return record.is_reference and record.devices == 1 and (record.workload, record.scaling) in groups
+        return record.can_be_base and record.base_group in groups
 
     return replace(plan, cells=tuple(cell for cell in plan.cells if cell.record.id in cell_ids or is_base(cell.record)))
 

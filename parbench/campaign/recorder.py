@@ -1,6 +1,7 @@
 """Launches a campaign's tasks and stores their trials, unless an earlier trial will do."""
 
-from collections.abc import Collection, Set
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,8 +80,10 @@ class Recorder:
         self.progress.end_trial(task.cell.record, trial)
         return outline
 
-    def lengths(self, key: str) -> Collection[int]:
-        """The numbers of steps that the models of a cell took in its successful timed trials."""
-        rounds = range(self.plan.scenario.measure.rounds)
-        outlines = [self.outlines.get(("measure", key, number)) for number in rounds]
-        return {steps for outline in outlines if outline and outline.status == "ok" for steps in outline.steps}
+    def lengths(self) -> Mapping[str, Set[int]]:
+        """The numbers of steps that each cell's models took in its successful timed trials, by the cell's key."""
+        lengths: defaultdict[str, set[int]] = defaultdict(set)
+        for launch, outline in self.outlines.items():
+            if launch.purpose == "measure" and outline.status == "ok":
+                lengths[launch.key] |= outline.steps
+        return lengths

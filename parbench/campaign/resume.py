@@ -48,13 +48,16 @@ def read_earlier(folder: Path, record: RunRecord, resume: bool) -> Earlier:
         )
     resumed = Run(folder, record, run.trials, run.problems)
     outlines = {
-        (trial.purpose, trial.key, trial.round): Outline.of(trial) for trial in run.trials if resumed.counts(trial)
+        Launch(trial.purpose, trial.key, trial.round, trial.repeat): Outline.of(trial)
+        for trial in run.trials
+        if resumed.counts(trial)
     }
     notes = [*run.problems]
     if foreign := sum(not resumed.counts(trial) for trial in run.trials):
         notes.append(f"{foreign} trials are not used, but measured anew: {_changes(run.record, record)}")
     planned = {(cell.key, number) for cell in record.cells for number in range(record.rounds)}
-    if unplanned := [launch for launch in outlines if launch[0] == "measure" and launch[1:] not in planned]:
+    timed = [launch for launch in outlines if launch.purpose == "measure"]
+    if unplanned := [launch for launch in timed if (launch.key, launch.round) not in planned]:
         notes.append(f"{len(unplanned)} trials are of cells that are not planned any more; they stay, unused")
     return Earlier(outlines, tuple(notes), run.record.created_at)
 

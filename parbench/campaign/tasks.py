@@ -23,13 +23,21 @@ from parbench.system.cgroups import MemoryGroup, memory_group
 from parbench.system.devices import Devices
 from parbench.system.files import require_room
 
-Launch = tuple[Purpose, str, int]
-"""A launch's purpose, the key of what it computes, and its round."""
+
+class Launch(NamedTuple):
+    """Identifies a launch within a run: its purpose, the key of what it computes, its round, and its number there."""
+
+    purpose: Purpose
+    key: str
+    round: int = 0
+    repeat: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One launch that a campaign has to make; `workload` is the cell's own unless another one is given.
+
+    `repeat` counts the launches of one cell in one round from 0.
 
     An untimed one takes `steps` steps, the first `quiet_steps` of them at a learning rate of zero, validates after the
     steps in `validate_at`, and computes `twins` at the end.
@@ -40,6 +48,7 @@ class Task:
     key: str
     models: int
     round: int = 0
+    repeat: int = 0
     workload: WorkloadSpec | None = None
     steps: int = PARITY_STEPS
     quiet_steps: int = 0
@@ -49,7 +58,7 @@ class Task:
     @property
     def launch(self) -> Launch:
         """Identifies the launch within a run."""
-        return self.purpose, self.key, self.round
+        return Launch(self.purpose, self.key, self.round, self.repeat)
 
     @property
     def name(self) -> str:
@@ -59,7 +68,9 @@ class Task:
     @property
     def folder_name(self) -> str:
         """The name of the folder with the trial's files; it holds numbers and hashes only."""
-        return f"r{self.round:03d}-{self.key}" if self.purpose == "measure" else f"{self.purpose}-{self.key}"
+        if self.purpose != "measure":
+            return f"{self.purpose}-{self.key}"
+        return f"r{self.round:03d}-{self.key}" + f"-{self.repeat}" * (self.repeat > 0)
 
 
 class Origin(NamedTuple):
@@ -70,17 +81,31 @@ class Origin(NamedTuple):
 
 
 def shuffled_rounds(plan: Plan) -> list[Task]:
-    """The tasks of all rounds; in each round, all cells in a random order of its own."""
+    """The tasks of all rounds; in each round, all cells in a random order of its own.
+
+    A cell that a round launches several times is spread evenly over it, from a random place on: what slows the machine
+    down for a part of the round meets some of its launches, and not all.
+    """
     order = random.Random(plan.scenario.measure.seed)  # noqa: S311 - a shuffle, not a secret
-    tasks: list[Task] = []
-    for number in range(plan.scenario.measure.rounds):
-        cells = plan.runnable
-        order.shuffle(cells)
-        tasks += [
-            Task(purpose="measure", cell=cell, key=cell.record.key, round=number, models=cell.record.models)
-            for cell in cells
-        ]
-    return tasks
+    return [task for number in range(plan.scenario.measure.rounds) for task in _shuffled_round(plan, number, order)]
+
+
+def _shuffled_round(plan: Plan, number: int, order: random.Random) -> list[Task]:
+    """The tasks of one round; each has a place in it from 0 to 1."""
+    times = plan.launches_a_round
+    once = [cell for cell in plan.runnable if times[cell.record.key] == 1]
+    order.shuffle(once)
+    places = [((index + 0.5) / len(once), _timed(cell, number, 0)) for index, cell in enumerate(once)]
+    for cell in plan.runnable:
+        if (count := times[cell.record.key]) > 1:
+            start = order.random()
+            places += [((repeat + start) / count, _timed(cell, number, repeat)) for repeat in range(count)]
+    return [task for _, task in sorted(places, key=lambda pair: pair[0])]
+
+
+def _timed(cell: Cell, number: int, repeat: int) -> Task:
+    record = cell.record
+    return Task(purpose="measure", cell=cell, key=record.key, round=number, repeat=repeat, models=record.models)
 
 
 def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Launcher, origin: Origin) -> Trial:
@@ -103,6 +128,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
         cell=task.name,
         key=task.key,
         round=task.round,
+        repeat=task.repeat,
         environment=origin.environment,
         code=origin.code,
         started_at=started_at,
@@ -149,6 +175,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         cell=task.name,
         key=task.key,
         round=task.round,
+        repeat=task.repeat,
         workload=workload.model_copy(update={"models": task.models}).model_dump(mode="json"),
         folder=str(plan.folder.resolve()),
         strategy=_reference_strategy() if is_reference else cell.strategy.name,

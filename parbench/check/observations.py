@@ -12,7 +12,10 @@ from parbench.scenario.specs import MetricName
 
 @dataclass(frozen=True)
 class Observation:
-    """A cell of a run: the hash of what was measured, what became of it and why, and each metric's value by round."""
+    """A cell of a run: the hash of what was measured, what became of it and why, and each metric's value by round.
+
+    A metric that must not change has the value of every launch, of which a round has several of a base.
+    """
 
     id: str
     key: str

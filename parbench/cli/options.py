@@ -32,6 +32,7 @@ class PathType(click.Path):
 PATH = PathType()
 
 scenario_argument = click.argument("scenario", type=PATH)
+each_option = click.option("--each", is_flag=True, help="Keep the sessions of one scenario apart.")
 run_argument = click.argument("run", default="latest")
 results_option = click.option(
     "--results", type=PATH, default="results", show_default=True, help="Where runs are kept, and baselines/."

@@ -90,7 +90,7 @@ class LiveProgress(Progress):
 
     def _table_and_bar(self) -> RenderableType:
         table = Table("cell", box=None, pad_edge=False)
-        table.add_column("rounds", justify="right")
+        table.add_column("launches", justify="right")
         table.add_column("tokens/s so far", justify="right")
         for cell, speeds in self.speeds.items():
             table.add_row(Text(plain(cell)), str(len(speeds)), f"{statistics.geometric_mean(speeds):,.0f}")

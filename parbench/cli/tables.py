@@ -1,7 +1,7 @@
 """What `list`, `plan`, `run` and `table` print to stdout."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from rich.text import Text
 
 from parbench.check.baselines import list_baselines
 from parbench.cli.console import console, say_problems, write_out
+from parbench.errors import UsageError
 from parbench.export.base import FORMATS
 from parbench.export.cells import cells_document
 from parbench.export.terminal import print_table
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
+from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
 from parbench.strategies.base import STRATEGIES, Strategy
@@ -50,12 +52,31 @@ def print_plan(plan: Plan) -> None:
     console().print(_plan_table(plan))
 
 
+def print_runs(runs: Sequence[Run], output_format: str) -> None:
+    """Prints the tables of several runs below each other.
+
+    Raises `UsageError` for a format that programs read, of which one document holds one table.
+    """
+    if len(runs) > 1 and output_format != "text":
+        reasons = what_differs(runs[0], runs[1])
+        why = f"they differ in {', '.join(reasons)}" if reasons else "--each keeps them apart"
+        raise UsageError(
+            f"--format {output_format} holds one table, and {runs[0].record.id} and {runs[1].record.id} are not pooled "
+            f"({why}): write each with a command of its own"
+        )
+    for run in runs:
+        if len(runs) > 1:
+            console().print(Text(plain(run.record.id), style="bold underline"), soft_wrap=True)
+        print_run(run, output_format)
+
+
 def print_run(run: Run, output_format: str) -> bool:
     """Prints the run's table. Returns whether all cells that can run here were measured well, and at least one was."""
     say_problems(run.problems)
     cells = cells_table(run)
     if output_format == "text":
         print_table(cells, console())
+        console().print(Text(say_coverage(run), style="dim"), soft_wrap=True)
     else:
         write_out(FORMATS[output_format]().write(cells_document(cells)))
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
@@ -63,14 +84,15 @@ def print_run(run: Run, output_format: str) -> bool:
 
 
 def _plan_table(plan: Plan) -> Table:
-    table = Table(
-        title=Text(plain(f"{plan.scenario.name}: {len(plan.runnable)} cells to measure")), title_justify="left"
-    )
+    launches, rounds = plan.launches_a_round, plan.scenario.measure.rounds
+    title = f"{plan.scenario.name}: {len(plan.runnable)} cells to measure, {sum(launches.values()) * rounds} launches"
+    table = Table(title=Text(plain(title)), title_justify="left")
     for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
         table.add_column(column)
     for cell in plan.cells:
         record = cell.record
         notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
+        notes += [f"{count} launches a round"] if (count := launches.get(record.key, 0)) > 1 else []
         values = (
             record.workload,
             record.scaling,

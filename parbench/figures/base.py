@@ -2,12 +2,13 @@
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from parbench import text
-from parbench.figures.statistics import Summary, summarise
+from parbench.figures.statistics import RoundId, Summary, mean_of_round, summarise_rounds
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
 
@@ -23,14 +24,20 @@ Place = Literal["table", "terminal", "terminal always", "charts"]
 class Launch:
     """One good trial of a cell, and what a figure may relate it to.
 
-    `base` is the launch, in the same round, of the cell that ratios are over, if there is one. `peak_flops` is one
-    accelerator's peak in operations a second, where it is known.
+    `bases` are the launches, in the same round of the same session, of the cell that ratios are over. `peak_flops` is
+    one accelerator's peak in operations a second, where it is known. `session` numbers the runs that are pooled.
     """
 
     trial: Trial
     cell: CellRecord
-    base: "Launch | None" = None
+    bases: tuple["Launch", ...] = ()
     peak_flops: float | None = None
+    session: int = 0
+
+    @property
+    def round(self) -> RoundId:
+        """The round in which it was launched."""
+        return RoundId(self.session, self.trial.round)
 
 
 def on_every_cell(_: CellRecord) -> bool:
@@ -45,7 +52,7 @@ class Figure:
     name: the column in tables, the key in JSON and baselines, the metric in a scenario's `check` section.
     title, unit, meaning: what people read; `better` is None where neither direction is.
     of: the formula for one launch; None where a launch lacks what it needs. Without a formula the parity gate gives it.
-    over_rounds: how a cell's launches are summarised; `interval` adds columns for the 95 % interval.
+    over_rounds: how a cell's rounds are summarised; `interval` adds columns for the 95 % interval.
     shown_in: the table, the terminal's table (where a cell has a value, or always), a plain chart of the report.
     gate: how `check` compares it: `exact` must not change, `relative` may not get worse by more than a margin.
     gated_on: which cells `check` compares it on: a cell's ratio to itself says nothing.
@@ -75,23 +82,39 @@ class Figure:
         return (self.name, *ends, *([self.ideal] if self.ideal else []))
 
     def summarise(self, launches: Iterable[Launch]) -> Summary:
-        """Its value over the launches that have one; NaN where none has.
+        """Its value over the rounds that have one; NaN where none has.
+
+        A round is one observation, however often it launches the cell: its launches share the state that the machine
+        is in, so that they are not independent of each other, and the rounds are. Of several sessions, the interval
+        covers what differs between sessions.
 
         Raises `ValueError` for a geometric mean of values that are not positive.
         """
-        values = [value for launch in launches if self.of and (value := self.of(launch)) is not None]
+        values = self.by_round(launches)
         if not values:
             return Summary(math.nan, None, None)
-        return Summary(statistics.median(values), None, None) if self.over_rounds == "median" else summarise(values)
+        if self.over_rounds == "median":
+            return Summary(statistics.median(values.values()), None, None)
+        return summarise_rounds(values)
 
-    def gated_values(self, launches: Mapping[int, Launch]) -> dict[int, float]:
-        """What `check` compares, by round: ratios are formed of it, so zero counts only where it must not change."""
-        values = {
-            number: float(value)
-            for number, launch in launches.items()
-            if self.of and self.gated_on(launch.cell) and (value := self.of(launch)) is not None
-        }
-        return {number: value for number, value in values.items() if value > 0 or (value == 0 and self.gate == "exact")}
+    def by_round(self, launches: Iterable[Launch]) -> dict[RoundId, float]:
+        """Its value in every round that has one: where a round has several launches, `mean_of_round` of them."""
+        rounds: defaultdict[RoundId, list[float]] = defaultdict(list)
+        for launch in launches:
+            if self.of and (value := self.of(launch)) is not None:
+                rounds[launch.round].append(value)
+        return {number: mean_of_round(values) for number, values in rounds.items()}
+
+    def gated_values(self, launches: Iterable[Launch]) -> dict[int, float]:
+        """What `check` compares of a session: a value by round, from which ratios are formed, so it is positive.
+
+        What must not change has the value of every launch, by its place among them, and may be zero.
+        """
+        gated = [launch for launch in launches if self.gated_on(launch.cell)]
+        if self.gate == "exact":
+            values = (value for launch in gated if self.of and (value := self.of(launch)) is not None)
+            return {place: float(value) for place, value in enumerate(values) if value >= 0}
+        return {number: float(value) for (_, number), value in self.by_round(gated).items() if value > 0}
 
     def text(self, value: object) -> str:
         """A value as every table, chart and page writes it; `–` where it is unknown."""

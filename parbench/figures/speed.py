@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from parbench.figures.base import Figure, Launch
+from parbench.figures.statistics import mean_of_round
 from parbench.records.cell import CellRecord
 from parbench.records.trial import JobRecord, RankRecord, Trial
 
@@ -71,10 +72,14 @@ def slowest_steps(trial: Trial) -> list[float]:
 
 
 def speedup(launch: Launch) -> float | None:
-    """tokens/s ÷ the base's tokens/s in the same round; None where there is no base."""
-    if launch.base is None:
+    """tokens/s ÷ the geometric mean of the base's launches in the same round; None where there is no base.
+
+    For example 6,000 tokens/s, where the base was launched at 2,000 and at 4,500 tokens/s, are 2×.
+    """
+    if not launch.bases:
         return None
-    return tokens_per_s(launch.trial, launch.cell) / tokens_per_s(launch.base.trial, launch.base.cell)
+    base = mean_of_round([tokens_per_s(each.trial, each.cell) for each in launch.bases])
+    return tokens_per_s(launch.trial, launch.cell) / base
 
 
 def scaling_efficiency(launch: Launch) -> float | None:
@@ -84,10 +89,11 @@ def scaling_efficiency(launch: Launch) -> float | None:
 
 
 def relative_step_time(launch: Launch) -> float | None:
-    """The fastest step ÷ the base's fastest step in the same round; None where there is no base."""
-    if launch.base is None:
+    """The fastest step ÷ the geometric mean of those of the base's launches in the same round; None without a base."""
+    if not launch.bases:
         return None
-    return step_time_quantile_s(launch.trial, 0) / step_time_quantile_s(launch.base.trial, 0)
+    base = mean_of_round([step_time_quantile_s(each.trial, 0) for each in launch.bases])
+    return step_time_quantile_s(launch.trial, 0) / base
 
 
 TOKENS_PER_S = Figure(
@@ -97,7 +103,7 @@ TOKENS_PER_S = Figure(
     better="higher",
     meaning="Tokens that the whole system trains on (or scores, or generates) in a second: models × measured "
     "steps × global batch × sequence length (or new tokens) ÷ the slowest rank's window. The geometric mean "
-    "over rounds, with its 95 % interval.",
+    "over rounds, with its 95 % interval, which covers the sessions that were measured: of one, that session alone.",
     of=lambda launch: tokens_per_s(launch.trial, launch.cell),
     over_rounds="geometric mean",
     interval=True,
@@ -110,7 +116,8 @@ SPEEDUP = Figure(
     title="speedup",
     unit="×",
     better="higher",
-    meaning="tokens/s over that of the reference on one device in the same round; geometric mean over rounds.",
+    meaning="tokens/s over that of the reference on one device in the same round, of whose launches the geometric mean "
+    "is taken; geometric mean over rounds.",
     of=speedup,
     over_rounds="geometric mean",
     interval=True,

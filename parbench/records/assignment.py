@@ -42,6 +42,7 @@ class Assignment(Record):
     cell: str
     key: str
     round: int
+    repeat: int = 0
     workload: dict[str, Any]
     folder: str = "."
     strategy: str

@@ -47,3 +47,13 @@ class CellRecord(Record):
     emulated: bool = False
     oversubscribed: bool = False
     reason: str | None = None
+
+    @property
+    def can_be_base(self) -> bool:
+        """Whether ratios can be over it: it is the reference on one device."""
+        return self.is_reference and self.devices == 1
+
+    @property
+    def base_group(self) -> tuple[str, str]:
+        """Workload and scaling: cells that share both share a base."""
+        return self.workload, self.scaling

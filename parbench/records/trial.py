@@ -184,8 +184,8 @@ class Trial(Record):
     """One launch of one cell: a line of `trials.jsonl`.
 
     `key` is the hash of everything that decides what is computed, `environment` the digest of the environment, and
-    `code` that of parbench's code. `wall_s` is the time from the launch to the end of the last rank. `warnings` say
-    what disturbed the measurement.
+    `code` that of parbench's code. `repeat` counts the launches of one cell in one round from 0. `wall_s` is the time
+    from the launch to the end of the last rank. `warnings` say what disturbed the measurement.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -193,6 +193,7 @@ class Trial(Record):
     cell: str
     key: str
     round: int
+    repeat: int = 0
     environment: str
     code: str = ""
     started_at: str

@@ -36,7 +36,7 @@ def collect_cautions(view: RunView) -> list[Caution]:
     return [
         *(Caution(plain(problem), "It is left out; all other records are used.") for problem in view.run.problems),
         *_check_trials(view.run),
-        *_check_load(view.run),
+        *(caution for session in view.run.sessions for caution in _check_load(session)),
         *_check_nodes(view.run),
         *_check_cells(view),
     ]

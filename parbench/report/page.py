@@ -22,6 +22,7 @@ from parbench.report.panels import Panel, RunView, group_by, shared_figures, slu
 from parbench.report.table import describe_parity, filter_choices, make_columns, make_rows
 from parbench.report.verdict import join_words, write_verdict
 from parbench.results.looks import DARK_PALETTE, PALETTE
+from parbench.results.sessions import count_rounds, say_coverage
 from parbench.results.store import Run
 from parbench.system.files import write_whole
 from parbench.text import plain
@@ -109,6 +110,8 @@ def render_page(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         figures=[FIGURES[name] for name in shared_figures(cells)],
         provenance=provenance,
         collect_cautions=collect_cautions,
+        count_rounds=count_rounds,
+        say_coverage=say_coverage,
         environment_differences=[[name, *values] for name, values in compare_environments(runs)],
         speeds=compare_speeds(runs),
         speed_ratio_titles=[f"run {number} ÷ run 1" for number in range(2, len(runs) + 1)],
@@ -177,8 +180,8 @@ def _list_facts(view: RunView) -> list[str]:
     facts = [f"up to {count} {kind} {'device' if count == 1 else 'devices'}" for kind, count in most_devices.items()]
     facts += [value for key in ("accelerators", "cpu_model") if (value := fields.get(key, "–")) not in ("–", "none")]
     facts += [f"{key} {fields[key]}" for key in ("torch", "python") if fields.get(key, "–") != "–"]
-    rounds = view.run.record.rounds
-    return [*facts, f"{rounds} {'round' if rounds == 1 else 'rounds'}", plain(view.run.record.created_at[:10])]
+    dates = dict.fromkeys(plain(session.record.created_at[:10]) for session in view.run.sessions)
+    return [*facts, count_rounds(view.run), ", ".join(dates)]
 
 
 def _table_data(view: RunView) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from functools import cached_property
 from textwrap import wrap
 from typing import Any, TypeVar
 
-from parbench.figures import memory, speed
+from parbench.figures import speed
 from parbench.figures.definitions import FIGURES
-from parbench.figures.statistics import Summary, summarise
+from parbench.figures.statistics import RoundId, Summary, summarise_rounds
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Trial
 from parbench.results.judged_cells import JudgedCell, counted_trials, judge_cells
@@ -20,6 +20,8 @@ from parbench.results.tables import table_of
 from parbench.text import is_number, plain
 
 T = TypeVar("T")
+
+_PEAK_MEMORY = FIGURES["peak_memory_bytes"]
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ class CellView:
         return None if low is None or high is None else (low, high)
 
     @cached_property
-    def speed_by_round(self) -> dict[int, float]:
-        """Tokens/s of each round, by its number."""
-        return {trial.round: speed.tokens_per_s(trial, self.record) for trial in self.trials}
+    def speed_by_round(self) -> dict[RoundId, float]:
+        """Tokens/s of each round."""
+        return self.judged.values_by_round(FIGURES["tokens_per_s"])
 
     @property
     def speeds(self) -> list[float]:
@@ -120,8 +122,8 @@ class CellView:
     @cached_property
     def memory(self) -> Summary | None:
         """Peak memory of the fullest rank (bytes): its mean and confidence interval over rounds."""
-        peaks = [peak for trial in self.trials if (peak := memory.peak_memory_bytes(trial))]
-        return summarise(peaks) if peaks else None
+        peaks = {number: peak for number, peak in self.judged.values_by_round(_PEAK_MEMORY).items() if peak}
+        return summarise_rounds(peaks) if peaks else None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from parbench.figures.statistics import Summary, summarise
+from parbench.figures.statistics import Summary, summarise_rounds
 from parbench.report.panels import CellView, Panel, group_by
 
 
@@ -88,7 +88,9 @@ def _is_surely_faster(panel: Panel, best: CellView, cell: CellView) -> bool:
     """
     rounds = sorted(best.speed_by_round.keys() & cell.speed_by_round.keys())
     if len(rounds) > 1:
-        ratio = summarise([best.speed_by_round[number] / cell.speed_by_round[number] for number in rounds])
+        ratio = summarise_rounds(
+            {number: best.speed_by_round[number] / cell.speed_by_round[number] for number in rounds}
+        )
         return ratio.low is not None and ratio.low > 1
     best_interval, interval = ranking_interval(panel, best), ranking_interval(panel, cell)
     return best_interval is not None and interval is not None and not overlap(best_interval, interval)

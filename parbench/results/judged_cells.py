@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from parbench.figures.base import Launch
+from parbench.figures.base import Figure, Launch
+from parbench.figures.statistics import RoundId
 from parbench.figures.utilisation import peak_flops
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Status, Trial
-from parbench.results.parity import COMPARABLE, Evidence, Parity, judge
+from parbench.results.parity import COMPARABLE, Evidence, Parity, judge, worst_of
 from parbench.results.store import Run
 
 _SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed")
@@ -20,7 +21,9 @@ _SEVERITY: tuple[Status, ...] = ("out_of_memory", "killed", "timed_out", "failed
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedCell:
-    """A cell of a run with its good timed trials, and what they and its evidence say of it.
+    """A cell of a run with its good timed trials by round, and what they and its evidence say of it.
+
+    Rounds of several sessions stand beside each other; what is related within a round never spans two of them.
 
     `reason` says why it was not measured well. `base` is the cell that its ratios are over: of the same workload and
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
@@ -29,7 +32,7 @@ class JudgedCell:
     """
 
     record: CellRecord
-    trials: tuple[Trial, ...]
+    rounds: Mapping[RoundId, tuple[Trial, ...]]
     status: Status
     parity: Parity
     reason: str | None
@@ -42,31 +45,89 @@ class JudgedCell:
         return self.status == "ok" and self.parity.word in COMPARABLE
 
     @cached_property
-    def launches(self) -> Mapping[int, Launch]:
-        """Its launches by round, each with the base's launch of the same round."""
-        bases = {trial.round: trial for trial in self.base.trials} if self.base else {}
-        return {trial.round: self._launch(trial, bases.get(trial.round)) for trial in self.trials}
+    def trials(self) -> tuple[Trial, ...]:
+        """Its good timed trials; a round has several of a base."""
+        return tuple(trial for trials in self.rounds.values() for trial in trials)
 
-    def _launch(self, trial: Trial, base: Trial | None) -> Launch:
-        of_base = Launch(base, self.base.record, peak_flops=self.peak_flops) if self.base and base else None
-        return Launch(trial, self.record, of_base, self.peak_flops)
+    @cached_property
+    def launches(self) -> tuple[Launch, ...]:
+        """Its launches, each with the base's launches of the same round; one of the base itself is its own base."""
+        is_base = self.base is not None and self.base.record == self.record
+        return tuple(
+            self._launch(trial, number, (trial,) if is_base else self._base_trials(number))
+            for number, trials in self.rounds.items()
+            for trial in trials
+        )
+
+    def values_by_round(self, figure: Figure) -> dict[RoundId, float]:
+        """The figure's value in every round that has one; of a round's several launches, the geometric mean."""
+        return figure.by_round(self.launches)
+
+    def _base_trials(self, number: RoundId) -> tuple[Trial, ...]:
+        return self.base.rounds.get(number, ()) if self.base else ()
+
+    def _launch(self, trial: Trial, number: RoundId, base_trials: Sequence[Trial]) -> Launch:
+        base = self.base.record if self.base else self.record
+        bases = (Launch(each, base, peak_flops=self.peak_flops, session=number.session) for each in base_trials)
+        return Launch(trial, self.record, tuple(bases), self.peak_flops, number.session)
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
-    """Every cell of the run in the order of its plan, judged by the trials that count."""
+    """Every cell of the run in the order of its plan, judged by the trials that count.
+
+    Of several sessions, a cell has the rounds of all, and the worst that befell it in any.
+    """
+    names = [session.record.id for session in run.sessions]
+    by_session = [_judged_alone(session, number) for number, session in enumerate(run.sessions)]
+    cells = [_pooled(each, names) for each in zip(*by_session, strict=True)] if run.pooled else by_session[0]
+    bases: dict[tuple[str, str], JudgedCell] = {}
+    for cell in cells:
+        if cell.record.can_be_base and cell.comparable:
+            bases.setdefault(cell.record.base_group, cell)
+    return [replace(cell, base=bases.get(cell.record.base_group)) if cell.comparable else cell for cell in cells]
+
+
+def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
+    """The cells of one session, still without their bases."""
     trials = counted_trials(run, "measure")
     references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
     cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
     peak = _peak_flops(run.record.environment)
-    cells = [
-        _judged(cell, trials.get(cell.key, ()), Evidence.of(cell, references, proofs, cap), run.record.rounds, peak)
-        for cell in run.record.cells
-    ]
-    bases: dict[tuple[str, str], JudgedCell] = {}
-    for cell in cells:
-        if cell.record.is_reference and cell.record.devices == 1 and cell.comparable:
-            bases.setdefault(_family(cell), cell)
-    return [replace(cell, base=bases.get(_family(cell))) if cell.comparable else cell for cell in cells]
+    cells = []
+    for cell in run.record.cells:
+        mine = trials.get(cell.key, ())
+        status, reason = _status(cell, mine, run.record.rounds)
+        good = tuple(trial for trial in mine if trial.status == "ok")
+        parity = judge(cell, good, Evidence.of(cell, references, proofs, cap))
+        cells.append(
+            JudgedCell(
+                record=cell,
+                rounds=_by_round(good, session),
+                status=status,
+                parity=parity,
+                reason="; ".join(filter(None, (reason, parity.reason))) or None,
+                peak_flops=peak,
+            )
+        )
+    return cells
+
+
+def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
+    """One cell in several sessions, which have these names."""
+    reasons = [f"{name}: {cell.reason}" for name, cell in zip(sessions, cells, strict=True) if cell.reason]
+    return replace(
+        cells[0],
+        rounds={number: trials for cell in cells for number, trials in cell.rounds.items()},
+        status=max((cell.status for cell in cells), key=_severity),
+        parity=worst_of([cell.parity for cell in cells]),
+        # What a plan skips is skipped in all sessions for one reason.
+        reason=cells[0].reason if len({cell.reason for cell in cells}) == 1 else "; ".join(reasons),
+    )
+
+
+def _severity(status: Status) -> int:
+    """How bad a status is, from ok to out of memory."""
+    return ("ok", "skipped", *reversed(_SEVERITY)).index(status)
 
 
 def counted_trials(run: Run, purpose: Purpose) -> Mapping[str, list[Trial]]:
@@ -83,33 +144,27 @@ def newest_trials(run: Run, purpose: Purpose) -> dict[str, Trial]:
     return {key: trials[-1] for key, trials in counted_trials(run, purpose).items()}
 
 
-def _judged(
-    cell: CellRecord, trials: Sequence[Trial], evidence: Evidence, rounds: int, peak: float | None
-) -> JudgedCell:
-    status, reason = _status(cell, trials, rounds)
-    good = tuple(trial for trial in trials if trial.status == "ok")
-    parity = judge(cell, good, evidence)
-    reasons = "; ".join(filter(None, (reason, parity.reason))) or None
-    return JudgedCell(record=cell, trials=good, status=status, parity=parity, reason=reasons, peak_flops=peak)
+def _by_round(trials: Sequence[Trial], session: int) -> Mapping[RoundId, tuple[Trial, ...]]:
+    rounds: defaultdict[RoundId, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        rounds[RoundId(session, trial.round)].append(trial)
+    return {number: tuple(each) for number, each in rounds.items()}
 
 
 def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Status, str | None]:
     """The worst that befell the cell in any round, and its reason."""
     if cell.reason is not None:
         return "skipped", cell.reason
+    measured = {trial.round for trial in trials}
     for status in _SEVERITY:
         bad = [trial for trial in trials if trial.status == status]
         if bad:
-            times = "" if len(bad) == len(trials) == rounds else f" ({len(bad)} of {rounds} rounds)"
+            in_rounds = len({trial.round for trial in bad})
+            times = "" if len(bad) == len(trials) and in_rounds == rounds else f" ({in_rounds} of {rounds} rounds)"
             return status, f"{bad[0].reason or 'no reason was recorded'}{times}"
     if not trials:
         return "skipped", "not measured: the run was interrupted before it"
-    return "ok", None if len(trials) >= rounds else f"only {len(trials)} of {rounds} rounds were measured"
-
-
-def _family(cell: JudgedCell) -> tuple[str, str]:
-    """Cells of one workload and scaling have one base."""
-    return cell.record.workload, cell.record.scaling
+    return "ok", None if len(measured) >= rounds else f"only {len(measured)} of {rounds} rounds were measured"
 
 
 def _peak_flops(environment: Mapping[str, Any]) -> float | None:

@@ -1,7 +1,7 @@
 """Parity: whether a cell computed what the reference computes, in all steps that were timed, and how sure that is."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,9 @@ Word = Literal["reference", "ok", "inexact", "undecided", "failed"]
 
 COMPARABLE: tuple[Word, ...] = ("reference", "ok", "inexact", "undecided")
 """Words of cells that are compared with others. An undecided cell is, too, and every place that shows it says so."""
+
+_BADNESS: tuple[Word | None, ...] = ("reference", "ok", "inexact", "undecided", None, "failed")
+"""All words from the best to the worst; None is a cell that was not checked."""
 
 NEEDED_POWER = 10.0
 """How many tolerances a mistake must deviate to be told from rounding."""
@@ -106,6 +109,23 @@ def judge(cell: CellRecord, trials: Sequence[Trial], evidence: Evidence) -> Pari
         differing=judgement.differing,
         power=judgement.power,
         verified_steps=judgement.verified_steps,
+    )
+
+
+def worst_of(parities: Sequence[Parity]) -> Parity:
+    """What several sessions say of one cell together: the worst word, the largest deviation, the least power."""
+
+    def known(choose: Callable[[list[float]], float], values: Iterator[float]) -> float:
+        numbers = [value for value in values if not math.isnan(value)]
+        return choose(numbers) if numbers else math.nan
+
+    return Parity(
+        word=max((parity.word for parity in parities), key=_BADNESS.index),
+        reason="; ".join(dict.fromkeys(parity.reason for parity in parities if parity.reason)) or None,
+        deviation=known(max, (parity.deviation for parity in parities)),
+        differing=known(max, (parity.differing for parity in parities)),
+        power=known(min, (parity.power for parity in parities)),
+        verified_steps=known(min, (parity.verified_steps for parity in parities)),
     )
 
 

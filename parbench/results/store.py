@@ -29,12 +29,21 @@ MAX_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read back: its plan, its good trials, and what was wrong with the rest."""
+    """A run as read back: its plan, its good trials, and what was wrong with the rest.
+
+    `pooled` are the runs that it is made of, where several sessions of one scenario are read as one.
+    """
 
     folder: Path
     record: RunRecord
     trials: tuple[Trial, ...]
     problems: tuple[str, ...]
+    pooled: tuple["Run", ...] = ()
+
+    @property
+    def sessions(self) -> tuple["Run", ...]:
+        """The runs that are pooled in it: itself, where it is a single one."""
+        return self.pooled or (self,)
 
     def counts(self, trial: Trial) -> bool:
         """Whether a trial was taken in the environment and by the code that the run was last started with."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
+from parbench.figures.statistics import deviation_between_sessions
 from parbench.figures.steadiness import are_steady
 from parbench.results.judged_cells import JudgedCell, judge_cells
 from parbench.results.store import Run
@@ -23,8 +24,13 @@ FIRST_FIGURES = (
 )  # fmt: skip
 """Figures whose columns come first, because programs read them by position. The others follow as they are defined."""
 
-NOTE_COLUMNS = ("layout", "emulated", "oversubscribed", "emulated_hosts", "steady")
-"""What a row ends with: how the cell was laid out and measured."""
+NOTE_COLUMNS = (
+    "layout", "emulated", "oversubscribed", "emulated_hosts", "steady", "launches", "sessions", "between_sessions",
+)  # fmt: skip
+"""What a row ends with: how the cell was laid out and measured.
+
+`between_sessions` is the standard deviation between sessions of the logarithm of tokens/s; NaN of one session.
+"""
 
 
 def columns() -> tuple[str, ...]:
@@ -54,7 +60,7 @@ def _figures() -> list[Figure]:
 def _row(cell: JudgedCell) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for figure in _figures():
-        typical, low, high = figure.summarise(cell.launches.values())
+        typical, low, high = figure.summarise(cell.launches)
         values |= {figure.name: typical, f"{figure.name}_ci_low": low, f"{figure.name}_ci_high": high}
     return {
         **values,
@@ -62,7 +68,10 @@ def _row(cell: JudgedCell) -> dict[str, Any]:
         "status": cell.status,
         "parity": cell.parity.word,
         "reason": cell.reason,
-        "rounds": len(cell.trials),
+        "rounds": len(cell.rounds),
+        "launches": len(cell.trials),
+        "sessions": len({number.session for number in cell.rounds}),
+        "between_sessions": deviation_between_sessions(cell.values_by_round(FIGURES["tokens_per_s"])),
         "parity_deviation": cell.parity.deviation,
         "differing_sequences": cell.parity.differing,
         "parity_power": cell.parity.power,

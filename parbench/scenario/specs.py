@@ -171,14 +171,17 @@ class DevicesSpec(Section):
 class MeasureSpec(Section):
     """How cells are measured.
 
-    `rounds` fresh launches of every cell; `warmup` steps before the window (`auto`: until step times are steady);
-    a measured window of about `window_s` seconds; `validation_batches` global batches of the validation split after
-    it; and at most `deadline_s` seconds for a trial from its launch to its end. What was computed in the first
-    `verify_steps` steps of a trial, warm-up and window, is compared with the reference step by step. `malloc: trim` has
-    freed blocks of 4 MiB and more return to the system at once, in every rank; `default` leaves that to the C library.
+    `rounds` fresh launches of every cell, and in each round `base_launches` of the one on one device that ratios are
+    over (`auto`: about the square root of the number of cells that are compared with it); `warmup` steps before the
+    window (`auto`: until step times are steady); a measured window of about `window_s` seconds; `validation_batches`
+    global batches of the validation split after it; and at most `deadline_s` seconds for a trial from its launch to its
+    end. What was computed in the first `verify_steps` steps of a trial, warm-up and window, is compared with the
+    reference step by step. `malloc: trim` has freed blocks of 4 MiB and more return to the system at once, in every
+    rank; `default` leaves that to the C library.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
+    base_launches: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = "auto"
     warmup: Annotated[int, Field(ge=0, le=1_000_000)] | Literal["auto"] = "auto"
     window_s: Annotated[PositiveFloat, Field(le=86_400)] = 2.0
     validation_batches: Annotated[int, Field(ge=1, le=100_000)] = 2

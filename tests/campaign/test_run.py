@@ -63,7 +63,7 @@ def launched_by(plan: Plan, folder: Path) -> list[Assignment]:
     return launcher.launched
 
 
-def test_every_round_launches_every_measurement_once_between_proofs_and_references(tmp_path: Path) -> None:
+def test_every_round_launches_every_measurement_between_proofs_and_references(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     launched = launched_by(plan, tmp_path)
     timed = [index for index, each in enumerate(launched) if each.purpose == "measure"]
@@ -72,9 +72,10 @@ def test_every_round_launches_every_measurement_once_between_proofs_and_referenc
     assert {each.key for each in before if each.purpose == "proof"} == proofs
     assert Counter(each.key for each in after) == Counter({cell.record.reference for cell in plan.runnable})
     rounds = [[each.key for each in between if each.round == number] for number in range(3)]
-    assert all(Counter(keys) == Counter(cell.record.key for cell in plan.runnable) for keys in rounds)
+    assert all(Counter(keys) == Counter(plan.launches_a_round) for keys in rounds)
     assert len({tuple(keys) for keys in rounds}) > 1, "rounds are shuffled"
-    assert [task.key for task in shuffled_rounds(plan)] == [each.key for each in between], "the same for the same seed"
+    order = [(task.key, task.repeat) for task in shuffled_rounds(plan)]
+    assert order == [(each.key, each.repeat) for each in between], "the same for the same seed"
 
 
 def test_a_reference_trains_as_many_models_as_any_cell_that_it_serves(tmp_path: Path) -> None:
@@ -151,7 +152,9 @@ def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_
     assert list(table["rounds"]) == [3] * 14
     single = table[table["strategy"] == "single"]
     assert list(single["tokens_per_s"]) == [pytest.approx(10 * 8 * 4)] * 2
-    assert len([a for a in launcher.launched if a.strategy == "single" and a.purpose == "measure"]) == 3
+    timed = [each for each in launcher.launched if each.strategy == "single" and each.purpose == "measure"]
+    assert Counter(each.round for each in timed) == {0: 3, 1: 3, 2: 3}, "nine other measurements have it as their base"
+    assert set(single["launches"]) == {9}
 
 
 @settings(max_examples=15)
@@ -173,8 +176,8 @@ def test_resuming_measures_everything_and_nothing_twice(
     last = FakeLauncher()
     campaign(plan, folder / "out", last, resume=True)
     launched += last.launched
-    assert Counter((a.purpose, a.key, a.round) for a in launched) == Counter(
-        (a.purpose, a.key, a.round) for a in wanted
+    assert Counter((a.purpose, a.key, a.round, a.repeat) for a in launched) == Counter(
+        (a.purpose, a.key, a.round, a.repeat) for a in wanted
     )
 
 

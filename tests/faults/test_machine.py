@@ -160,7 +160,7 @@ def test_row_31_a_thousand_cells(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(run.trials) == len(launcher.memory)
-    assert Counter(trial.purpose for trial in run.trials)["measure"] == 1000
+    assert Counter(trial.purpose for trial in run.trials)["measure"] == 5 * sum(plan.launches_a_round.values()) >= 1000
     assert Counter(trial.status for trial in run.trials)["killed"] == len(launcher.memory) // 10
     statuses = Counter(cells_table(run)["status"])
     assert statuses["killed"] > 50

@@ -4,19 +4,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parbench.cli.options import format_option, results_option, run_argument
+from parbench.cli.options import each_option, format_option, results_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @click.command
-@run_argument
+@click.argument("runs", nargs=-1, metavar="[RUN…]")
 @results_option
 @format_option("rows", "data", "frame")
-def command(run: str, results: "Path", output_format: str) -> None:
-    """Print the table of RUN: a run's folder, its id, or latest."""
-    from parbench.cli.tables import print_run
+@each_option
+def command(runs: tuple[str, ...], results: "Path", output_format: str, *, each: bool) -> None:
+    """Print the table of RUN: a run's folder, its id, or latest.
+
+    Several RUNs of one scenario in one environment are pooled as sessions; of others, each has a table of its own.
+    """
+    from parbench.cli.tables import print_runs
+    from parbench.results.sessions import pool_sessions
     from parbench.results.store import find_run, read_run
 
-    print_run(read_run(find_run(run, results)), output_format)
+    stored = [read_run(find_run(selector, results)) for selector in runs or ("latest",)]
+    print_runs(stored if each else pool_sessions(stored), output_format)
