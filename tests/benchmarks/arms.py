@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -33,21 +33,34 @@ BUILT_IN = {name: cls for name, cls in STRATEGIES.classes().items() if cls.__mod
 """Plug-ins that happen to be installed are none of ours."""
 
 
+class Sizes(NamedTuple):
+    """How large a workload is: its model's width, and sequences of `length` tokens in the global batch."""
+
+    name: str
+    width: int
+    length: int
+    batch: int
+
+
+SMALL = Sizes("small", WIDTH, LENGTH, GLOBAL_BATCH)
+"""What the scripts have: activations take more memory than parameters."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What all arms compute: a family's model in a phase."""
 
     family: str
     phase: Phase = "train"
+    sizes: Sizes = SMALL
 
     def spec(self) -> WorkloadSpec:
-        """The workload, with the sizes that the scripts have."""
-        sizes = {"heads": HEADS} if self.family == "transformer" else {}
-        family = FAMILIES[self.family](layers=LAYERS, d_model=WIDTH, **sizes)
-        new_tokens = LENGTH - PROMPT if self.phase == "generate" else None
-        return WorkloadSpec(
-            model=family, seq_len=LENGTH, global_batch=GLOBAL_BATCH, phase=self.phase, new_tokens=new_tokens
-        )
+        """The workload; of a sequence that is continued, half is the prompt."""
+        heads = {"heads": HEADS} if self.family == "transformer" else {}
+        _, width, length, batch = self.sizes
+        family = FAMILIES[self.family](layers=LAYERS, d_model=width, **heads)
+        new_tokens = length - length * PROMPT // LENGTH if self.phase == "generate" else None
+        return WorkloadSpec(model=family, seq_len=length, global_batch=batch, phase=self.phase, new_tokens=new_tokens)
 
     def __str__(self) -> str:
         return f"{self.family}-{self.phase}"
@@ -107,9 +120,9 @@ class Script:
         return step
 
 
-def token_file() -> Corpus:
-    """The text that all arms read."""
-    return prepare(StandardLibraryText(), seq_len=LENGTH, seed=0, folder=Path())
+def token_file(length: int = LENGTH) -> Corpus:
+    """The text that all arms read, in sequences of so many tokens."""
+    return prepare(StandardLibraryText(), seq_len=length, seed=0, folder=Path())
 
 
 def take_turns(
@@ -122,7 +135,7 @@ def take_turns(
     """
     order = [(index + number) % len(arms) for index in range(len(arms))]
     taken: list[list[Turn]] = [[] for _ in arms]
-    corpus = token_file()
+    corpus = token_file(task.sizes.length)
     with ExitStack() as stack:
         teams = {}
         for index in order:

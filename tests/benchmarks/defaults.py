@@ -20,7 +20,7 @@ from parbench.figures.statistics import Summary, summarise
 from parbench.scenario.specs import Options, describe_options
 from parbench.strategies.base import Layout, Strategy
 from parbench.system.devices import Devices
-from tests.benchmarks.arms import BUILT_IN, KINDS, Ours, Task, take_turns
+from tests.benchmarks.arms import BUILT_IN, KINDS, SMALL, Ours, Sizes, Task, take_turns
 
 DEVICES = Devices(kind="cpu", count=2)
 MAGNITUDES = (1, 2, 8)
@@ -28,6 +28,10 @@ MAGNITUDES = (1, 2, 8)
 MARGIN, SURE = 1.03, 0.05
 EQUAL_MEMORY = 1.03
 ROUNDS, TURNS, STEPS = 6, 8, 2
+WIDE = Sizes("wide", width=384, length=32, batch=16)
+"""Parameters take more memory than activations."""
+WORKLOADS = {"fsdp": WIDE}
+"""The workload of each strategy whose options do not show on a small model."""
 
 
 class Sweep(NamedTuple):
@@ -77,7 +81,7 @@ def sweeps() -> Iterator[Sweep]:
     """A sweep for each default of each strategy, family and phase; without others where no option computes the same."""
     for name, cls in BUILT_IN.items():
         for family, phase in product(KINDS, cls.phases):
-            yield from sweeps_of(name, cls, Task(family, phase))
+            yield from sweeps_of(name, cls, Task(family, phase, WORKLOADS.get(name, SMALL)))
 
 
 def sweeps_of(name: str, cls: type[Strategy[Any]], task: Task) -> Iterator[Sweep]:
@@ -201,14 +205,15 @@ def describe(sweep: Sweep, options: Sequence[Option]) -> Iterator[str]:
     """A line for each option, and before them default ÷ best."""
     equals = [each for each in options if each.is_equal]
     judgements = judge(equals) if equals else []
+    what = f"{sweep.name}, {sweep.task.sizes.name}"
     best = max(zip(judgements, equals, strict=True), key=lambda pair: pair[0].speed.mean, default=None)
     if best is None:
-        yield f"{sweep.name}: no other option computes the same in as much memory"
+        yield f"{what}: no other option computes the same in as much memory"
     else:
         (speed, sure), option = best
         low, high = 1 / (speed.high or speed.mean), 1 / (speed.low or speed.mean)
         verdict = "  LOSES SURELY" * sure
-        yield f"{sweep.name}: default ÷ best {1 / speed.mean:.3f} [{low:.3f}, {high:.3f}] ({option.name}){verdict}"
+        yield f"{what}: default ÷ best {1 / speed.mean:.3f} [{low:.3f}, {high:.3f}] ({option.name}){verdict}"
     for each in options:
         clock, cpu = ("{:.3f} [{:.3f}, {:.3f}]".format(*summarise(speeds)) for speeds in (each.speeds, each.cpu_speeds))
         memory = "" if each.is_equal else " (more)"

@@ -25,7 +25,7 @@ Build = Callable[[int, int], Step]
 
 
 class Turn(NamedTuple):
-    """Seconds of the slowest rank, CPU seconds of all, and by how much the largest has grown at most so far, in bytes."""
+    """Seconds of the slowest rank, CPU seconds of all, and the largest growth of memory, in bytes."""
 
     wall_s: float
     cpu_s: float
