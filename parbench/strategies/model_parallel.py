@@ -165,7 +165,9 @@ class ModelParallel(Strategy[PipelineOptions]):
         stages = plan_stages(options, workload, devices.count)
         require_equal_parts(workload, options.parts(devices.count, workload), "micro-batches")
         return Layout(
-            processes=devices.count, note=write_note(options, workload, stages), bubble=options.bubble(devices.count, workload)
+            processes=devices.count,
+            note=write_note(options, workload, stages),
+            bubble=options.bubble(devices.count, workload),
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
