@@ -106,9 +106,9 @@ class Hybrid(Strategy[HybridOptions]):
         note, bubble = "", None
         if pipeline > 1:
             stages = plan_stages(options, workload, pipeline)
-            require_equal_parts(workload, data * options.parts(pipeline), "micro-batches of data shards")
+            require_equal_parts(workload, data * options.parts(pipeline, workload), "micro-batches of data shards")
             _require_exchange(options)
-            note, bubble = write_note(options, stages), options.bubble(pipeline, workload)
+            note, bubble = write_note(options, workload, stages), options.bubble(pipeline, workload)
         if tensor > 1:
             require_tensor_plan(options.tensor_options(), workload, tensor)
         return Layout(

@@ -35,7 +35,7 @@ class PipelineOptions(Options):
     `interleaved_1f1b` gives each rank `stages_per_rank` stages (Narayanan et al. 2021). The others split the backward
     pass into two, and fill the bubble with the second part: `interleaved_zero_bubble` and `zbv` (Qi et al. 2023, 2024),
     `dualpipev` (DeepSeek-AI 2024); the last two give each rank the stages r and 2p-1-r. Without
-    `micro_batches` there are 4, or as many as the schedule needs.
+    `micro_batches` there are 4, or as many as the schedule needs; to generate, as few as keep every stage at work.
     """
 
     schedule: Schedule = "1f1b"
@@ -55,9 +55,13 @@ class PipelineOptions(Options):
             raise ValueError(f"schedule {self.schedule} has {fixed} stages per rank; leave stages_per_rank out")
         return self
 
-    def parts(self, ranks: int) -> int:
+    def parts(self, ranks: int, workload: WorkloadSpec) -> int:
         """The number of micro-batches on `ranks` ranks."""
-        return 1 if self.schedule == "naive" else self.micro_batches or max(4, self.fewest_parts(ranks))
+        if self.schedule == "naive":
+            return 1
+        if workload.phase == "generate":
+            return self.micro_batches or _fewest_equal_parts(workload.global_batch, ranks)
+        return self.micro_batches or max(4, self.fewest_parts(ranks))
 
     def fewest_parts(self, ranks: int) -> int:
         """The smallest number of micro-batches that the schedule allows."""
@@ -87,7 +91,7 @@ class PipelineOptions(Options):
         if self.schedule == "zbv":
             return 0.0
         passes = 3 if self.schedule == "interleaved_zero_bubble" else 1
-        return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks) + ranks - 1)
+        return (ranks - 1) / (passes * self.stages_each() * self.parts(ranks, workload) + ranks - 1)
 
 
 class Line(NamedTuple):
@@ -121,7 +125,7 @@ class StagedModel:
             options.schedule,
             modules,
             stages=line.ranks * options.stages_each(),
-            micro_batches=options.parts(line.ranks),
+            micro_batches=options.parts(line.ranks, workload.spec),
             device=workload.device,
             group=line.group,
             scaled=self._scale,
@@ -159,9 +163,11 @@ class ModelParallel(Strategy[PipelineOptions]):
     def layout(cls, options: PipelineOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
         """A process a device. Every rank sees the whole batch; raises `Unsupported` where blocks or batch run out."""
         stages = plan_stages(options, workload, devices.count)
-        require_equal_parts(workload, options.parts(devices.count), "micro-batches")
+        require_equal_parts(workload, options.parts(devices.count, workload), "micro-batches")
         return Layout(
-            processes=devices.count, note=write_note(options, stages), bubble=options.bubble(devices.count, workload)
+            processes=devices.count,
+            note=write_note(options, workload, stages),
+            bubble=options.bubble(devices.count, workload),
         )
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
@@ -201,14 +207,22 @@ def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) ->
     stages = ranks * options.stages_each()
     if family.n_blocks + 1 < stages:
         raise Unsupported(f"{family.n_blocks} blocks and the head are too few for {stages} stages")
-    _require_enough_micro_batches(options, ranks)
+    _require_enough_micro_batches(options, workload, ranks)
     if workload.compile and options.schedule in ZERO_BUBBLE:
         raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
     return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
 
 
-def _require_enough_micro_batches(options: PipelineOptions, ranks: int) -> None:
-    parts, needed, field = options.parts(ranks), options.fewest_parts(ranks), "options.micro_batches"
+def _fewest_equal_parts(sequences: int, ranks: int) -> int:
+    """The fewest equal micro-batches of so many sequences of which every rank has one; one a sequence at most.
+
+    A micro-batch comes back to the first stage before its next token starts: more of them than ranks overlap no more.
+    """
+    return next((parts for parts in range(ranks, sequences) if sequences % parts == 0), sequences)
+
+
+def _require_enough_micro_batches(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> None:
+    parts, needed, field = options.parts(ranks, workload), options.fewest_parts(ranks), "options.micro_batches"
     if parts < needed:
         what = f"ranks ({ranks})" if needed == ranks else f"stages ({needed})"
         raise Unsupported(
@@ -222,10 +236,10 @@ def _require_enough_micro_batches(options: PipelineOptions, ranks: int) -> None:
         )
 
 
-def write_note(options: PipelineOptions, stages: Sequence[Stage]) -> str:
+def write_note(options: PipelineOptions, workload: WorkloadSpec, stages: Sequence[Stage]) -> str:
     """The stages of each rank with their shares of the work, and the number of micro-batches."""
     ranks = len(stages) // options.stages_each()
-    parts = options.parts(ranks)
+    parts = options.parts(ranks, workload)
     places = " | ".join(
         ", ".join(str(stages[index]) for index in options.stages_of(rank, ranks)) for rank in range(ranks)
     )

@@ -163,7 +163,23 @@ def test_a_pool_with_more_models_than_devices_has_a_lane_a_device():
     ],
 )
 def test_how_many_micro_batches_there_are(options, ranks, parts):
-    assert PipelineOptions(**options).parts(ranks) == parts
+    assert PipelineOptions(**options).parts(ranks, workload()) == parts
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks", "batch", "parts"),
+    [
+        ({}, 2, 32, 2),
+        ({"micro_batches": 4}, 2, 32, 4),
+        ({"schedule": "gpipe"}, 3, 32, 4),
+        ({"schedule": "naive"}, 2, 32, 1),
+        ({}, 4, 6, 6),
+        ({}, 4, 2, 2),
+    ],
+)
+def test_to_generate_there_are_as_few_micro_batches_as_keep_every_stage_at_work(options, ranks, batch, parts):
+    spec = workload(batch=batch).model_copy(update={"phase": "generate"})
+    assert PipelineOptions(**options).parts(ranks, spec) == parts
 
 
 @pytest.mark.parametrize(
@@ -171,7 +187,7 @@ def test_how_many_micro_batches_there_are(options, ranks, parts):
 )
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8])
 def test_the_default_number_of_micro_batches_fits_every_schedule(schedule, ranks):
-    parts = PipelineOptions(schedule=schedule).parts(ranks)
+    parts = PipelineOptions(schedule=schedule).parts(ranks, workload())
     made = layout("model_parallel", ranks, spec=workload(layers=32, batch=parts), schedule=schedule)
     assert made.note.endswith(f"; {parts} micro-batches")
 

@@ -1,51 +1,27 @@
-"""Runs one script by itself and prints tokens/s of the whole system, as somebody would who has no parbench."""
+"""Runs one script by itself and prints tokens/s of the whole system, as somebody would who has no parbench.
+
+`python -m tests.benchmarks.bare single train lstm TOKENS`: a module, a function, the model's family and a file.
+"""
 
 import os
 import sys
 import time
+from importlib import import_module
 
 import torch
 from torch import distributed
 
-from tests.benchmarks.bare import (
-    data_parallel,
-    ddp,
-    ensemble,
-    fsdp,
-    local_sgd,
-    pipeline,
-    single,
-    task_pool,
-    tensor_parallel,
-    zero1,
-)
+from tests.benchmarks.bare.ensemble import MODELS
 from tests.benchmarks.bare.models import GLOBAL_BATCH, LENGTH, Setting
 
-SCRIPTS = {
-    "single": single.build,
-    "data_parallel": data_parallel.build,
-    "ddp": ddp.build,
-    "zero1": zero1.build,
-    "fsdp": fsdp.build,
-    "tensor_parallel": tensor_parallel.build,
-    "naive": pipeline.naive,
-    "gpipe": pipeline.gpipe,
-    "1f1b": pipeline.one_forward_one_backward,
-    "interleaved_1f1b": pipeline.interleaved_1f1b,
-    "zero_bubble": pipeline.interleaved_zero_bubble,
-    "zbv": pipeline.zbv,
-    "dualpipev": pipeline.dualpipev,
-    "local_sgd": local_sgd.build,
-    "task_pool": task_pool.build,
-    "ensemble": ensemble.build,
-}
 WARMUP, WINDOW_S = 15, 1.5
 
 
-def main(script: str, family: str, tokens: str) -> None:
+def main(module: str, function: str, family: str, tokens: str) -> None:
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if script != "data_parallel":
-        os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[rank]])
+    cores = sorted(os.sched_getaffinity(0))
+    if module != "data_parallel":
+        os.sched_setaffinity(0, [cores[rank % len(cores)]])
     torch.set_num_threads(1)
     if ranks > 1:
         distributed.init_process_group("gloo")
@@ -56,7 +32,8 @@ def main(script: str, family: str, tokens: str) -> None:
             distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return float(value)
 
-    step = SCRIPTS[script](Setting(family, tokens, rank, ranks))
+    script = getattr(import_module(f"tests.benchmarks.bare.{module}"), function)
+    step = script(Setting(family, tokens, rank, ranks))
     for index in range(WARMUP):
         if index == WARMUP - 5:
             start = time.perf_counter()
@@ -66,7 +43,7 @@ def main(script: str, family: str, tokens: str) -> None:
     for index in range(WARMUP, WARMUP + steps):
         step(index)
     seconds = slowest(time.perf_counter() - start)
-    models = {"task_pool": ranks, "ensemble": ensemble.MODELS}.get(script, 1)
+    models = {"task_pool": ranks, "ensemble": MODELS * ranks}.get(module, 1)
     if rank == 0:
         print(models * steps * GLOBAL_BATCH * LENGTH / seconds)
     if ranks > 1:

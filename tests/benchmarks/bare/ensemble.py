@@ -10,22 +10,41 @@ from tests.benchmarks.bare.models import Model, Setting, Step, adam, cross_entro
 MODELS = 4
 
 
-def build(setting: Setting) -> Step:
+def stacked(setting: Setting):
+    """The parameters of all models, and what gives the loss of each, from its parameters and tokens."""
     models = [Model(setting.family) for _ in range(MODELS)]
     parameters, buffers = stack_module_state(models)
     skeleton = copy.deepcopy(models[0]).to("meta")
-    optimizer = adam(parameters.values())
 
     def loss(parameters, buffers, tokens):
         return cross_entropy(functional_call(skeleton, (parameters, buffers), tokens[:, :-1]), tokens[:, 1:])
 
     losses = torch.vmap(loss)
+    return parameters, lambda tokens: losses(parameters, buffers, tokens)
+
+
+def batches(setting: Setting, index: int):
+    """Each model has batches of its own."""
+    return torch.stack([setting.batch(index * MODELS + number, whole=True) for number in range(MODELS)])
+
+
+def train(setting: Setting) -> Step:
+    parameters, losses = stacked(setting)
+    optimizer = adam(parameters.values())
 
     def step(index):
-        # Each model has batches of its own.
-        tokens = torch.stack([setting.batch(index * MODELS + number, whole=True) for number in range(MODELS)])
-        losses(parameters, buffers, tokens).sum().backward()
+        losses(batches(setting, index)).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def score(setting: Setting) -> Step:
+    _, losses = stacked(setting)
+
+    @torch.inference_mode()
+    def step(index):
+        return losses(batches(setting, index))
 
     return step

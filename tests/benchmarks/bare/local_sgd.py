@@ -7,7 +7,7 @@ from tests.benchmarks.bare.models import Model, Setting, Step, adam, cross_entro
 PERIOD = 8
 
 
-def build(setting: Setting) -> Step:
+def train(setting: Setting) -> Step:
     model = Model(setting.family)
     optimizer, parameters = adam(model.parameters()), list(model.parameters())
     averager = PeriodicModelAverager(period=PERIOD, warmup_steps=0)

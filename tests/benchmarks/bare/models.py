@@ -86,18 +86,15 @@ class Model(nn.Module):
         self.norm = nn.LayerNorm(WIDTH) if last else None
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=is_lstm) if last else None
 
-    def forward(self, x):
+    def forward(self, x, caches=None, start=0):
+        """All logits or, with caches, those of the last position."""
         if self.embed is not None:
-            x = self.embed(x)
-        for block in self.blocks:
-            x = block(x)
-        return x if self.head is None else self.head(self.norm(x))
-
-    def onward(self, tokens, caches, start):
-        x = self.embed(tokens, start)
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x = block(x, cache)
-        return self.head(self.norm(x[:, -1:]))
+            x = self.embed(x, start)
+        for number, block in enumerate(self.blocks):
+            x = block(x) if caches is None else block(x, caches[number])
+        if self.head is None:
+            return x
+        return self.head(self.norm(x if caches is None else x[:, -1:]))
 
 
 @dataclass
@@ -137,7 +134,7 @@ def adam(parameters) -> Adam:
     return Adam(parameters, lr=1e-3, fused=True)
 
 
-def train(model: nn.Module, setting: Setting, optimizer: Optimizer | None = None, *, whole: bool = False) -> Step:
+def training(model: nn.Module, setting: Setting, optimizer: Optimizer | None = None, *, whole: bool = False) -> Step:
     """The plain training step of a model that may be wrapped, with Adam unless another optimizer is given."""
     optimizer = optimizer or adam(model.parameters())
 

@@ -1,4 +1,7 @@
-"""Two ranks: naive by hand with send and receive, all others by torch's schedules, with one or two stages a rank."""
+"""Two stages: naive and inference by hand with send and receive, all else by torch's schedules.
+
+A rank has one stage, or two of four.
+"""
 
 import torch
 from torch import distributed
@@ -12,7 +15,19 @@ from torch.distributed.pipelining import (
 )
 from torch.distributed.pipelining.schedules import ScheduleDualPipeV
 
-from tests.benchmarks.bare.models import GLOBAL_BATCH, LAYERS, LENGTH, WIDTH, Model, Setting, Step, adam, cross_entropy
+from tests.benchmarks.bare.models import (
+    GLOBAL_BATCH,
+    LAYERS,
+    LENGTH,
+    PROMPT,
+    WIDTH,
+    Cache,
+    Model,
+    Setting,
+    Step,
+    adam,
+    cross_entropy,
+)
 
 MICRO_BATCHES = 4
 
@@ -106,5 +121,74 @@ def gpipe(setting: Setting) -> Step:
     return scheduled(setting, ScheduleGPipe)
 
 
-def one_forward_one_backward(setting: Setting) -> Step:
+def train(setting: Setting) -> Step:
     return scheduled(setting, Schedule1F1B)
+
+
+def score(setting: Setting) -> Step:
+    everything = Setting(setting.family, setting.tokens)
+    return relay_scores(stage(setting).eval(), everything, setting.rank, None, torch.inference_mode)
+
+
+def relay_scores(model: Model, setting: Setting, number: int, group, mode) -> Step:
+    """Micro-batches go through stage `number` of two in a group; the last one computes the loss."""
+
+    def first(parts):
+        sent = []
+        for part in parts:
+            hidden = model(part[:, :-1])
+            sent.append((distributed.isend(hidden, group=group, group_dst=1), hidden))
+        for work, _ in sent:
+            work.wait()
+
+    def last(parts):
+        losses = []
+        for part in parts:
+            hidden = torch.empty(len(part), LENGTH, WIDTH)
+            distributed.recv(hidden, group=group, group_src=0)
+            losses.append(cross_entropy(model(hidden), part[:, 1:]))
+        return sum(losses) / len(losses)
+
+    def step(index):
+        with mode():
+            return (last if number else first)(setting.batch(index).chunk(MICRO_BATCHES))
+
+    return step
+
+
+def generate(setting: Setting) -> Step:
+    """The next token of a micro-batch starts when its last one has come back from the second stage."""
+    model = stage(setting).eval()
+    work_on = last_stage if setting.rank else first_stage
+
+    @torch.inference_mode()
+    def step(index):
+        prompts = setting.batch(index, whole=True)[:, :PROMPT].chunk(MICRO_BATCHES)
+        caches, sent, tokens = [[Cache() for _ in model.blocks] for _ in prompts], [], []
+        for start in [0, *range(PROMPT, LENGTH - 1)]:
+            for number, prompt in enumerate(prompts):
+                tokens += work_on(model, prompt, caches[number], start, sent)
+        for work, _ in sent:
+            work.wait()
+        return torch.cat(tokens) if tokens else None
+
+    return step
+
+
+def first_stage(model, prompt, caches, start, sent):
+    tokens = prompt
+    if start:
+        tokens = torch.empty(len(prompt), 1, dtype=torch.int64)
+        distributed.recv(tokens, 1)
+    hidden = model(tokens, caches, start)
+    sent.append((distributed.isend(hidden, 1), hidden))
+    return []
+
+
+def last_stage(model, prompt, caches, start, sent):
+    hidden = torch.empty(len(prompt), 1 if start else PROMPT, WIDTH)
+    distributed.recv(hidden, 0)
+    token = model(hidden, caches).argmax(-1)
+    if start < LENGTH - 2:
+        sent.append((distributed.isend(token, 0), token))
+    return [token]
