@@ -1,8 +1,8 @@
 """Measures the stored runs again, which the pages' tables and charts are made from.
 
-`python -m tests.docs.stored [SCENARIO…]` (`make stored`) measures each scenario into a folder of results/ and keeps the run's
-record and trials, without logs, under results/stored. A run that was interrupted goes on. The runs over a slow network
-have a module of their own, `tests.launch.slow_network`.
+`python -m tests.docs.stored [SCENARIO…]` (`make stored`) measures each scenario into a folder of results/ and keeps
+the run's record and trials, without logs, under results/stored. A run that was interrupted goes on. The runs over a
+slow network have a module of their own, `tests.launch.slow_network`.
 """
 
 import shutil
