@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.check.baselines import list_baselines
-from parbench.cli.console import console, say_problems, write_out
+from parbench.cli.console import PLAIN_WIDTH, console, say_problems, table_console, write_out
+from parbench.cli.verdicts import print_verdicts
 from parbench.export.base import FORMATS
 from parbench.export.cells import cells_document
 from parbench.export.terminal import print_table
@@ -50,12 +51,16 @@ def print_plan(plan: Plan) -> None:
     console().print(_plan_table(plan))
 
 
-def print_run(run: Run, output_format: str) -> bool:
-    """Prints the run's table. Returns whether all cells that can run here were measured well, and at least one was."""
+def print_run(run: Run, output_format: str, *, wide: bool = False) -> bool:
+    """Prints the run's table and, as text, what weakens it and the verdict.
+
+    Returns whether all cells that can run here were measured well, and at least one was.
+    """
     say_problems(run.problems)
     cells = cells_table(run)
     if output_format == "text":
-        print_table(cells, console())
+        print_table(cells, table_console(wide=wide))
+        print_verdicts(run, console(width=PLAIN_WIDTH))
     else:
         write_out(FORMATS[output_format]().write(cells_document(cells)))
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())

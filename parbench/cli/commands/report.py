@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 @click.option("--format", "formats", default="html", show_default=True, help="html, png and svg, with commas between.")
 def command(runs: tuple[str, ...], results: "Path", out: "Path | None", formats: str) -> None:
     """Render RUN (a run's folder, its id, or latest) as a page and as charts; several RUNs side by side."""
-    from pathlib import Path
-
     from parbench.errors import UsageError
-    from parbench.report.page import FORMATS, folder_name, write_report
+    from parbench.report.page import FORMATS, write_report
+    from parbench.report.place import REPORTS, folder_name
     from parbench.results.store import find_run, read_run
 
     names = [name.strip() for name in formats.split(",")]
@@ -30,4 +29,4 @@ def command(runs: tuple[str, ...], results: "Path", out: "Path | None", formats:
     stored = [read_run(find_run(selector, results)) for selector in runs or ("latest",)]
     for run in stored:
         say_problems(run.problems)
-    click.echo(write_report(stored, out or Path("report") / folder_name(stored), names))
+    click.echo(write_report(stored, out or REPORTS / folder_name(stored), names))
