@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from parbench.figures.base import Figure
 from parbench.figures.memory import PEAK_MEMORY_BYTES
 from parbench.figures.speed import SPEEDUP, TOKENS_PER_S
 from parbench.results.judged_cells import JudgedCell
@@ -58,21 +57,22 @@ def model_count(cells: Sequence[JudgedCell], free: Sequence[JudgedCell]) -> int:
 
 def speed(cell: JudgedCell) -> float:
     """What cells are ranked by: the speedup, or tokens/s where there is no base."""
-    return summary(cell, _ranking_figure(cell)).mean
+    return summary(cell, SPEEDUP if cell.base else TOKENS_PER_S).mean
 
 
 def amount(cell: JudgedCell) -> str:
     """The cell's speed with its interval, such as `1.93× [1.91, 1.95]`."""
-    return summary_text(cell, _ranking_figure(cell))
+    return summary_text(cell, SPEEDUP) if cell.base else tokens_per_s(cell)
+
+
+def tokens_per_s(cell: JudgedCell) -> str:
+    """The cell's tokens/s with their interval."""
+    return f"{summary_text(cell, TOKENS_PER_S)} tokens/s"
 
 
 def memory(cell: JudgedCell) -> float:
     """Peak memory of the fullest rank in bytes; NaN where it is unknown."""
     return summary(cell, PEAK_MEMORY_BYTES).mean
-
-
-def _ranking_figure(cell: JudgedCell) -> Figure:
-    return SPEEDUP if cell.base else TOKENS_PER_S
 
 
 def _obstacle(cell: JudgedCell) -> str | None:

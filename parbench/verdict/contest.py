@@ -12,6 +12,8 @@ from parbench.verdict.spread import NO_SPREAD, Samples, Spread, spreads_of
 
 ALPHA = 1 - CONFIDENCE
 POWER = 0.8
+_LEAST_DF = 1.0
+"""Where statsmodels' studentized range begins; two noisy rounds can leave a little less."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Difference:
         """The critical value of t: that of the studentized range of `count` cells, which is of two cells √2 × t."""
         from statsmodels.stats.libqsturng import qsturng
 
-        return float(qsturng(CONFIDENCE, count, self.df)) / math.sqrt(2)
+        return float(qsturng(CONFIDENCE, count, max(self.df, _LEAST_DF))) / math.sqrt(2)
 
 
 class Ties(NamedTuple):

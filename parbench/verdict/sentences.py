@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from parbench.figures.definitions import FIGURES
 from parbench.figures.memory import PEAK_MEMORY_BYTES
-from parbench.figures.speed import TOKENS_PER_S
 from parbench.figures.traffic import COLLECTIVES, COMMUNICATED_BYTES
 from parbench.results.judged_cells import JudgedCell
-from parbench.verdict.candidates import OTHER_WORK, SEVERAL_MODELS, amount, memory, speed
+from parbench.verdict.candidates import OTHER_WORK, SEVERAL_MODELS, amount, memory, speed, tokens_per_s
 from parbench.verdict.contest import POWER
 from parbench.verdict.lines import Line, Name, Phrase, capitalised, listing, phrase, separated
-from parbench.verdict.rounds import summary, summary_text
+from parbench.verdict.rounds import summary
 from parbench.verdict.standing import Standing
 
 _VERBS = {
@@ -46,13 +45,13 @@ def _say_fastest(standing: Standing) -> Phrase:
     """Which cell is fastest, and by how much; or which cells cannot be told apart."""
     workload = Name(standing.cells[0].record.workload)
     if not standing.candidates:
-        return phrase("No cell of {} can be ranked; the table gives each one's reason.", workload)
+        return phrase("No cell of {} can be ranked.", workload)
     verb, gerund = _VERBS.get(standing.cells[0].record.phase, _OTHER_VERBS)
     best = standing.leaders[0]
     if len(standing.candidates) == 1:
         return phrase(
-            "{}, {} {} {} at {} tokens/s; there is no other cell to compare it with.",
-            _place(best), Name(best.record.label), verb, workload, summary_text(best, TOKENS_PER_S),
+            "{}, {} {} {} at {}; there is no other cell to compare it with.",
+            _place(best), Name(best.record.label), verb, workload, tokens_per_s(best),
         )  # fmt: skip
     if not standing.tested:
         return _say_fastest_untested(standing, gerund, workload)
@@ -140,7 +139,7 @@ def _say_others(standing: Standing) -> Iterator[Phrase]:
             total = " in sum" if reason == SEVERAL_MODELS else ""
             words = phrase("{} ({}{})", words, _with_amount(top), total)
         groups.append(words)
-    yield phrase("Not ranked: {}.", listing(groups, len(groups)))
+    yield phrase("Not ranked: {}; the table has the reasons.", listing(groups, len(groups)))
 
 
 def _blind_spot(standing: Standing) -> str:
@@ -166,7 +165,7 @@ def _with_losses(cell: JudgedCell) -> Phrase:
     sent = summary(cell, COMMUNICATED_BYTES).mean
     if not losses and sent > 0:
         calls = COLLECTIVES.text(summary(cell, COLLECTIVES).mean)
-        losses = [f"{COMMUNICATED_BYTES.text(sent)} in {calls} a step"]
+        losses = [f"{COMMUNICATED_BYTES.text(sent)} in {calls} calls a step"]
     return phrase("{} ({})", _with_amount(cell), ", ".join(losses)) if losses else _with_amount(cell)
 
 

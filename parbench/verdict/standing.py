@@ -124,17 +124,14 @@ def _contest(cells: Cells, figure: Figure) -> Contest:
 
 
 def _thriftiest(candidates: Cells, thrift: Contest) -> tuple[Cells, bool]:
-    """The candidate that needs least memory with those that cannot be told apart from it, the fastest first.
-
-    And whether that was tested.
-    """
+    """The candidate that needs least memory, those that cannot be told apart from it, and whether that was tested."""
     known = sorted((cell for cell in candidates if not math.isnan(memory(cell))), key=memory)
     if len(known) < 2:
         return (), False
     least, *rest = known
     ties = thrift.ties_with(least.record.id, _names(rest))
     is_tested = _is_tested(thrift, known)
-    return _select(candidates, [least.record.id, *ties.cells]) if is_tested else [least], is_tested
+    return [least, *_select(rest, ties.cells)] if is_tested else [least], is_tested
 
 
 def _followers(candidates: Cells, leaders: Cells, base: JudgedCell | None, race: Contest) -> Followers:

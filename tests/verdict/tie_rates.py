@@ -1,8 +1,8 @@
 """How often a run ties what differs, or calls fastest what is not: `python -m tests.verdict.tie_rates`.
 
 Made-up runs of 12 cells of four strategies. Launches vary by 4.5 %, rounds by 3 % for all cells alike. The first cell
-is faster than the second by a known difference and twice as fast as the others. "Before" is the rule that verdicts had: a
-t-test of the two cells' own ratios within rounds.
+is faster than the second by a known difference and twice as fast as the others. "Before" is the rule that verdicts had:
+a t-test of the two cells' own ratios within rounds.
 """
 
 import math
