@@ -5,6 +5,7 @@ nothing of any of them, as in ratios within rounds. Three rounds of one cell lea
 cells together leave enough to tell cells apart (Montgomery, "Design and Analysis of Experiments", randomized blocks).
 """
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
@@ -22,6 +23,9 @@ NO_SPREAD = 1e-9
 
 LEVEL = 0.05
 """The level of the test by which a kind or a cell is called noisier than the rest."""
+
+WORTH_A_POOL = 2.0
+"""How many times the variance of the rest it must have: less changes an interval by less than a fifth."""
 
 
 class Spread(NamedTuple):
@@ -99,7 +103,8 @@ def _noisier(groups: Mapping[H, list[Residual]]) -> set[H]:
     noisier = set()
     for name, own in scaled.items():
         others = [value for other, group in scaled.items() if other != name for value in group]
-        if min(len(own), len(others)) < 2 or _square_mean(own) <= max(_square_mean(others), NO_SPREAD**2):
+        bar = max(WORTH_A_POOL * _square_mean(others), NO_SPREAD**2) if len(others) > 1 else math.inf
+        if len(own) < 2 or _square_mean(own) < bar:
             continue
         with warnings.catch_warnings():  # residuals may all be equal, which makes no p-value
             warnings.simplefilter("ignore")
