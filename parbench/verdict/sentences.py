@@ -31,9 +31,13 @@ def lines_of(standing: Standing, *, emulated_hosts: bool) -> Iterator[Line]:
         yield Line("frontier", _say_frontier(standing))
     if standing.tested and any((standing.followers.faster, standing.followers.level, standing.followers.slower)):
         yield Line("losers", _say_losers(standing))
-    unjudged = [*_say_others(standing), *([_HOSTS] if emulated_hosts else [])]
+    unjudged: list[Phrase] = []
+    if standing.candidates and standing.others:
+        unjudged.append(phrase("Not ranked: {}; the table has the reasons.", _list_others(standing)))
+    if emulated_hosts:
+        unjudged.append(_HOSTS)
     if unjudged:
-        yield Line("unjudged", unjudged[0] if len(unjudged) == 1 else phrase("{} {}", *unjudged))
+        yield Line("unjudged", separated(unjudged, " "))
 
 
 _HOSTS: Phrase = (
@@ -45,7 +49,7 @@ def _say_fastest(standing: Standing) -> Phrase:
     """Which cell is fastest, and by how much; or which cells cannot be told apart."""
     workload = Name(standing.cells[0].record.workload)
     if not standing.candidates:
-        return phrase("No cell of {} can be ranked.", workload)
+        return phrase("No cell of {} can be ranked: {}. The table has the reasons.", workload, _list_others(standing))
     verb, gerund = _VERBS.get(standing.cells[0].record.phase, _OTHER_VERBS)
     best = standing.leaders[0]
     if len(standing.candidates) == 1:
@@ -125,10 +129,8 @@ def _say_losers(standing: Standing) -> Phrase:
     return capitalised(phrase("{}.", separated(clauses, "; ")))
 
 
-def _say_others(standing: Standing) -> Iterator[Phrase]:
+def _list_others(standing: Standing) -> Phrase:
     """How many cells are not ranked, by the reason; and those that look faster than the winner, or do other work."""
-    if not standing.others:
-        return
     bar = speed(standing.leaders[0]) if standing.leaders else float("inf")
     groups = []
     for reason, cells in standing.others.items():
@@ -139,7 +141,7 @@ def _say_others(standing: Standing) -> Iterator[Phrase]:
             total = " in sum" if reason == SEVERAL_MODELS else ""
             words = phrase("{} ({}{})", words, _with_amount(top), total)
         groups.append(words)
-    yield phrase("Not ranked: {}; the table has the reasons.", listing(groups, len(groups)))
+    return listing(groups, len(groups))
 
 
 def _blind_spot(standing: Standing) -> str:

@@ -1,6 +1,7 @@
 """What weakens every verdict on a run: too few rounds, windows of too few steps, step times that were not steady."""
 
 from collections.abc import Iterator, Sequence
+from statistics import mode
 from typing import NamedTuple
 
 from parbench.figures.speed import TOKENS_PER_S, jobs_of
@@ -25,7 +26,7 @@ class Weakness(NamedTuple):
 def warnings_on(cells: Sequence[JudgedCell]) -> Iterator[Weakness]:
     """The warnings on a run's cells, or on those of several sessions."""
     measured = [cell for cell in cells if cell.trials]
-    rounds = max((len(values_by_round(cell, TOKENS_PER_S)) for cell in measured), default=FEW_ROUNDS)
+    rounds = mode(len(values_by_round(cell, TOKENS_PER_S)) for cell in measured) if measured else FEW_ROUNDS
     if rounds < FEW_ROUNDS:
         yield Weakness(
             f"Only {rounds} round{'s' * (rounds > 1)}: intervals are {'wide' if rounds > 1 else 'missing'}, and "

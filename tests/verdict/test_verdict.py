@@ -251,8 +251,7 @@ def test_where_every_cell_failed_the_verdict_says_so():
     failed = [trial(of, status="out_of_memory", reason="no memory") for of in (SINGLE, DDP)]
     verdict = verdict_of([SINGLE, DDP], failed, count=1)
     assert [line.text for line in verdict.lines] == [
-        "No cell of lstm can be ranked.",
-        "Not ranked: 2 out of memory; the table has the reasons.",
+        "No cell of lstm can be ranked: 2 out of memory. The table has the reasons."
     ]
     assert verdict.recommended is None
 
