@@ -72,7 +72,7 @@ class Comparison:
         """The smallest change for the worse that is found with probability `power`, on the log scale."""
         if self.noise < NO_SPREAD:
             return self.margin
-        return self.margin + _detectable_effect(self.df, alpha, power) * self.error
+        return self.margin + detectable_effect(self.df, alpha, power) * self.error
 
     def rounds_needed(self, effect: float, alpha: float, power: float) -> tuple[int, int] | None:
         """How many rounds, new and old, would find `effect`; None where rounds cannot tell, as between sessions.
@@ -168,7 +168,7 @@ def holm(p_values: Sequence[float], alpha: float) -> tuple[list[bool], list[floa
 
 
 @lru_cache(maxsize=1024)
-def _detectable_effect(df: float, alpha: float, power: float) -> float:
+def detectable_effect(df: float, alpha: float, power: float) -> float:
     """The smallest effect, in standard errors, that a t-test with `df` degrees of freedom finds with `power`.
 
     The power of every t-test is that of the noncentral t distribution with its degrees of freedom, so statsmodels'

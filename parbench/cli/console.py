@@ -14,12 +14,25 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """A rich console; 300 columns wide where there is no terminal, so that a piped table is not cut."""
+PLAIN_WIDTH, WIDE = 120, 1000
+"""Columns of a table for people where there is no terminal, and where all of them are wanted."""
+
+
+def console(*, stderr: bool = False, width: int = 300) -> "Console":
+    """A rich console, `width` columns wide where there is no terminal, so that what is piped is not cut."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 300, highlight=False, emoji=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else width, highlight=False, emoji=False)
+
+
+def table_console(*, wide: bool) -> "Console":
+    """The console for a run's table: as wide as the terminal, or as `PLAIN_WIDTH`; or without a limit."""
+    from rich.console import Console
+
+    if wide:
+        return Console(width=WIDE, highlight=False, emoji=False)
+    return console(width=PLAIN_WIDTH)
 
 
 def say(text: str) -> None:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.check.baselines import list_baselines
-from parbench.cli.console import console, say_problems, write_out
+from parbench.cli.console import PLAIN_WIDTH, console, say_problems, table_console, write_out
+from parbench.cli.verdicts import print_verdicts
 from parbench.errors import UsageError
 from parbench.export.base import FORMATS
 from parbench.export.cells import cells_document
@@ -52,7 +53,7 @@ def print_plan(plan: Plan) -> None:
     console().print(_plan_table(plan))
 
 
-def print_runs(runs: Sequence[Run], output_format: str) -> None:
+def print_runs(runs: Sequence[Run], output_format: str, *, wide: bool = False) -> None:
     """Prints the tables of several runs below each other.
 
     Raises `UsageError` for a format that programs read, of which one document holds one table.
@@ -67,16 +68,20 @@ def print_runs(runs: Sequence[Run], output_format: str) -> None:
     for run in runs:
         if len(runs) > 1:
             console().print(Text(plain(run.record.id), style="bold underline"), soft_wrap=True)
-        print_run(run, output_format)
+        print_run(run, output_format, wide=wide)
 
 
-def print_run(run: Run, output_format: str) -> bool:
-    """Prints the run's table. Returns whether all cells that can run here were measured well, and at least one was."""
+def print_run(run: Run, output_format: str, *, wide: bool = False) -> bool:
+    """Prints the run's table and, as text, what weakens it and the verdict.
+
+    Returns whether all cells that can run here were measured well, and at least one was.
+    """
     say_problems(run.problems)
     cells = cells_table(run)
     if output_format == "text":
-        print_table(cells, console())
+        print_table(cells, table_console(wide=wide))
         console().print(Text(say_coverage(run), style="dim"), soft_wrap=True)
+        print_verdicts(run, console(width=PLAIN_WIDTH))
     else:
         write_out(FORMATS[output_format]().write(cells_document(cells)))
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())

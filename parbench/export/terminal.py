@@ -1,6 +1,6 @@
-"""A run's table on the terminal."""
+"""A run's table on the terminal, with as many columns as there is room for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -18,20 +18,25 @@ from parbench.text import plain
 if TYPE_CHECKING:
     import pandas as pd
 
-_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title, "parity", "status")
-"""Columns that a terminal always shows."""
+Columns = Mapping[str, Sequence[str]]
 
-_SECONDARY = (STEP_TIME_S.title, SCALING_EFFICIENCY.title, "models", PEAK_MEMORY_BYTES.title)
-"""Columns that are left out after all others, the first first."""
+_KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title)
+"""Columns that are always shown."""
 
-_LABEL, _GAP = 26, 2
-"""Characters in which a strategy can still be read, over several lines, and those between two columns."""
+_WORDS = ("parity", "status")
+"""Columns that are shown unless they say the same of every cell."""
+
+_IMPORTANT = (PEAK_MEMORY_BYTES.title, "models", SCALING_EFFICIENCY.title, STEP_TIME_S.title)
+"""Columns that are left out after all others, the last first. Of the others, figures that are defined last go first."""
+
+_LABELS, _GAP = (32, 26), 2
+"""Characters in which a strategy can be read on two lines, and over several; and those between two columns."""
 
 
 def print_table(table: "pd.DataFrame", console: Console) -> None:
     """The table for people: a row a cell, and below it the reasons of those that were not measured well.
 
-    In a terminal it is fitted to the width; elsewhere it is text without frames.
+    It is fitted to the console's width. In a terminal it has a frame; elsewhere it is text alone.
     """
     look = looks(zip(table["strategy"], table["label"], strict=True))
     for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
@@ -43,11 +48,11 @@ def print_table(table: "pd.DataFrame", console: Console) -> None:
         console.print(Text(title, style="bold"), soft_wrap=True)
         records = rows.to_dict(orient="records")
         columns = {name: [plain(column(row)) for row in records] for name, column in columns_of(rows).items()}
-        visible = _fit(columns, console.width) if console.is_terminal else columns
+        visible = _fit(columns, console.width)
         console.print(_draw(visible, [(row, look[row["label"]]) for row in records], framed=console.is_terminal))
-        if absent := [name for name in columns if name not in visible]:
-            note = f"No room for {', '.join(absent)}: widen the terminal, or parbench table --format csv."
-            console.print(Text(note, style="dim"), soft_wrap=True)
+        if absent := [_with_common_value(name, columns[name]) for name in columns if name not in visible]:
+            note = f"No room for {', '.join(absent)}: parbench table --wide shows all."
+            console.print(Text(note, style="dim"))
         console.print()
     for row in table.to_dict(orient="records"):
         if isinstance(row["reason"], str):
@@ -56,9 +61,7 @@ def print_table(table: "pd.DataFrame", console: Console) -> None:
             )
 
 
-def _draw(
-    columns: Mapping[str, Sequence[str]], rows: Sequence[tuple[Mapping[Any, Any], Look]], *, framed: bool
-) -> Table:
+def _draw(columns: Columns, rows: Sequence[tuple[Mapping[Any, Any], Look]], *, framed: bool) -> Table:
     """Only the strategy may be broken: a number that is cut says something else."""
     # Without a frame there is no divider between two columns.
     gap = _GAP - 1 if framed else _GAP
@@ -79,31 +82,57 @@ def _draw(
     return view
 
 
-def _fit(columns: Mapping[str, Sequence[str]], width: int) -> Mapping[str, Sequence[str]]:
-    """What there is room for: intervals and options on a second line, and then without what matters least."""
+def _fit(columns: Columns, width: int) -> Columns:
+    """What there is room for: all on one line each, else names on two lines, else intervals on a second line, too.
+
+    Whatever the lines, columns that matter least are left out until the rest fits.
+    """
     if _width(columns) <= width:
         return columns
-    narrow = {name: [text.replace(" [", "\n[") for text in texts] for name, texts in columns.items()}
-    narrow["strategy"] = [
-        text if cell_len(text) < _LABEL else text.replace("(", "\n(", 1) for text in columns["strategy"]
-    ]
+    roomy, narrow = (_narrowed(columns, label) for label in _LABELS)
+    narrow |= {name: [text.replace(" [", "\n[") for text in narrow[name]] for name in columns if name != "strategy"}
+    kept = {name: roomy[name] for name in columns if name in (*_KEPT, *_telling(columns, (*_WORDS, *_IMPORTANT[:1])))}
+    visible = roomy if _width(kept, _LABELS[0]) <= width else narrow
+    label = _LABELS[0] if visible is roomy else _LABELS[1]
     for name in _dispensable(columns):
-        if _width(narrow) <= width:
+        if _width(visible, label) <= width:
             break
-        del narrow[name]
-    return narrow
+        del visible[name]
+    return visible
 
 
-def _dispensable(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """What a narrow terminal can do without, first what says the same of every cell."""
-    others = [name for name in reversed([*columns]) if name not in (*_KEPT, *_SECONDARY)]
-    order = [*others, *(name for name in _SECONDARY if name in columns)]
-    return sorted(order, key=lambda name: len(set(columns[name])) > 1)
+def _narrowed(columns: Columns, label: int) -> dict[str, Sequence[str]]:
+    """The same columns, with the options of long names on a second line."""
+    names = [text if cell_len(text) < label else text.replace("(", "\n(", 1) for text in columns["strategy"]]
+    return {**columns, "strategy": names}
 
 
-def _width(columns: Mapping[str, Sequence[str]]) -> int:
+def _dispensable(columns: Columns) -> list[str]:
+    """What a narrow table can do without: first what says the same of every cell, then what matters least."""
+    others = [name for name in reversed([*columns]) if name not in (*_KEPT, *_WORDS, *_IMPORTANT)]
+    order = [*_WORDS, *others, *(name for name in reversed(_IMPORTANT) if name in columns)]
+    telling = set(_telling(columns, order))
+    return [
+        name for name in sorted(order, key=lambda name: name in telling) if name not in _WORDS or name not in telling
+    ]
+
+
+def _telling(columns: Columns, names: Sequence[str]) -> Iterator[str]:
+    """Those of the columns that do not say the same of every cell."""
+    return (name for name in names if name in columns and len(set(columns[name])) > 1)
+
+
+def _with_common_value(name: str, texts: Sequence[str]) -> str:
+    """A column's name, with what it says of every cell if that is one thing."""
+    return f"{name} ({texts[0]} in all)" if len(set(texts)) == 1 else name
+
+
+def _width(columns: Columns, label: int | None = None) -> int:
+    """The table's width, where a strategy's lines are no longer than `label`."""
     widest = {name: _widest(name, texts) for name, texts in columns.items()}
-    widest["strategy"] = min(_LABEL, widest["strategy"] + len("● "))
+    widest["strategy"] += len("● ")
+    if label is not None:
+        widest["strategy"] = min(label, widest["strategy"])
     return sum(widest.values()) + _GAP * (len(columns) - 1)
 
 

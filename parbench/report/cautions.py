@@ -8,6 +8,7 @@ from parbench.report.panels import CellView, RunView
 from parbench.report.provenance import noise
 from parbench.results.store import Run
 from parbench.text import plain
+from parbench.verdict.warnings import warnings_on
 
 MAX_LOAD = 0.25
 """The load average per physical core from which other processes are suspected."""
@@ -38,6 +39,7 @@ def collect_cautions(view: RunView) -> list[Caution]:
         *_check_trials(view.run),
         *(caution for session in view.run.sessions for caution in _check_load(session)),
         *_check_nodes(view.run),
+        *_check_precision(view),
         *_check_cells(view),
     ]
 
@@ -49,12 +51,6 @@ def _check_trials(run: Run) -> Iterator[Caution]:
         yield Caution(
             f"{foreign} trials were taken in another environment, or by other code, and do not count.",
             "parbench run --resume measures them anew.",
-        )
-    rounds = run.record.rounds
-    if rounds < 3:
-        yield Caution(
-            f"Only {rounds} round{'s' * (rounds > 1)}: intervals are missing or very wide.",
-            "Use --rounds 5 or more.",
         )
     disturbed = [
         f"round {trial.round + 1} of {plain(trial.cell)}: {plain('; '.join(trial.warnings))}"
@@ -102,11 +98,24 @@ def _check_nodes(run: Run) -> Iterator[Caution]:
 
 def _check_cells(view: RunView) -> Iterator[Caution]:
     for applies, text, hint in _CELL_CHECKS:
-        places = [cell.place for cell in view.cells if applies(cell)]
-        if len(places) > _MAX_NAMES:
-            yield Caution(f"{text}: {len(places)} cells.", hint, places)
-        elif places:
-            yield Caution(f"{text}: {'; '.join(places)}.", hint)
+        yield from _on_cells(text, hint, [cell.place for cell in view.cells if applies(cell)])
+
+
+def _check_precision(view: RunView) -> Iterator[Caution]:
+    """What weakens every verdict on the run."""
+    places = {cell.record.id: cell.place for cell in view.cells}
+    for warning in warnings_on([cell.judged for cell in view.cells]):
+        if warning.cells:
+            yield from _on_cells(warning.text, warning.hint, [places[cell.record.id] for cell in warning.cells])
+        else:
+            yield Caution(f"{warning.text}.", warning.hint)
+
+
+def _on_cells(text: str, hint: str, places: Sequence[str]) -> Iterator[Caution]:
+    if len(places) > _MAX_NAMES:
+        yield Caution(f"{text}: {len(places)} cells.", hint, places)
+    elif places:
+        yield Caution(f"{text}: {'; '.join(places)}.", hint)
 
 
 _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
@@ -144,11 +153,6 @@ _CELL_CHECKS: tuple[tuple[Callable[[CellView], bool], str, str], ...] = (
         lambda cell: cell.record.oversubscribed,
         "More devices than core shares",
         "They show that a strategy runs, not how it scales.",
-    ),
-    (
-        lambda cell: cell.row["steady"] is False,
-        "Step times were not steady, at the end of warm-up or within the window, in one round or more",
-        "Raise measure.warmup, or look at the chart of step times in order.",
     ),
     (
         lambda cell: (noise(cell) or 0) > MAX_NOISE,

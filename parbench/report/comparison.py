@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from parbench.figures.definitions import FIGURES
 from parbench.report.panels import CellView, RunView
 from parbench.report.provenance import context, environment
-from parbench.report.ranking import overlap
 from parbench.text import plain
 
 
@@ -57,5 +56,6 @@ def _speed_ratio(before: CellView | None, after: CellView | None) -> str:
         return "–"
     if old_interval is None or new_interval is None:
         return f"{new / old:.2f}× (one round: unknown)"
-    outcome = "tie" if overlap(old_interval, new_interval) else "faster" if new > old else "slower"
+    is_tie = old_interval[0] <= new_interval[1] and new_interval[0] <= old_interval[1]
+    outcome = "tie" if is_tie else "faster" if new > old else "slower"
     return f"{new / old:.2f}× ({outcome})"

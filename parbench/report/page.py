@@ -19,6 +19,7 @@ from parbench.report.charts.base import CHART_KINDS, draw_charts
 from parbench.report.comparison import compare_environments, compare_speeds
 from parbench.report.drawing.chart import Chart, to_inline, to_png, to_svg
 from parbench.report.panels import Panel, RunView, group_by, shared_figures, slugify, view_runs
+from parbench.report.place import PAGE
 from parbench.report.table import describe_parity, filter_choices, make_columns, make_rows
 from parbench.report.verdict import join_words, write_verdict
 from parbench.results.looks import DARK_PALETTE, PALETTE
@@ -28,7 +29,6 @@ from parbench.system.files import write_whole
 from parbench.text import plain
 
 FORMATS = ("html", "png", "svg")
-PAGE = "index.html"
 CHARTS = "charts"
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -76,12 +76,6 @@ def write_report(runs: Sequence[Run], out: Path, formats: Collection[str] = FORM
             f"the report cannot be written to {out}: {error.strerror}; choose another with --out"
         ) from None
     return out / PAGE
-
-
-def folder_name(runs: Sequence[Run]) -> str:
-    """The name of a report's folder, made of the runs' ids."""
-    names = [slugify(run.record.id) for run in runs]
-    return "_vs_".join(names) if len(names) < 3 else f"{names[0]}_vs_{len(names) - 1}_more"
 
 
 def render_page(runs: Sequence[RunView], sections: Sequence[Section]) -> str:

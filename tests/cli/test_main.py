@@ -11,7 +11,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from parbench.cli.main import cli
 from tests.conftest import CommandLine
 from tests.support.scenarios import TINY_LSTM
 
@@ -59,6 +61,12 @@ def test_run_prints_the_table_to_stdout_and_the_rest_to_stderr(parbench: Command
     assert "reference" in ended.stdout
     assert "trials to launch" in ended.stderr
     assert "trials to launch" not in ended.stdout
+    assert "Verdict on lstm, strong scaling\n- " in ended.stdout
+    last, how = ended.stderr.splitlines()[-2:]
+    assert last == "Results are in out"
+    page = re.fullmatch(r"Its page with charts: parbench report out, which writes (report/\S+/index.html)", how)
+    assert page
+    assert parbench("report", "out").stdout.strip() == page[1]
 
     rows = json.loads(parbench("table", "out", "--format", "json").stdout)
     assert len(rows) == 2
@@ -248,6 +256,46 @@ def test_help_imports_little() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""
+
+
+STORED_RUNS = sorted(path.parent for path in (REPOSITORY / "results" / "stored").glob("*/run.json"))
+
+
+@pytest.mark.parametrize("run", STORED_RUNS, ids=lambda path: path.name)
+def test_a_piped_table_has_at_most_120_columns_and_ends_in_the_verdict(run: Path) -> None:
+    output = CliRunner().invoke(cli, ["table", str(run)]).output
+    table, _, verdict = output.partition("Verdict on ")
+    reasons = ": skipped: ", ": undecided: "
+    lines = [line for line in output.splitlines() if not any(reason in line for reason in reasons)]
+    assert max(map(len, lines)) <= 120
+    assert "No room for" in table
+    assert "--wide shows all" in " ".join(table.split())
+    panels = output.count("Verdict on ")
+    assert panels <= verdict.count("\n- ") <= 5 * panels
+    assert "cell" in verdict or "fast" in verdict
+
+
+def test_a_wide_table_has_every_column() -> None:
+    run = str(REPOSITORY / "results/stored/strategies_full-cpu-2-cores")
+    output = CliRunner().invoke(cli, ["table", run, "--wide"]).output
+    header = output.splitlines()[1].split()
+    assert {"models", "makespan", "collectives", "communicated", "status"} <= set(header)
+    assert "No room for" not in output
+
+
+def test_only_text_has_a_verdict() -> None:
+    run = str(REPOSITORY / "results/stored/zero1-cpu-2-cores")
+    for form in ("csv", "json", "markdown"):
+        assert "Verdict" not in CliRunner().invoke(cli, ["table", run, "--format", form]).output
+
+
+def test_a_run_that_is_weak_says_so_below_its_table() -> None:
+    run = str(REPOSITORY / "results/stored/lstm_full-cpu-2-cores")
+    output = " ".join(CliRunner().invoke(cli, ["table", run]).output.split())
+    assert "Warning: Only 1 round: intervals are missing" in output
+    assert "Warning: Windows of fewer than 10 steps, where one slow step moves the result: 51 of 58 cells." in output
+    calm = str(REPOSITORY / "results/stored/lstm_scaling-cpu-2-cores")
+    assert "Only" not in CliRunner().invoke(cli, ["table", calm]).output
 
 
 class TestPlugins:

@@ -13,8 +13,9 @@ from parbench.errors import NothingMeasuredError, UsageError
 from parbench.export.terminal import print_table
 from parbench.records.trial import DeviceMemory, MemoryRecord
 from parbench.report.charts.base import CHART_KINDS
-from parbench.report.page import folder_name, write_report
+from parbench.report.page import write_report
 from parbench.report.panels import view_runs
+from parbench.report.place import folder_name
 from parbench.report.table import make_columns
 from parbench.results.looks import looks
 from parbench.results.store import Run, read_run

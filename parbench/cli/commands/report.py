@@ -22,10 +22,9 @@ def command(runs: tuple[str, ...], results: "Path", out: "Path | None", formats:
 
     Several RUNs of one scenario in one environment are pooled as sessions; others stand side by side.
     """
-    from pathlib import Path
-
     from parbench.errors import UsageError
-    from parbench.report.page import FORMATS, folder_name, write_report
+    from parbench.report.page import FORMATS, write_report
+    from parbench.report.place import REPORTS, folder_name
     from parbench.results.sessions import pool_sessions
     from parbench.results.store import find_run, read_run
 
@@ -36,4 +35,4 @@ def command(runs: tuple[str, ...], results: "Path", out: "Path | None", formats:
     stored = stored if each else pool_sessions(stored)
     for run in stored:
         say_problems(run.problems)
-    click.echo(write_report(stored, out or Path("report") / folder_name(stored), names))
+    click.echo(write_report(stored, out or REPORTS / folder_name(stored), names))

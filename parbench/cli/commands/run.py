@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from parbench.cli.console import console, drop_unwritable_output, plain, say
+from parbench.cli.console import console, drop_unwritable_output, say
 from parbench.cli.options import (
     PATH,
     BatchCommand,
@@ -13,6 +13,7 @@ from parbench.cli.options import (
     rounds_option,
     set_option,
     site_options,
+    wide_option,
 )
 from parbench.system import exit_codes
 
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
 @results_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+@wide_option
 @site_options
 @click.option("--submit", is_flag=True, help="Hand it to the launcher's batch system; its options follow after --.")
-def command(*, submit: bool, dry_run: bool, batch_options: tuple[str, ...], rounds: int | None, **options: Any) -> int:
-    """Measure every cell of SCENARIO and print the table."""
+def command(
+    *, submit: bool, dry_run: bool, wide: bool, batch_options: tuple[str, ...], rounds: int | None, **options: Any
+) -> int:
+    """Measure every cell of SCENARIO and print the table and the verdict."""
     from parbench.cli.run_request import RunRequest
     from parbench.cli.tables import print_plan
     from parbench.launch.base import Site
@@ -56,7 +60,9 @@ def command(*, submit: bool, dry_run: bool, batch_options: tuple[str, ...], roun
     drop_unwritable_output()
     if launcher.follower is not None:
         return _follow(plans, launcher, launcher.follower)
-    successes = [_measure(request, path, plan, launcher) for path, plan in zip(request.scenarios, plans, strict=True)]
+    successes = [
+        _measure(request, path, plan, launcher, wide=wide) for path, plan in zip(request.scenarios, plans, strict=True)
+    ]
     return exit_codes.OK if all(successes) else exit_codes.CELL_FAILED
 
 
@@ -102,12 +108,13 @@ def _follow(plans: "Sequence[Plan]", launcher: "Launcher", follower: "Follower")
     return exit_codes.OK
 
 
-def _measure(request: "RunRequest", path: "Path", plan: "Plan", launcher: "Launcher") -> bool:
+def _measure(request: "RunRequest", path: "Path", plan: "Plan", launcher: "Launcher", *, wide: bool) -> bool:
     """Measures one scenario and prints its table. Returns whether every cell that can run here was measured well."""
     from parbench.campaign.run import run_campaign
     from parbench.cli.progress import progress_on
     from parbench.cli.run_request import this_command
     from parbench.cli.tables import print_run
+    from parbench.cli.verdicts import report_advice
 
     folder, messages = request.folder(plan.scenario.name), console(stderr=True)
     say(f"Measuring {plan.scenario.name} into {folder}")
@@ -119,6 +126,7 @@ def _measure(request: "RunRequest", path: "Path", plan: "Plan", launcher: "Launc
             )
         finally:
             launcher.close()
-    is_good = print_run(run, "text")
-    say(f"Results are in {plain(str(folder))}")
+    is_good = print_run(run, "text", wide=wide)
+    say(f"Results are in {folder}")
+    say(report_advice(run))
     return is_good and not plan.broken

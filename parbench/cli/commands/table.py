@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parbench.cli.options import each_option, format_option, results_option
+from parbench.cli.options import each_option, format_option, results_option, wide_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 @results_option
 @format_option("rows", "data", "frame")
 @each_option
-def command(runs: tuple[str, ...], results: "Path", output_format: str, *, each: bool) -> None:
-    """Print the table of RUN: a run's folder, its id, or latest.
+@wide_option
+def command(runs: tuple[str, ...], results: "Path", output_format: str, *, each: bool, wide: bool) -> None:
+    """Print the table of RUN, and its verdict: a run's folder, its id, or latest.
 
     Several RUNs of one scenario in one environment are pooled as sessions; of others, each has a table of its own.
     """
@@ -25,4 +26,4 @@ def command(runs: tuple[str, ...], results: "Path", output_format: str, *, each:
     from parbench.results.store import find_run, read_run
 
     stored = [read_run(find_run(selector, results)) for selector in runs or ("latest",)]
-    print_runs(stored if each else pool_sessions(stored), output_format)
+    print_runs(stored if each else pool_sessions(stored), output_format, wide=wide)
