@@ -18,7 +18,8 @@ from parbench.report.cautions import collect_cautions
 from parbench.report.charts.base import CHART_KINDS, draw_charts
 from parbench.report.comparison import compare_environments, compare_speeds
 from parbench.report.drawing.chart import Chart, to_inline, to_png, to_svg
-from parbench.report.panels import Panel, RunView, group_by, shared_figures, slugify, view_runs
+from parbench.report.drawing.marks import mark_name
+from parbench.report.panels import CellView, Panel, RunView, group_by, shared_figures, slugify, view_runs
 from parbench.report.table import describe_parity, filter_choices, make_columns, make_rows
 from parbench.report.verdict import join_words, write_verdict
 from parbench.results.looks import DARK_PALETTE, PALETTE
@@ -30,6 +31,9 @@ FORMATS = ("html", "png", "svg")
 PAGE = "index.html"
 CHARTS = "charts"
 
+MAX_OPEN_VERDICTS = 2
+"""Of more verdicts, the page shows the first sentence, and the others on demand."""
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -40,6 +44,15 @@ class PlacedChart:
     chart: Chart
     drawing: Markup
     files: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A button that brings out a strategy in all charts: what its marks are called there, its name and its colour."""
+
+    mark: str
+    name: str
+    colour: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,10 @@ def render_page(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         columns=columns,
         rows=make_rows(runs, columns),
         filters=filter_choices(runs),
+        chips=_make_chips(cells),
+        mark_name=mark_name,
+        verdict_count=sum(len(section.panels) for section in sections),
+        max_open_verdicts=MAX_OPEN_VERDICTS,
         data=[_table_data(view) for view in runs],
         list_facts=_list_facts,
         figures=[FIGURES[name] for name in shared_figures(cells)],
@@ -133,6 +150,12 @@ def _make_sections(runs: Sequence[RunView], folder: Path, formats: Collection[st
         charts = [_place_chart(chart, folder, formats) for chart in draw_charts(group, id_)]
         sections.append(Section(id_, group[0].title, group, charts))
     return sections
+
+
+def _make_chips(cells: Sequence[CellView]) -> list[Chip]:
+    """A button for each strategy that was measured, in the runs' order."""
+    strategies = {cell.record.strategy: cell for cell in reversed(cells) if cell.trials}
+    return [Chip(mark_name(cell), plain(name), cell.look.colour) for name, cell in reversed(strategies.items())]
 
 
 def _require_charts(sections: Sequence[Section], folder: Path) -> Path:
