@@ -1,6 +1,7 @@
 """Summaries over rounds: every interval is scipy's, on the log scale, because speeds and ratios are multiplicative."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
     mean = math.exp(center)
     if len(set(logs)) == 1:
         return Summary(mean, *((mean, mean) if len(logs) > 1 else (None, None)))
-    from scipy.stats import sem, t
+    # Student's quantile itself: scipy.stats takes a second to import, and a millisecond for each interval.
+    from scipy.special import stdtrit
 
-    low, high = t.interval(confidence, len(logs) - 1, loc=center, scale=sem(logs))
-    return Summary(mean, math.exp(low), math.exp(high))
+    standard_error = statistics.stdev(logs) / math.sqrt(len(logs))
+    half_width = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * standard_error
+    return Summary(mean, math.exp(center - half_width), math.exp(center + half_width))

@@ -31,6 +31,9 @@ FORMATS = ("html", "png", "svg")
 PAGE = "index.html"
 CHARTS = "charts"
 
+CAPTION_IN = 1.2
+"""Inches that a chart's name and caption take beside its drawing, about."""
+
 MAX_OPEN_VERDICTS = 2
 """Of more verdicts, the page shows the first sentence, and the others on demand."""
 
@@ -63,6 +66,21 @@ class Section:
     title: str
     panels: Sequence[Panel]
     charts: Sequence[PlacedChart]
+
+    @property
+    def columns(self) -> list[list[tuple[int, PlacedChart]]]:
+        """The charts of usual width in two columns of about the same height, each with its place in the order of all.
+
+        A chart stands in the column that is shorter so far.
+        """
+        columns: list[list[tuple[int, PlacedChart]]] = [[], []]
+        heights = [0.0, 0.0]
+        for number, placed in enumerate(self.charts):
+            if not placed.chart.wide:
+                column = heights.index(min(heights))
+                columns[column].append((number, placed))
+                heights[column] += placed.chart.figure.get_figheight() + CAPTION_IN
+        return columns
 
     @property
     def verdicts(self) -> Iterator[tuple[Panel, list[Markup]]]:

@@ -25,7 +25,9 @@ class Efficiency(ComparisonChart):
     def draw(cls, panels: Sequence[Panel], prefix: str) -> Iterator[Chart]:
         """One chart, or of too many labels one for each run; none where no cell has an efficiency."""
         panels = [panel for panel in panels if panel.comparable_with("scaling_efficiency")]
-        drawings = draw_scaling(panels, "scaling_efficiency", _draw_ideal, _set_percent, "scaling efficiency", _name_last)
+        drawings = draw_scaling(
+            panels, "scaling_efficiency", _draw_ideal, _set_percent, "scaling efficiency", _name_last
+        )
         for number, (drawn, figure) in enumerate(drawings, start=1):
             yield Chart(
                 id=f"{prefix}-{cls.name}" + f"-{number}" * (number > 1),
@@ -41,7 +43,7 @@ class Efficiency(ComparisonChart):
             )
 
 
-def _draw_ideal(ax: Axes, panel: Panel) -> None:
+def _draw_ideal(ax: Axes, _: Panel) -> None:
     ax.axhline(1, **IDEAL_LINE)
 
 

@@ -138,7 +138,7 @@ def _draw_together(
 ) -> Figure:
     """The losses above, and the deviations below them."""
     figure = make_figure(3.9)
-    set_margins(figure, left=0.68, right=0.12, bottom=0.46, top=0.08)
+    set_margins(figure, left=0.76, right=0.12, bottom=0.46, top=0.08)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
     _draw_losses(upper, cells, curves)
     _draw_deviations(lower, cells, deviations, tolerance)

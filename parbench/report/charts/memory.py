@@ -16,6 +16,7 @@ from parbench.figures.memory import memory_by_rank
 from parbench.report.charts.base import PanelChart
 from parbench.report.drawing.canvas import INK, MUTED, place_below
 from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.crowd import choose_cells, say_chosen
 from parbench.report.drawing.marks import mark
 from parbench.report.drawing.rows import PlacedCells, by_strategy, draw_rows
 from parbench.report.panels import CellView, Panel
@@ -42,7 +43,8 @@ class Memory(PanelChart):
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:
         """Draws the cells whose memory was measured."""
         ranks = {cell.anchor: _median_by_rank(cell) for cell in panel.cells}
-        cells = [cell for cell in panel.cells if ranks[cell.anchor]]
+        every = [cell for cell in panel.cells if ranks[cell.anchor]]
+        cells = choose_cells(every)
         kinds = list(dict.fromkeys(kind for by_rank in ranks.values() for sizes in by_rank.values() for kind in sizes))
         several_kinds = len(kinds) > 1
 
@@ -58,7 +60,9 @@ class Memory(PanelChart):
                         colour = group[0][1].look.hex
                         drawn = PolyCollection(bars[kind], facecolors=colour, edgecolors=INK, linewidths=0.3, **style)
                         ax.add_collection(mark(drawn, group[0][1]))
-            ax.set_xlim(0, max(sum(sizes.values()) for _, cell in placed for sizes in ranks[cell.anchor].values()) / MIB)
+            ax.set_xlim(
+                0, max(sum(sizes.values()) for _, cell in placed for sizes in ranks[cell.anchor].values()) / MIB
+            )
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.set_xlabel("peak memory of each rank, MiB")
             if several_kinds:
@@ -73,7 +77,7 @@ class Memory(PanelChart):
             id=f"{prefix}-{cls.name}",
             name="Peak memory by rank",
             caption="A bar for each rank, from rank 0 at the top; the median over rounds. "
-            f"{FIGURES['peak_memory_bytes'].meaning.partition('rounds. ')[2]}",
+            f"{FIGURES['peak_memory_bytes'].meaning.partition('rounds. ')[2]}" + say_chosen(len(cells), len(every)),
             alt="Bars of the peak memory of every rank.",
             header=("strategy", "devices", "rank", *kinds),
             table_rows=lambda cell: [

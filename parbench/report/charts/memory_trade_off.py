@@ -27,7 +27,6 @@ from parbench.report.drawing.runs import (
 from parbench.report.panels import CellView, Panel, group_by, select_with
 from parbench.text import MIB
 
-
 _FRONT_LINE: Any = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (2, 2))}
 
 
@@ -56,8 +55,10 @@ class MemoryTradeOff(ComparisonChart):
             if not crowded:
                 add_legend(figure, cells, [Line2D([], [], **_FRONT_LINE, label="Pareto front")])
             for panel, ax in zip(panels, axes, strict=True):
-                points = [(*_point(cell), cell.folded_place(26 if crowded else 24)) for cell in pareto_front(_cells(panel))]
-                place_labels(figure, ax, points)
+                points = [
+                    (*_point(cell), cell.folded_place(30 if crowded else 24)) for cell in pareto_front(_cells(panel))
+                ]
+                place_labels(ax, points)
         yield Chart(
             id=f"{prefix}-{cls.name}",
             name="Throughput against memory",

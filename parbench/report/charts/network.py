@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from parbench.figures.definitions import FIGURES
 from parbench.report.charts.base import ComparisonChart
-from parbench.report.drawing.canvas import IDEAL_LINE, make_figure, report_style, set_margins
+from parbench.report.drawing.canvas import IDEAL_LINE, add_axes, make_figure, report_style, set_margins
 from parbench.report.drawing.chart import Chart
 from parbench.report.drawing.crowd import MAX_LINES
 from parbench.report.drawing.ends import label_ends, name_width
@@ -72,9 +72,7 @@ def _collect_lines(panels: Sequence[Panel]) -> Lines:
 
 def _draw_lines(lines: Lines, rates: Sequence[float], emulated: bool) -> Figure:
     """One plot with the lines' names beside them or, of too many lines, a small plot for each strategy."""
-    series = [
-        series_of([cell for _, cell in line], "speedup", [rate for rate, _ in line]) for line in lines.values()
-    ]
+    series = [series_of([cell for _, cell in line], "speedup", [rate for rate, _ in line]) for line in lines.values()]
     label = f"link between {'emulated ' * emulated}nodes"
 
     def set_axes(axes: Sequence[Axes]) -> None:
@@ -90,8 +88,8 @@ def _draw_lines(lines: Lines, rates: Sequence[float], emulated: bool) -> Figure:
         if len(series) > MAX_LINES:
             return draw_facets(series, set_axes, lambda _: "", x_label=label, y_label="speedup over one device")
         figure = make_figure(3.0)
-        set_margins(figure, left=0.68, right=name_width(series), bottom=0.46, top=0.1)
-        axes = figure.add_subplot()
+        set_margins(figure, left=0.76, right=name_width(series), bottom=0.46, top=0.1)
+        axes = add_axes(figure)
         draw_series(axes, series, apart=0.03)
         set_axes([axes])
         axes.set_xlabel(label)

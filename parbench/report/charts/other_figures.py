@@ -14,6 +14,7 @@ from parbench.figures.definitions import FIGURES
 from parbench.report.charts.base import PanelChart
 from parbench.report.drawing.canvas import INK, place_below
 from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.crowd import choose_cells, say_chosen
 from parbench.report.drawing.rows import PlacedCells, draw_dots, draw_rows
 from parbench.report.panels import CellView, Panel, shared_figures
 
@@ -39,7 +40,8 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+def _draw_figure(panel: Panel, every: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+    cells = choose_cells(every)
     ideals = {cell.anchor: ideal for cell in cells if figure.ideal and (ideal := cell.value(figure.ideal)) is not None}
 
     def value(cell: CellView) -> float:
@@ -67,7 +69,7 @@ def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: F
         draw_points,
         id=f"{prefix}-{figure.name.replace('_', '-')}",
         name=figure.title,
-        caption=" ".join(sentences),
+        caption=" ".join(sentences) + say_chosen(len(cells), len(every)),
         alt=f"{figure.title} of every cell.",
         header=("strategy", "devices", figure.title, *(["ideal"] if ideals else [])),
         table_rows=lambda cell: [

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from parbench.report.charts.base import PanelChart
 from parbench.report.drawing.canvas import INK, MUTED, draw_segments, format_tick
 from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.crowd import choose_cells, say_chosen
 from parbench.report.drawing.marks import mark
 from parbench.report.drawing.rows import PlacedCells, by_strategy, draw_rows
 from parbench.report.panels import Panel
@@ -27,7 +28,8 @@ class StepTimes(PanelChart):
     @classmethod
     def draw(cls, panel: Panel, prefix: str) -> Iterator[Chart]:
         """Draws the cells whose step times were recorded."""
-        cells = [cell for cell in panel.cells if cell.step_times]
+        every = [cell for cell in panel.cells if cell.trials]
+        cells = [cell for cell in choose_cells(every) if cell.step_times]
         quantiles = {cell.anchor: _quantiles(cell.step_times) for cell in cells}
 
         def draw_boxes(ax: Axes, cells: PlacedCells) -> None:
@@ -51,8 +53,9 @@ class StepTimes(PanelChart):
             draw_boxes,
             id=f"{prefix}-{cls.name}",
             name="Step times",
-            caption="Steps of the slowest rank in all rounds. Dark tick and number: median; box: the middle half; line: "
-            "5th to 95th percentile; grey ticks: the fastest and the slowest step.",
+            caption="Steps of the slowest rank in all rounds. Dark tick and number: median; box: the middle half; "
+            "line: 5th to 95th percentile; grey ticks: the fastest and the slowest step."
+            + say_chosen(len(cells), len(every)),
             alt="The distribution of step times of every cell.",
             header=("strategy", "devices", "steps", "fastest", "5 %", "25 %", "median", "75 %", "95 %", "slowest"),
             table_rows=lambda cell: [

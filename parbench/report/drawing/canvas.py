@@ -82,7 +82,15 @@ def report_style() -> Iterator[None]:
 
 def make_figure(height: float) -> Figure:
     """Makes a figure of the usual width and this height (inches) without automatic layout, which takes long."""
-    return Figure(figsize=(WIDTH, height), layout="none")
+    layout: Any = "none"
+    return Figure(figsize=(WIDTH, height), layout=layout)
+
+
+def add_axes(figure: Figure, *place: int) -> Axes:
+    """Adds axes without a title, for whose place matplotlib would measure all ticks."""
+    axes = figure.add_subplot(*place)
+    axes.set_title("", y=1.0)
+    return axes
 
 
 def set_margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
@@ -91,7 +99,7 @@ def set_margins(figure: Figure, *, left: float, right: float, bottom: float, top
     figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
 
 
-def draw_segments(ax: Axes, lines: Iterable[Sequence[tuple[float, float]]], **style: Any) -> Line2D:
+def draw_segments(ax: Axes, lines: Iterable[Iterable[Sequence[float]]], **style: Any) -> Line2D:
     """Draws separate lines of one style as a single path: the page is far smaller than with a path for each."""
     gap = (math.nan, math.nan)
     points = [point for line in lines for point in (*line, gap)] or [gap]
@@ -122,8 +130,8 @@ def add_legend(figure: Figure, cells: Sequence[CellView], extra: Sequence[Artist
 
 def place_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
     """Writes a legend at the bottom of the figure."""
-    outside = "outside " * (figure.get_layout_engine() is not None)
-    figure.legend(handles, names, loc=f"{outside}lower center", ncols=columns, borderpad=0.1, columnspacing=1.4)
+    place: Any = "lower center" if figure.get_layout_engine() is None else "outside lower center"
+    figure.legend(handles, names, loc=place, ncols=columns, borderpad=0.1, columnspacing=1.4)
 
 
 def make_room_below(figure: Figure, inches: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
+from typing import Any
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -62,7 +63,8 @@ def to_svg(chart: Chart) -> str:
     with report_style():
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         # `savefig` would draw it twice, the first time only to measure it.
-        FigureCanvasSVG(chart.figure).print_svg(buffer, metadata=no_metadata)
+        canvas: Any = FigureCanvasSVG(chart.figure)
+        canvas.print_svg(buffer, metadata=no_metadata)
     text = buffer.getvalue().decode()
     opening, _, content = text[text.index("<svg") :].partition(">")
     title, alt = escape(chart.title, quote=False), escape(chart.alt, quote=False)

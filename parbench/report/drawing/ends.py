@@ -38,7 +38,7 @@ def label_ends(axes: Axes, series: Sequence[Series]) -> None:
         mark(draw_segments(axes, [[(x, y), (1.0, y), (1.035, place)]], **style), each.cell)
         text = axes.text(1.05, place, name, transform=axes.transAxes, va="center", fontsize=_SIZE, linespacing=1.1)
         mark(text, each.cell)
-    place_labels(axes.figure, axes, [(*each.end, _fold(each)) for each in series if each.end[0] != last], size=_SIZE)
+    place_labels(axes, [(*each.end, _fold(each)) for each in series if each.end[0] != last], size=_SIZE)
 
 
 def _fold(series: Series) -> str:

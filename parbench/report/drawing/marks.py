@@ -16,7 +16,7 @@ AnyArtist = TypeVar("AnyArtist", bound=Artist)
 
 
 def mark(artist: AnyArtist, cell: CellView, *, quiet: bool = False) -> AnyArtist:
-    """Notes that the artist draws cells of this cell's strategy; a `quiet` one gets its colour only when brought out."""
+    """Notes that the artist draws cells of this cell's strategy; a `quiet` one is grey until that is brought out."""
     artist.set_gid(f"{QUIET_PREFIX if quiet else PREFIX}{mark_name(cell)}")
     return artist
 

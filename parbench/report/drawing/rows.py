@@ -9,9 +9,20 @@ from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 from matplotlib.transforms import blended_transform_factory
 
-from parbench.report.drawing.canvas import GRID, GROUND, INK, MUTED, WIDTH, draw_segments, make_figure, report_style, set_margins
+from parbench.report.drawing.canvas import (
+    GRID,
+    GROUND,
+    INK,
+    MUTED,
+    WIDTH,
+    add_axes,
+    draw_segments,
+    make_figure,
+    report_style,
+    set_margins,
+)
 from parbench.report.drawing.chart import Chart
-from parbench.report.drawing.crowd import MAX_ROWS, choose_cells, is_crowded, rank_by_strategy, say_chosen
+from parbench.report.drawing.crowd import is_crowded, rank_by_strategy
 from parbench.report.drawing.marks import mark
 from parbench.report.panels import CellView, Panel, fold, group_by
 from parbench.text import plain
@@ -22,8 +33,8 @@ PlacedCells = Sequence[tuple[float, CellView]]
 _ROW_HEIGHT, _LINE = 0.19, 0.62
 """Inches of a row, and the share of it that each further line of its label takes."""
 
-_LABEL_WIDTH, _SIZE = 26, 8.0
-"""Letters in a line of a label, and its font's size in points."""
+_NAME_WIDTH, _OPTIONS_WIDTH, _SIZE = 26, 34, 8.0
+"""Letters in a line of a name, and of a strategy's options; their font's size in points."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +60,27 @@ def draw_rows(
     table_rows: Callable[[CellView], list[list[str]]],
     row_height: Callable[[CellView], float] = lambda _: 1.0,
     value: Callable[[CellView], str] | None = None,
-    most: int = MAX_ROWS,
     footer: float = 0.0,
 ) -> Iterator[Chart]:
-    """Draws a chart of the cells, of more than `most` only of the fastest of each label; none without cells.
+    """Draws a chart of the cells; none without cells.
 
     `draw` fills the axes, `row_height` is how high a cell's row is, `value` writes what stands at its right end,
     `table_rows` gives its rows of the table, and `footer` is the height (inches) of a legend below the axis.
     """
     if not cells:
         return
-    chosen = choose_cells(cells, most)
-    crowded = is_crowded(chosen)
-    chosen = rank_by_strategy(chosen) if crowded else chosen
-    rows = _place_rows(chosen, row_height, crowded=crowded)
+    crowded = is_crowded(cells)
+    cells = rank_by_strategy(cells) if crowded else cells
+    rows = _place_rows(cells, row_height, crowded=crowded)
     with report_style():
         figure = make_figure(0.62 + footer + _ROW_HEIGHT * (rows.end + 0.5))
         letters = max(len(line) for label in rows.labels for line in label.split("\n"))
-        letters += 1 + max(len(_devices(cell)) for cell in chosen) if crowded else 0
-        label_inches = 0.14 * crowded + 0.57 * _SIZE / 72 * letters + 0.1
-        values = [value(cell) for cell in chosen] if value else []
+        letters += 1 + max(len(_devices(cell)) for cell in cells) if crowded else 0
+        label_inches = 0.14 * crowded + 0.54 * _SIZE / 72 * letters + 0.1
+        values = [value(cell) for cell in cells] if value else []
         value_inches = max((0.6 * _SIZE / 72 * len(text) for text in values), default=0.0)
         set_margins(figure, left=label_inches + 0.1, right=value_inches + 0.18, bottom=0.5 + footer, top=0.08)
-        ax = figure.add_subplot()
+        ax = add_axes(figure)
         ax.set_ylim(rows.end, -0.5)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
@@ -81,10 +90,10 @@ def draw_rows(
         id=id,
         name=name,
         subject=panel.title,
-        caption=caption + say_chosen(len(chosen), len(cells)),
+        caption=caption,
         alt=f"{alt} The numbers are in the table below.",
         header=header,
-        rows=[row for cell in chosen for row in table_rows(cell)],
+        rows=[row for cell in cells for row in table_rows(cell)],
         figure=figure,
     )
 
@@ -127,7 +136,7 @@ def _place_rows(cells: Sequence[CellView], height: Callable[[CellView], float], 
             headings.append((top + 0.5, cell))
             top += 1.0
             previous = cell.record.strategy
-        label = _options(cell) if crowded else cell.folded_place(_LABEL_WIDTH)
+        label = _options(cell) if crowded else cell.folded_place(_NAME_WIDTH)
         # A label of several lines needs room, whatever is drawn beside it.
         needed = max(height(cell), 1.0 + _LINE * label.count("\n"))
         placed.append((top + needed / 2, cell))
@@ -137,10 +146,10 @@ def _place_rows(cells: Sequence[CellView], height: Callable[[CellView], float], 
 
 
 def _options(cell: CellView) -> str:
-    """The strategy's options, for a row below the strategy's name."""
+    """The strategy's options, for a row below its name; the name again where there are none."""
     options = cell.label.removeprefix(plain(cell.record.strategy)).strip()
     options = options[1:-1] if options[:1] == "(" and options[-1:] == ")" else options
-    return fold(options, _LABEL_WIDTH, lines=3) if options else ""
+    return fold(options or cell.label, _OPTIONS_WIDTH, lines=3)
 
 
 def _devices(cell: CellView) -> str:
@@ -156,11 +165,22 @@ def _write_labels(ax: Axes, rows: _Rows, values: Sequence[str], *, indent: float
             beside = Text(-0.015, y, _devices(cell), transform=ax.get_yaxis_transform(), ha="right", va="center")
             beside.set(fontsize=_SIZE, clip_on=False)
             ax.add_artist(mark(beside, cell))
-        text = Text((0.08 + indent) / WIDTH, y, label, transform=left, va="center", fontsize=_SIZE, linespacing=1.05, clip_on=False)
+        text = Text(
+            (0.08 + indent) / WIDTH,
+            y,
+            label,
+            transform=left,
+            va="center",
+            fontsize=_SIZE,
+            linespacing=1.05,
+            clip_on=False,
+        )
         ax.add_artist(mark(text, cell))
     for y, cell in rows.headings:
         name = plain(cell.record.strategy)
-        text = Text(0.08 / WIDTH, y, name, transform=left, va="center", fontsize=_SIZE, fontweight="bold", clip_on=False)
+        text = Text(
+            0.08 / WIDTH, y, name, transform=left, va="center", fontsize=_SIZE, fontweight="bold", clip_on=False
+        )
         ax.add_artist(mark(text, cell))
     for (y, cell), label in zip(rows.cells, values, strict=bool(values)):
         text = Text(1 - 0.08 / WIDTH, y, label, transform=left, va="center", ha="right", fontsize=_SIZE, clip_on=False)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from parbench.figures.definitions import FIGURES
-from parbench.report.drawing.canvas import format_tick, make_figure, set_margins
+from parbench.report.drawing.canvas import add_axes, format_tick, make_figure, set_margins
 from parbench.report.panels import CellView, Panel, shorten
 
 
@@ -20,8 +20,8 @@ def make_axes(panels: Sequence[Panel], *, right: float = 0.0, height: float = 3.
     """
     if len(panels) == 1:
         figure = make_figure(height)
-        set_margins(figure, left=0.68, right=max(0.12, right), bottom=0.46, top=0.1)
-        return figure, [figure.add_subplot()]
+        set_margins(figure, left=0.76, right=max(0.12, right), bottom=0.46, top=0.1)
+        return figure, [add_axes(figure)]
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows))

@@ -35,27 +35,25 @@ def draw_scaling(
     `draw_ideal` draws what would be ideal, `set_values` sets the axes of values, and `note` is what small plots say.
     """
     cells = collect_cells(panels, figure)
-    with report_style():
-        if not is_crowded(cells):
+    if not is_crowded(cells):
+        if panels:
             yield panels, _draw_together(panels, figure, cells, draw_ideal, set_values, y_label)
-            return
-        for panel in panels:
+        return
+    for panel in panels:
 
-            def set_axes(axes: Sequence[Axes], panel: Panel = panel) -> None:
-                for ax in axes:
-                    draw_ideal(ax, panel)
-                set_values(axes, panel.comparable_with(figure))
-                set_device_axes(axes, panel.comparable_with(figure), [panel] * len(axes))
+        def set_axes(axes: Sequence[Axes], panel: Panel = panel) -> None:
+            for ax in axes:
+                draw_ideal(ax, panel)
+            set_values(axes, panel.comparable_with(figure))
+            set_device_axes(axes, panel.comparable_with(figure), [panel] * len(axes))
 
-            lines = _lines_of(panel, figure)
-            yield (
-                [panel],
-                draw_facets(lines, set_axes, note, x_label="devices", y_label=y_label),
-            )
+        with report_style():
+            drawing = draw_facets(_lines_of(panel, figure), set_axes, note, x_label="devices", y_label=y_label)
+        yield [panel], drawing
 
 
 def describe_facets(panels: Sequence[Panel], figure: str, value: str) -> str:
-    """A sentence on how a chart of small plots is read, which note this `value`; empty where lines stand in one plot."""
+    """A sentence on how small plots, which note this `value`, are read; empty where all lines stand in one."""
     if not is_crowded(collect_cells(panels, figure)):
         return ""
     return f" A plot for each strategy, with the others in grey; below its name, its {value}."
@@ -70,18 +68,19 @@ def _draw_together(
     y_label: str,
 ) -> Figure:
     """One plot a run. The lines of a single run have their names beside them, those of several a common legend."""
-    lines = [_lines_of(panel, figure) for panel in panels]
-    drawing, axes = make_axes(panels, right=name_width(lines[0]) if len(panels) == 1 else 0.0)
-    for panel, series, ax in zip(panels, lines, axes, strict=True):
-        draw_ideal(ax, panel)
-        draw_series(ax, series, apart=_APART)
-    set_values(axes, cells)
-    axes[0].set_ylabel(y_label)
-    set_device_axes(axes, cells, panels)
-    if len(panels) == 1:
-        label_ends(axes[0], lines[0])
-    else:
-        add_legend(drawing, cells)
+    with report_style():
+        lines = [_lines_of(panel, figure) for panel in panels]
+        drawing, axes = make_axes(panels, right=name_width(lines[0]) if len(panels) == 1 else 0.0)
+        for panel, series, ax in zip(panels, lines, axes, strict=True):
+            draw_ideal(ax, panel)
+            draw_series(ax, series, apart=_APART)
+        set_values(axes, cells)
+        axes[0].set_ylabel(y_label)
+        set_device_axes(axes, cells, panels)
+        if len(panels) == 1:
+            label_ends(axes[0], lines[0])
+        else:
+            add_legend(drawing, cells)
     return drawing
 
 

@@ -27,11 +27,13 @@ class Series:
         return self.x[-1], self.y[-1]
 
 
-def draw_series(axes: Axes, series: Sequence[Series], *, markers: int = 1, apart: float = 0.0) -> None:
+def draw_series(
+    axes: Axes, series: Sequence[Series], *, markers: int = 1, apart: float = 0.0, small: bool = False
+) -> None:
     """Draws lines with markers at every so many points, intervals, and the bands between these.
 
     On a logarithmic x axis lines lie `apart` by this many powers of two at most, so that equal points do not hide one
-    another.
+    another. In `small` plots there are no bands.
     """
     spread = min(apart, 8 * apart / max(1, len(series)))
     for index, each in enumerate(series):
@@ -40,11 +42,13 @@ def draw_series(axes: Axes, series: Sequence[Series], *, markers: int = 1, apart
         if any(low < high for low, high in zip(each.low, each.high, strict=True)):
             bars = [((at, low), (at, high)) for at, low, high in zip(x, each.low, each.high, strict=True)]
             mark(draw_segments(axes, bars, color=look.hex, linewidth=1.1, alpha=0.85), each.cell)
-            if len(x) > 1:
+            if len(x) > 1 and not small:
                 mark(axes.fill_between(x, each.low, each.high, color=look.hex, alpha=0.1, linewidth=0), each.cell)
         (line,) = axes.plot(
             x, each.y, color=look.hex, linestyle=look.linestyle, markevery=markers, **marker_style(look)
         )
+        if small:
+            line.set(markersize=4.5, linewidth=1.4)
         mark(line, each.cell)
 
 
