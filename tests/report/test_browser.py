@@ -7,10 +7,9 @@ import pytest
 
 from parbench.report.page import write_report
 from parbench.results.store import read_run
-from tests.report.test_page import HOSTILE, REPOSITORY, STORED, made_up
+from tests.report.test_page import CROWDED, HOSTILE, STORED, made_up
 from tests.support.browser import Browser, find_chromium
 
-CROWDED = REPOSITORY / "results/stored/strategies_full-cpu-2-cores"
 WIDTHS = {"desk": 1280, "phone": 390}
 
 

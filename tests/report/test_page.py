@@ -24,6 +24,7 @@ from tests.support.records import LOSSES, cell, job, rank, reference, run, run_r
 
 REPOSITORY = Path(__file__).parents[2]
 STORED = REPOSITORY / "results/stored/lstm_scaling-cpu-2-cores"
+CROWDED = REPOSITORY / "results/stored/strategies_full-cpu-2-cores"
 CHARTS = ("throughput", "efficiency", "memory-trade-off", "losses", "memory", "steps", "series")
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -119,6 +120,28 @@ def test_ids_are_unique_and_what_is_linked_exists(tmp_path):
             assert name in page.ids
     for used in re.findall(r"url\(#([^)]+)\)", page.source):
         assert used in page.ids
+
+
+def test_a_page_of_78_cells_is_small_and_has_a_legend_in_none_of_its_charts(tmp_path):
+    page = page_of([read_run(CROWDED)], tmp_path)
+    assert len(page.source.encode()) < 1_500_000
+    assert 'id="transformer-strong-ranking"' in page.source
+    assert "Drawn: the fastest cell of each strategy and its options" in page.text
+
+
+def test_two_runs_of_many_cells_have_a_chart_each(tmp_path):
+    stored = read_run(CROWDED)
+    page = page_of([stored, stored], tmp_path)
+    assert len(set(page.ids)) == len(page.ids)
+    for chart in ("ranking", "throughput", "efficiency"):
+        assert {f"transformer-strong-{chart}", f"transformer-strong-{chart}-2"} <= set(page.ids)
+
+
+def test_of_many_workloads_the_page_shows_the_first_sentence_of_each_verdict(tmp_path):
+    cells = [cell(*of, workload=name) for name in "abc" for of in (("single", 1), ("ddp", 2))]
+    trials = [trial(of, number, window_s=2 / of.devices + number / 50) for of in cells for number in range(3)]
+    page = page_of([run(cells, [*map(reference, cells), *trials], rounds=3)], tmp_path)
+    assert page.text.count("More on ") == 3
 
 
 def test_the_page_fetches_nothing(tmp_path):
