@@ -110,7 +110,7 @@ def _prefix_ids(svg: str, prefix: str) -> str:
     tags = "".join(re.findall(r"<[^>]+>", svg))
     # matplotlib's own names are long hashes, which would be a large part of the page.
     names = dict.fromkeys(re.findall(r'(?:href="|url\()#([\w-]+)', tags))
-    targets = {name: f"{prefix}-{number}" for number, name in enumerate(names, start=1)}
+    targets = {name: f"{prefix}-part{number}" for number, name in enumerate(names, start=1)}
 
     def prefix_id(id_: re.Match[str]) -> str:
         if id_[1] in targets:
