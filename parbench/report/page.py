@@ -18,7 +18,8 @@ from parbench.report.cautions import collect_cautions
 from parbench.report.charts.base import CHART_KINDS, draw_charts
 from parbench.report.comparison import compare_environments, compare_speeds
 from parbench.report.drawing.chart import Chart, to_inline, to_png, to_svg
-from parbench.report.panels import Panel, RunView, group_by, shared_figures, slugify, view_runs
+from parbench.report.drawing.marks import mark_name
+from parbench.report.panels import CellView, Panel, RunView, group_by, shared_figures, slugify, view_runs
 from parbench.report.place import PAGE
 from parbench.report.table import describe_parity, filter_choices, make_columns, make_rows
 from parbench.report.verdict import join_words, write_verdict
@@ -30,6 +31,12 @@ from parbench.text import plain
 
 FORMATS = ("html", "png", "svg")
 CHARTS = "charts"
+
+CAPTION_IN = 1.2
+"""Inches that a chart's name and caption take beside its drawing, about."""
+
+MAX_OPEN_VERDICTS = 2
+"""Of more verdicts, the page shows the first sentence, and the others on demand."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -44,6 +51,15 @@ class PlacedChart:
 
 
 @dataclass(frozen=True)
+class Chip:
+    """A button that brings out a strategy in all charts: what its marks are called there, its name and its colour."""
+
+    mark: str
+    name: str
+    colour: int
+
+
+@dataclass(frozen=True)
 class Section:
     """A workload on the page: its panel in each run, and its charts."""
 
@@ -51,6 +67,21 @@ class Section:
     title: str
     panels: Sequence[Panel]
     charts: Sequence[PlacedChart]
+
+    @property
+    def columns(self) -> list[list[tuple[int, PlacedChart]]]:
+        """The charts of usual width in two columns of about the same height, each with its place in the order of all.
+
+        A chart stands in the column that is shorter so far.
+        """
+        columns: list[list[tuple[int, PlacedChart]]] = [[], []]
+        heights = [0.0, 0.0]
+        for number, placed in enumerate(self.charts):
+            if not placed.chart.wide:
+                column = heights.index(min(heights))
+                columns[column].append((number, placed))
+                heights[column] += placed.chart.figure.get_figheight() + CAPTION_IN
+        return columns
 
     @property
     def verdicts(self) -> Iterator[tuple[Panel, list[Markup]]]:
@@ -99,6 +130,10 @@ def render_page(runs: Sequence[RunView], sections: Sequence[Section]) -> str:
         columns=columns,
         rows=make_rows(runs, columns),
         filters=filter_choices(runs),
+        chips=_make_chips(cells),
+        mark_name=mark_name,
+        verdict_count=sum(len(section.panels) for section in sections),
+        max_open_verdicts=MAX_OPEN_VERDICTS,
         data=[_table_data(view) for view in runs],
         list_facts=_list_facts,
         figures=[FIGURES[name] for name in shared_figures(cells)],
@@ -130,6 +165,12 @@ def _make_sections(runs: Sequence[RunView], folder: Path, formats: Collection[st
         charts = [_place_chart(chart, folder, formats) for chart in draw_charts(group, id_)]
         sections.append(Section(id_, group[0].title, group, charts))
     return sections
+
+
+def _make_chips(cells: Sequence[CellView]) -> list[Chip]:
+    """A button for each strategy that was measured, in the runs' order."""
+    strategies = {cell.record.strategy: cell for cell in reversed(cells) if cell.trials}
+    return [Chip(mark_name(cell), plain(name), cell.look.colour) for name, cell in reversed(strategies.items())]
 
 
 def _require_charts(sections: Sequence[Section], folder: Path) -> Path:

@@ -80,9 +80,9 @@ class CellView:
         nodes = f" ({self.record.nodes} nodes)" if self.record.nodes > 1 else ""
         return f"{self.record.devices}{nodes}"
 
-    def short_place(self, width: int) -> str:
-        """Name and devices on two lines of `width` letters; a longer name loses its middle, but never the devices."""
-        return fold(f"{shorten(self.name, 2 * width - 16)} on\N{NO-BREAK SPACE}{self.devices}", width)
+    def folded_place(self, width: int) -> str:
+        """Name and devices on up to three lines of `width` letters, broken before the options."""
+        return fold(f"{spaced(self.name)} on\N{NO-BREAK SPACE}{self.devices}", width, lines=3)
 
     @property
     def comparable(self) -> bool:
@@ -248,13 +248,18 @@ def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - 1) // 2 :]}"
 
 
-def fold(name: str, width: int) -> str:
-    """Breaks a name into lines of `width` letters: two, unless its words are long. A longer name loses its middle.
+def fold(name: str, width: int, lines: int = 2) -> str:
+    """Breaks a name into `lines` of `width` letters, or more if its words are long. A longer name loses its middle.
 
     matplotlib hides labels that begin with an underscore, so an invisible space comes before one.
     """
-    lines = wrap(shorten(name, 2 * width - 8), width, break_on_hyphens=False) or [name]
-    return "\n".join([f"\N{ZERO WIDTH SPACE}{lines[0]}" if lines[0].startswith("_") else lines[0], *lines[1:]])
+    first, *others = wrap(shorten(name, lines * width - 8), width, break_on_hyphens=False) or [name]
+    return "\n".join([f"\N{ZERO WIDTH SPACE}{first}" if first.startswith("_") else first, *others])
+
+
+def spaced(name: str) -> str:
+    """The name with a space before its first bracket, where a line can be broken."""
+    return re.sub(r" ?\(", " (", name, count=1)
 
 
 def slugify(text: str) -> str:

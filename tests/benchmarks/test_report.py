@@ -17,6 +17,7 @@ from tests.support.records import cell, job, rank, reference, run_record, trial
 # (cells, rounds, steps): an ordinary run, and three sizes that grow fourfold up to two million step times.
 SIZES = [(20, 5, 50), (32, 20, 200), (125, 20, 200), (500, 20, 200)]
 LONGEST_S, MOST_GB = 60.0, 1.5
+STORED = Path(__file__).parents[2] / "results/stored"
 
 REPORT = """
 import resource, sys
@@ -56,6 +57,26 @@ def figures_of(run: Run) -> set[str]:
     return {f"{speed:,.0f}" for speed in cells_table(run)["tokens_per_s"]}
 
 
+def render(folder: Path, out: Path, forms: str) -> tuple[float, float, float]:
+    """Seconds of the clock and of CPU, and the peak memory (GB), of `parbench report` on a run's folder."""
+    started = time.monotonic()
+    arguments = ["report", str(folder), "--out", str(out), "--format", forms]
+    ended = subprocess.run([sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True)
+    cpu_s, peak_bytes = map(float, ended.stderr.splitlines()[-1].split())
+    return time.monotonic() - started, cpu_s, peak_bytes / 1e9
+
+
+@pytest.mark.parametrize("name", ["lstm_scaling-cpu-2-cores", "strategies_full-cpu-2-cores"])
+def test_report_of_a_stored_run(tmp_path: Path, benchmark: BenchmarkFixture, name: str) -> None:
+    wall_s, cpu_s, peak_gb = benchmark.pedantic(render, (STORED / name, tmp_path, "html"), rounds=3)
+    cells, size = len(read_run(STORED / name).record.cells), (tmp_path / "index.html").stat().st_size
+    print(
+        f"\n{name}, {cells} cells: {wall_s:.1f} s, of CPU {cpu_s:.1f} s, {peak_gb:.2f} GB at most, "
+        f"page of {size / 1e6:.2f} MB"
+    )
+    assert size < 1_500_000
+
+
 @pytest.mark.parametrize("forms", ["html", "html,png,svg"])
 @pytest.mark.parametrize(("size", "rounds", "steps"), SIZES)
 def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: int, steps: int, forms: str) -> None:
@@ -64,14 +85,7 @@ def test_report(tmp_path: Path, benchmark: BenchmarkFixture, size: int, rounds: 
     loaded = read_run(folder)
     assert (len(loaded.trials), loaded.problems) == (stored, ())
 
-    def render() -> tuple[float, float, float]:
-        started = time.monotonic()
-        arguments = ["report", str(folder), "--out", str(tmp_path / "out"), "--format", forms]
-        ended = subprocess.run([sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True)
-        cpu_s, peak_bytes = map(float, ended.stderr.splitlines()[-1].split())
-        return time.monotonic() - started, cpu_s, peak_bytes / 1e9
-
-    wall_s, cpu_s, peak_gb = benchmark.pedantic(render, rounds=1)
+    wall_s, cpu_s, peak_gb = benchmark.pedantic(render, (folder, tmp_path / "out", forms), rounds=1)
     page = (tmp_path / "out" / "index.html").read_text()
     for figure in figures_of(loaded):
         assert figure in page

@@ -7,7 +7,7 @@ import pytest
 
 from parbench.report.page import write_report
 from parbench.results.store import read_run
-from tests.report.test_page import HOSTILE, STORED, made_up
+from tests.report.test_page import CROWDED, HOSTILE, STORED, made_up
 from tests.support.browser import Browser, find_chromium
 
 WIDTHS = {"desk": 1280, "phone": 390}
@@ -129,7 +129,15 @@ def test_a_cell_can_be_linked_to(browser, page):
 def test_the_keyboard_reaches_every_control(opened):
     opened.evaluate("document.querySelector('.skip').focus()")
     assert opened.evaluate("document.querySelector('.skip').getBoundingClientRect().left") >= 0
-    for control in ("#search", "[data-filter]", "#cells thead button", "#cells .anchor", ".drawing", "summary"):
+    for control in (
+        "#search",
+        "[data-filter]",
+        "#cells thead button",
+        "#cells .anchor",
+        ".drawing",
+        "summary",
+        ".chips button",
+    ):
         assert opened.evaluate(f"document.querySelector({control!r}).tabIndex") == 0
     opened.evaluate("document.querySelector('#cells thead th:nth-child(3) button').focus()")
     for kind in ("keyDown", "keyUp"):
@@ -209,18 +217,85 @@ def test_status_and_parity_are_in_sight_and_the_strategy_stays_there(opened):
     assert abs(opened.evaluate(left) - opened.evaluate(f"{edge}.left")) <= 1
 
 
-def test_a_phone_shows_charts_whole_or_lets_them_scroll(browser, page):
-    browser.screen(WIDTHS["phone"])
-    browser.open(page)
-    charts = browser.evaluate(
-        """[...document.querySelectorAll("figure")].map((figure) => {
-          const box = figure.querySelector(".drawing"), drawing = box.querySelector("svg");
-          return [figure.classList.contains("wide"), drawing.clientWidth, box.clientWidth, box.scrollWidth];
-        })"""
-    )
-    assert {wide for wide, *_ in charts} == {False, True}
-    for wide, drawing, box, scroll in charts:
-        assert scroll >= drawing > 600 > box if wide else drawing <= box
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page of more strategies and options than one plot shows as lines."""
+    return write_report([read_run(CROWDED)], tmp_path_factory.mktemp("crowded"), ("html",)).as_uri()
+
+
+def test_a_phone_shows_charts_whole(browser, page, crowded):
+    for opened in (page, crowded):
+        browser.screen(WIDTHS["phone"])
+        browser.open(opened)
+        charts = browser.evaluate(
+            """[...document.querySelectorAll(".drawing")].map((box) => {
+              const sizes = [...box.querySelectorAll("text")].map((text) => text.getBoundingClientRect().height);
+              return [box.querySelector("svg").clientWidth, box.clientWidth, box.scrollWidth, Math.min(...sizes)];
+            })"""
+        )
+        for drawing, box, scroll, smallest in charts:
+            assert drawing <= box == scroll
+            assert smallest > 7
+
+
+@pytest.mark.parametrize("width", [1400, 900, 420])
+def test_no_text_of_a_chart_is_cut_off_or_written_over_another(browser, page, crowded, width):
+    for opened in (page, crowded):
+        browser.screen(width)
+        browser.open(opened)
+        faults = browser.evaluate(
+            """[...document.querySelectorAll(".drawing svg")].flatMap((svg) => {
+              const frame = svg.getBoundingClientRect();
+              const boxes = [...svg.querySelectorAll("text")].map((text) => [text, text.getBoundingClientRect()]);
+              const cut = boxes.filter(([, box]) =>
+                box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 2);
+              const shrink = (box) => [box.left + 2, box.right - 2, box.top + 3, box.bottom - 3];
+              const over = boxes.filter(([, box], index) => boxes.slice(0, index).some(([, other]) => {
+                const [l, r, t, b] = shrink(box), [ol, or, ot, ob] = shrink(other);
+                return l < or && ol < r && t < ob && ot < b;
+              }));
+              return [...cut, ...over].map(([text]) => `${svg.closest("figure").id}: ${text.textContent}`);
+            })"""
+        )
+        assert faults == []
+        assert browser.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_strategy_is_brought_out_in_all_charts_by_its_button_pointer_and_keyboard(browser, crowded):
+    browser.screen(WIDTHS["desk"])
+    browser.open(crowded)
+    dimmed = """[...document.querySelectorAll(".drawing [data-mark]")].filter(
+        (each) => document.querySelector(".focused") && !each.matches(".on")).map((each) => each.dataset.mark)"""
+    assert browser.evaluate(dimmed) == []
+    chip = "document.querySelector('.chips [data-mark=ddp]')"
+    browser.evaluate(f"{chip}.click()")
+    assert browser.evaluate(f"{chip}.getAttribute('aria-pressed')") == "true"
+    others = set(browser.evaluate(dimmed))
+    assert "ddp" not in others
+    assert {"fsdp", "hybrid", "single"} <= others
+    assert browser.evaluate("document.querySelectorAll('.drawing .on').length") > 5
+    row = "document.querySelector('#cells tr[data-mark=fsdp]')"
+    browser.evaluate(f"{row}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))")
+    assert "fsdp" not in browser.evaluate(dimmed)
+    browser.evaluate("document.body.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))")
+    assert "ddp" not in browser.evaluate(dimmed)
+    browser.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+    assert browser.evaluate(dimmed) == []
+    browser.evaluate(f"{chip}.focus()")
+    assert "fsdp" in browser.evaluate(dimmed)
+    assert browser.complaints == []
+
+
+def test_the_first_screen_is_the_answer(browser, page, crowded):
+    for opened in (page, crowded):
+        browser.screen(WIDTHS["desk"])
+        browser.open(opened)
+        lead = browser.evaluate("document.querySelector('.lead').getBoundingClientRect().bottom")
+        assert lead < 500
+        warnings = browser.evaluate(
+            "[...document.querySelectorAll('.warnings')].map((each) => [each.open, each.clientHeight])"
+        )
+        assert all(not is_open and height < 70 for is_open, height in warnings)
 
 
 def test_it_prints(opened):

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from parbench.records.trial import MemoryRecord, RankRecord
-from parbench.report.charts.base import ComparisonChart
+from parbench.report.charts.base import ComparisonChart, draw_charts
 from parbench.report.charts.efficiency import Efficiency
 from parbench.report.charts.losses import Losses
 from parbench.report.charts.memory import Memory
 from parbench.report.charts.memory_trade_off import MemoryTradeOff
 from parbench.report.charts.other_figures import OtherFigures
+from parbench.report.charts.ranking import Ranking
 from parbench.report.charts.throughput import Throughput
+from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.crowd import MAX_LINES, MAX_ROWS, choose_cells, say_chosen
 from parbench.report.drawing.scaling import node_boundary
 from parbench.report.panels import Panel, fold, view_runs
 from parbench.results.store import Run
@@ -105,14 +109,15 @@ def test_a_row_of_the_memory_chart_is_as_high_as_its_own_ranks_need():
     trials = [trial(of, ranks=ranks_of(of.devices)) for of in cells]
     (chart,) = Memory.draw(panels_of(run(cells, [reference(), *trials]))[0], "lstm")
     assert chart.figure.get_figheight() < 5
-    middles = chart.figure.axes[0].get_yticks()
-    gaps = [below - above for above, below in pairwise(middles)]
-    assert gaps[0] > 1.5
-    assert gaps[1:] == pytest.approx([1.0] * 8)
-    bars = [patch for patch in chart.figure.axes[0].patches if isinstance(patch, Rectangle)]
+    bars = [path.get_extents() for drawn in bars_of(chart) for path in drawn.get_paths()]
     assert len(bars) == 8 + 9
-    for above, below in pairwise(sorted(bars, key=lambda bar: bar.get_y())):
-        assert above.get_y() + above.get_height() < below.get_y()
+    assert bars[0].height < 0.5 < bars[-1].height
+    for above, below in pairwise(sorted(bars, key=lambda bar: bar.y0)):
+        assert above.y1 < below.y0
+
+
+def bars_of(chart: Chart) -> list[PolyCollection]:
+    return [drawn for drawn in chart.figure.axes[0].collections if isinstance(drawn, PolyCollection)]
 
 
 def test_the_schedules_ideal_is_a_tick_beside_the_bubble():
@@ -120,7 +125,7 @@ def test_the_schedules_ideal_is_a_tick_beside_the_bubble():
     trials = [trial(of, ranks=ranks_of(2)) for of in pipes]
     charts = OtherFigures.draw(panels_of(run(pipes, [reference(), *trials]))[0], "lstm")
     chart = next(chart for chart in charts if chart.name == "bubble")
-    ticks = [line.get_xdata()[0] for line in chart.figure.axes[0].lines if line.get_marker() == "|"]
+    (ticks,) = (list(line.get_xdata()) for line in chart.figure.axes[0].lines if line.get_marker() == "|")
     assert ticks == [0.25, 0.5]
     assert [row[-2:] for row in chart.rows] == [["50 %", "25 %"], ["50 %", "50 %"]]
     assert "ideal: what the schedule leaves idle" in chart.figure.legends[0].texts[0].get_text()
@@ -134,20 +139,97 @@ def test_a_figure_that_one_cell_has_gets_no_chart():
     assert names == ["val ppl"]
 
 
-def test_labels_that_differ_anywhere_differ_in_the_legend():
+def variants(count: int) -> Panel:
+    """One device, and a strategy's variants of long names that differ in their middles."""
     labels = [
         f"pipe(schedule={schedule}, micro_batches={batches}, stages={stages})"
-        for schedule in ("interleaved_zero_bubble", "interleaved_1f1b")
+        for schedule in ("interleaved_zero_bubble", "interleaved_1f1b", "dualpipev")
         for batches in (4, 8)
         for stages in (2, 4)
     ]
-    cells = [cell("pipe", 2, label=label, oversubscribed=True) for label in labels]
-    (chart,) = Throughput.draw(panels_of(run(cells, [reference(), *map(trial, cells)])), "lstm")
-    names = [text.get_text() for text in chart.figure.legends[0].texts]
-    assert len(set(names)) == len(labels)
-    assert max(len(line) for name in names for line in name.split("\n")) <= 48
+    pipes = [cell("pipe", 2, label=label, oversubscribed=True) for label in labels[: count - 1]]
+    cells = [cell(), *pipes]
+    memory = MemoryRecord(resident_growth=2**30)
+    trials = [trial(of, ranks=(rank(jobs=(job(window_s=1 + n),), memory=memory),)) for n, of in enumerate(cells)]
+    (panel,) = panels_of(run(cells, [reference(), *trials]))
+    return panel
+
+
+def texts_of(chart: Chart) -> list[str]:
+    return [text.get_text() for ax in chart.figure.axes for text in ax.texts] + [
+        artist.get_text() for ax in chart.figure.axes for artist in ax.artists if isinstance(artist, Text)
+    ]
+
+
+def test_lines_have_their_names_beside_them_and_no_legend():
+    panel = variants(MAX_LINES)
+    (chart,) = Throughput.draw([panel], "lstm")
+    names = [text for text in texts_of(chart) if text]
+    assert len(set(names)) == MAX_LINES
+    assert max(len(line) for name in names for line in name.split("\n")) <= 24
+    assert not chart.figure.legends
     chart.figure.draw_without_rendering()
-    assert chart.figure.legends[0].get_window_extent().y0 >= 0
+    boxes = [text.get_window_extent() for text in chart.figure.axes[0].texts]
+    assert all(box.x0 >= 0 and box.x1 <= chart.figure.bbox.x1 for box in boxes)
+    assert not any(box.count_overlaps(boxes[:number]) for number, box in enumerate(boxes))
+
+
+@pytest.mark.parametrize("kind", [Throughput, Efficiency])
+def test_of_more_lines_each_strategy_has_a_small_plot_with_the_same_scales(kind):
+    panel = variants(MAX_LINES + 1)
+    (chart,) = kind.draw([panel], "lstm")
+    single, pipe = chart.figure.axes
+    assert (single.get_xlim(), single.get_ylim()) == (pipe.get_xlim(), pipe.get_ylim())
+    assert single.texts[0].get_text() == "single"
+    assert pipe.texts[0].get_text() == "pipe"
+    assert not chart.figure.legends
+    marks = {line.get_gid() for line in pipe.lines if line.get_gid()}
+    assert marks == {"mark-pipe"}
+
+
+def test_every_cell_is_a_ranked_row_where_lines_are_too_many():
+    assert list(Ranking.draw([variants(MAX_LINES)], "lstm")) == []
+    panel = variants(MAX_LINES + 1)
+    (chart,) = Ranking.draw([panel], "lstm")
+    assert chart.rows[0][0] == "single"
+    speeds = [panel.cells[0].value("speedup"), *(cell.value("speedup") for cell in panel.cells[1:])]
+    assert [float(row[2].split("×")[0]) for row in chart.rows] == [round(speed, 2) for speed in speeds]
+    texts = texts_of(chart)
+    assert "pipe" in texts
+    assert "schedule=interleaved_zero_bubble,\nmicro_batches=4, stages=2" in texts
+
+
+def test_only_points_of_the_front_are_in_colour_and_named_where_there_are_many():
+    (chart,) = MemoryTradeOff.draw([variants(MAX_LINES + 1)], "lstm")
+    (axes,) = chart.figure.axes
+    assert [text.get_text() for text in axes.texts] == ["single on\N{NO-BREAK SPACE}1"]
+    (grey,) = (dots for dots in axes.collections if isinstance(dots, PathCollection))
+    assert len(grey.get_offsets()) == MAX_LINES
+    assert grey.get_gid() == "quiet-pipe"
+
+
+def test_losses_of_many_labels_are_small_plots():
+    (chart,) = Losses.draw(variants(MAX_LINES + 1), "lstm")
+    assert len(chart.figure.axes) == 2
+    assert "Largest deviation" in chart.alt
+
+
+def test_of_more_cells_than_rows_the_fastest_of_each_label_are_chosen():
+    cells = [cell("ddp", 1 + number, label=f"ddp{number % 20}") for number in range(MAX_ROWS + 1)]
+    trials = [trial(of, window_s=100.0 - number) for number, of in enumerate(cells)]
+    (panel,) = panels_of(run(cells, [*map(reference, cells[:1]), *trials]))
+    chosen = choose_cells(panel.cells)
+    assert len(chosen) == 20
+    assert chosen[0].record.devices == MAX_ROWS + 1
+    assert choose_cells(panel.cells[:MAX_ROWS]) == list(panel.cells[:MAX_ROWS])
+    assert say_chosen(20, 41).endswith("20 of 41; the table of cells has all.")
+
+
+def test_a_cell_may_have_several_launches_in_a_round():
+    cells = [cell(), *(cell("ddp", 2, label=f"ddp{number}") for number in range(MAX_LINES))]
+    trials = [trial(of, 0, window_s=1 + n / 10) for n, of in enumerate([cells[0], *cells])]
+    for panel in panels_of(run(cells, [reference(), *trials])):
+        assert [chart.name for chart in draw_charts([panel], "lstm")]
 
 
 @pytest.mark.parametrize("name", ["short", "x" * 200, "a(b=1, " * 30 + "end=2)", "_hidden", " ", ""])

@@ -1,6 +1,7 @@
 """A chart is one file: a copy of the package in which a file was added draws it, and nothing else was edited."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,9 @@ def test_a_chart_file_that_is_added_is_on_the_page_and_named_nowhere_else(tmp_pa
         capture_output=True,
     )
     page = (tmp_path / "out/index.html").read_text()
-    memory, rounds, steps = (page.index(f'<figure id="lstm-strong-{name}"') for name in ("memory", "rounds", "steps"))
+    memory, rounds, steps = (
+        int(re.search(rf'<figure id="lstm-strong-{name}" style="order:(\d+)"', page)[1])
+        for name in ("memory", "rounds", "steps")
+    )
     assert memory < rounds < steps
     assert "Rounds of every cell." in page

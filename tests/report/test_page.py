@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from rich.console import Console
 
 from parbench.errors import NothingMeasuredError, UsageError
@@ -25,6 +26,7 @@ from tests.support.records import LOSSES, cell, job, rank, reference, run, run_r
 
 REPOSITORY = Path(__file__).parents[2]
 STORED = REPOSITORY / "results/stored/lstm_scaling-cpu-2-cores"
+CROWDED = REPOSITORY / "results/stored/strategies_full-cpu-2-cores"
 CHARTS = ("throughput", "efficiency", "memory-trade-off", "losses", "memory", "steps", "series")
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -91,7 +93,7 @@ def test_the_stored_run_has_every_part_and_every_chart(tmp_path):
     page = page_of([stored], tmp_path / "out", ("html", "png", "svg"))
     ids = page.ids
     assert [part for part in ids if part in ("verdict", "table", "charts", "measured", "glossary")] == [
-        "verdict", "table", "charts", "measured", "glossary",
+        "verdict", "charts", "table", "measured", "glossary",
     ]  # fmt: skip
     for chart in CHARTS:
         assert f"lstm-strong-{chart}" in ids
@@ -120,6 +122,30 @@ def test_ids_are_unique_and_what_is_linked_exists(tmp_path):
             assert name in page.ids
     for used in re.findall(r"url\(#([^)]+)\)", page.source):
         assert used in page.ids
+
+
+def test_a_page_of_78_cells_is_small_and_has_a_legend_in_none_of_its_charts(tmp_path):
+    page = page_of([read_run(CROWDED)], tmp_path)
+    assert len(page.source.encode()) < 1_500_000
+    assert 'id="transformer-strong-ranking"' in page.source
+    assert "Drawn: the fastest cell of each strategy and its options" in page.text
+
+
+def test_two_runs_of_many_cells_have_a_chart_each(tmp_path):
+    stored = read_run(CROWDED)
+    page = page_of([stored, stored], tmp_path)
+    assert len(set(page.ids)) == len(page.ids)
+    for chart in ("ranking", "throughput", "efficiency"):
+        assert {f"transformer-strong-{chart}", f"transformer-strong-{chart}-2"} <= set(page.ids)
+
+
+def test_of_many_workloads_the_page_shows_the_first_sentence_of_each_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr("parbench.report.page.write_verdict", lambda panel: [Markup("first"), Markup("second")])
+    cells = [cell(workload=name) for name in "abc"]
+    page = page_of([run(cells, [*map(reference, cells), *map(trial, cells)])], tmp_path / "many")
+    assert page.text.count("More on ") == 3
+    page = page_of([run(cells[:1], [reference(cells[0]), trial(cells[0])])], tmp_path / "one")
+    assert "More on " not in page.text
 
 
 def test_the_page_fetches_nothing(tmp_path):

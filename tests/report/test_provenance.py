@@ -27,7 +27,8 @@ def test_every_warning_is_on_the_page():
     texts = " ".join(caution.text for caution in collect_cautions(view))
     for part in (
         "line 7 is left out", "1 trials were taken in another environment", "Only 1 round", "load average was 3.0",
-        "Emulated", "drives all devices", "More devices than core shares", "not steady", "Rounds differ by more than 10 %",
+        "Emulated", "drives all devices", "More devices than core shares", "not steady",
+        "Rounds differ by more than 10 %",
     ):  # fmt: skip
         assert part in texts
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from parbench.report.ranking import tied_cells
 
 from parbench.figures.definitions import FIGURES
 from parbench.figures.speed import tokens_per_s
 from parbench.figures.statistics import RoundId, summarise
 from parbench.report.panels import view_runs
-from parbench.report.ranking import tied_cells
 from parbench.results.judged_cells import judge_cells
 from parbench.results.sessions import count_rounds, pool_sessions, say_coverage, what_differs
 from parbench.results.store import Run, Store, read_run

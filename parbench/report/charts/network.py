@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from parbench.figures.definitions import FIGURES
 from parbench.report.charts.base import ComparisonChart
-from parbench.report.drawing.canvas import IDEAL_LINE, add_legend, marker_style, report_style
+from parbench.report.drawing.canvas import IDEAL_LINE, add_axes, make_figure, report_style, set_margins
 from parbench.report.drawing.chart import Chart
+from parbench.report.drawing.crowd import MAX_LINES
+from parbench.report.drawing.ends import label_ends, name_width
+from parbench.report.drawing.facets import draw_facets
+from parbench.report.drawing.series import draw_series, series_of
 from parbench.report.panels import CellView, Panel
 
 Lines = Mapping[str, Sequence[tuple[float, CellView]]]
@@ -67,32 +71,31 @@ def _collect_lines(panels: Sequence[Panel]) -> Lines:
 
 
 def _draw_lines(lines: Lines, rates: Sequence[float], emulated: bool) -> Figure:
+    """One plot with the lines' names beside them or, of too many lines, a small plot for each strategy."""
+    series = [series_of([cell for _, cell in line], "speedup", [rate for rate, _ in line]) for line in lines.values()]
+    label = f"link between {'emulated ' * emulated}nodes"
+
+    def set_axes(axes: Sequence[Axes]) -> None:
+        top = max(value for each in series for value in each.high) * 1.08
+        for ax in axes:
+            ax.axhline(1, **IDEAL_LINE)
+            ax.set_xscale("log")
+            ax.set_xticks(rates, [_format_rate(rate) for rate in rates], fontsize=8)
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_ylim(0, top)
+
     with report_style():
-        figure = Figure(figsize=(5.6, 3.4))
-        axes = figure.subplots()
-        axes.axhline(1, **IDEAL_LINE)
-        for number, line in enumerate(lines.values()):
-            # Lines are moved apart sideways, so that equal points do not hide one another.
-            look, shift = line[0][1].look, 1 + 0.02 * (number - (len(lines) - 1) / 2)
-            x = [rate * shift for rate, _ in line]
-            intervals = [cell.interval("speedup") or (_speedup(cell), _speedup(cell)) for _, cell in line]
-            low, high = [each[0] for each in intervals], [each[1] for each in intervals]
-            axes.vlines(x, low, high, color=look.hex, linewidth=1.1)
-            y = [_speedup(cell) for _, cell in line]
-            axes.plot(x, y, color=look.hex, linestyle=look.linestyle, **marker_style(look))
-        axes.set_xscale("log")
-        axes.set_xticks(rates, [_format_rate(rate) for rate in rates])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"link between {'emulated ' * emulated}nodes")
+        if len(series) > MAX_LINES:
+            return draw_facets(series, set_axes, lambda _: "", x_label=label, y_label="speedup over one device")
+        figure = make_figure(3.0)
+        set_margins(figure, left=0.76, right=name_width(series), bottom=0.46, top=0.1)
+        axes = add_axes(figure)
+        draw_series(axes, series, apart=0.03)
+        set_axes([axes])
+        axes.set_xlabel(label)
         axes.set_ylabel("speedup over one device")
-        cells = [cell for line in lines.values() for _, cell in line]
-        add_legend(figure, cells, [Line2D([], [], **IDEAL_LINE, label="one device alone")])
+        label_ends(axes, series)
     return figure
-
-
-def _speedup(cell: CellView) -> float:
-    return cell.value("speedup") or 0.0
 
 
 def _format_rate(mbit: float) -> str:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
+from matplotlib import figure as mpl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -11,9 +12,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from parbench.figures.base import Figure
 from parbench.figures.definitions import FIGURES
 from parbench.report.charts.base import PanelChart
-from parbench.report.drawing.canvas import INK, marker_style
+from parbench.report.drawing.canvas import INK, place_below
 from parbench.report.drawing.chart import Chart
-from parbench.report.drawing.rows import PlacedCells, draw_rows
+from parbench.report.drawing.crowd import choose_cells, say_chosen
+from parbench.report.drawing.rows import PlacedCells, draw_dots, draw_rows
 from parbench.report.panels import CellView, Panel, shared_figures
 
 _IDEAL_TICK: Any = {"color": INK, "marker": "|", "markersize": 11, "markeredgewidth": 1.4, "linestyle": "none"}
@@ -38,36 +40,36 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+def _draw_figure(panel: Panel, every: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+    cells = choose_cells(every)
     ideals = {cell.anchor: ideal for cell in cells if figure.ideal and (ideal := cell.value(figure.ideal)) is not None}
 
+    def value(cell: CellView) -> float:
+        return cell.value(figure.name) or 0.0
+
     def draw_points(ax: Axes, cells: PlacedCells) -> None:
-        for y, cell in cells:
-            interval = cell.interval(figure.name)
-            if interval:
-                ax.hlines(y, *interval, color=cell.look.hex, linewidth=1.4)
-            ax.plot(cell.value(figure.name) or 0.0, y, linestyle="none", **marker_style(cell.look))
-            if cell.anchor in ideals:
-                ax.plot(ideals[cell.anchor], y, **_IDEAL_TICK)
+        draw_dots(ax, cells, value, lambda cell: cell.interval(figure.name))
+        ticks = [(ideals[cell.anchor], y) for y, cell in cells if cell.anchor in ideals]
+        if ticks:
+            ax.plot(*zip(*ticks, strict=True), **_IDEAL_TICK)
+            handle = Line2D([], [], **_IDEAL_TICK)
+            place_below(cast("mpl.Figure", ax.figure), [handle], [f"ideal: {figure.ideal_meaning}"], 1)
         if figure.unit == "%":
             ax.set_xlim(left=0)
-        ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figure.text(value)))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda each, _: figure.text(each)))
         ax.set_xlabel(figure.title)
-        if ideals:
-            handle = Line2D([], [], label=f"ideal: {figure.ideal_meaning}", **_IDEAL_TICK)
-            ax.figure.legend(handles=[handle], loc="outside lower center")
 
     sentences = [figure.meaning]
     sentences += [f"{figure.better.capitalize()} is better."] if figure.better else []
     sentences += [f"The tick is the ideal: {figure.ideal_meaning}."] if ideals else []
     yield from draw_rows(
+        panel,
         cells,
         draw_points,
         id=f"{prefix}-{figure.name.replace('_', '-')}",
         name=figure.title,
-        subject=panel.title,
-        caption=" ".join(sentences),
+        caption=" ".join(sentences) + say_chosen(len(cells), len(every)),
         alt=f"{figure.title} of every cell.",
         header=("strategy", "devices", figure.title, *(["ideal"] if ideals else [])),
         table_rows=lambda cell: [
@@ -78,4 +80,6 @@ def _draw_figure(panel: Panel, cells: Sequence[CellView], prefix: str, figure: F
                 *([figure.text(ideals.get(cell.anchor))] if ideals else []),
             ]
         ],
+        value=lambda cell: figure.text(value(cell)),
+        footer=0.2 * bool(ideals),
     )

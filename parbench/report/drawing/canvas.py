@@ -2,19 +2,24 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from parbench.report.panels import CellView, fold
 from parbench.results.looks import MARKERS, Look
 
-INK, MUTED, GRID, GROUND = "#1b1f24", "#5b6470", "#dfe3e8", "#ffffff"
+INK, MUTED, FAINT, GRID, GROUND = "#1b1f24", "#5b6470", "#c2c8d0", "#dfe3e8", "#ffffff"
+
+
+WIDTH = 5.2
+"""Inches of a chart of one run. A phone shows it whole, and its letters are still large enough to be read."""
 
 
 IDEAL_LINE: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (6, 3))}
@@ -75,6 +80,33 @@ def report_style() -> Iterator[None]:
         yield
 
 
+def make_figure(height: float) -> Figure:
+    """Makes a figure of the usual width and this height (inches) without automatic layout, which takes long."""
+    layout: Any = "none"
+    return Figure(figsize=(WIDTH, height), layout=layout)
+
+
+def add_axes(figure: Figure, *place: int) -> Axes:
+    """Adds axes without a title, for whose place matplotlib would measure all ticks."""
+    axes = figure.add_subplot(*place)
+    axes.set_title("", y=1.0)
+    return axes
+
+
+def set_margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
+    """Sets the inches around the plots of a figure without automatic layout."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+
+
+def draw_segments(ax: Axes, lines: Iterable[Iterable[Sequence[float]]], **style: Any) -> Line2D:
+    """Draws separate lines of one style as a single path: the page is far smaller than with a path for each."""
+    gap = (math.nan, math.nan)
+    points = [point for line in lines for point in (*line, gap)] or [gap]
+    x, y = zip(*points, strict=True)
+    return ax.add_line(Line2D(x, y, **{"solid_capstyle": "butt", **style}))
+
+
 def add_legend(figure: Figure, cells: Sequence[CellView], extra: Sequence[Artist] = ()) -> None:
     """Adds a legend below the drawing and makes the figure taller by its height.
 
@@ -92,8 +124,24 @@ def add_legend(figure: Figure, cells: Sequence[CellView], extra: Sequence[Artist
     handles += extra
     names += [str(handle.get_label()) for handle in extra]
     columns = _count_columns(figure, names)
-    figure.set_figheight(figure.get_figheight() + _legend_height(names, columns))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    make_room_below(figure, _legend_height(names, columns))
+    place_below(figure, handles, names, columns)
+
+
+def place_below(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
+    """Writes a legend at the bottom of the figure."""
+    place: Any = "lower center" if figure.get_layout_engine() is None else "outside lower center"
+    figure.legend(handles, names, loc=place, ncols=columns, borderpad=0.1, columnspacing=1.4)
+
+
+def make_room_below(figure: Figure, inches: float) -> None:
+    """Makes the figure taller at its bottom, and leaves the size of its plots."""
+    before = figure.get_figheight()
+    after = before + inches
+    figure.set_figheight(after)
+    if figure.get_layout_engine() is None:
+        pars = figure.subplotpars
+        figure.subplots_adjust(bottom=(pars.bottom * before + inches) / after, top=(pars.top * before + inches) / after)
 
 
 def make_handle(look: Look) -> Line2D:

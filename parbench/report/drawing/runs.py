@@ -6,25 +6,31 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from parbench.figures.definitions import FIGURES
-from parbench.report.drawing.canvas import format_tick
+from parbench.report.drawing.canvas import add_axes, format_tick, make_figure, set_margins
 from parbench.report.panels import CellView, Panel, shorten
 
 
-def make_axes(panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
-    """Makes a figure with axes for each run, at most three in a row; several have the run's name above them."""
+def make_axes(panels: Sequence[Panel], *, right: float = 0.0, height: float = 3.0) -> tuple[Figure, list[Axes]]:
+    """Makes a figure with axes for each run, at most three in a row; several have the run's name above them.
+
+    The figure of a single run is `height` inches high and leaves `right` of them for names beside the axes.
+    """
+    if len(panels) == 1:
+        figure = make_figure(height)
+        set_margins(figure, left=0.76, right=max(0.12, right), bottom=0.46, top=0.1)
+        return figure, [add_axes(figure)]
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(5.6 if columns == 1 else 4.2 * columns, 3.2 * rows))
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     axes: list[Axes] = [ax for row in grid for ax in row]
     for surplus in axes[len(panels) :]:
         surplus.remove()
-    if len(panels) > 1:
-        for panel, ax in zip(panels, axes, strict=False):
-            ax.set_title(shorten(panel.run, 44), fontsize=8.5)
+    for panel, ax in zip(panels, axes, strict=False):
+        ax.set_title(shorten(panel.run, 44), fontsize=8.5)
     return figure, axes[: len(panels)]
 
 
@@ -34,9 +40,8 @@ def set_speed_axis(axes: Sequence[Axes], cells: Sequence[CellView], *, log: bool
         if log:
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=_choose_ticks(cells)))
-            ax.yaxis.set_minor_locator(LogLocator(subs=()))
+            ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
-    axes[0].set_ylabel("tokens/s")
 
 
 def share_limits(axes: Sequence[Axes]) -> None:

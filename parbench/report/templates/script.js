@@ -50,6 +50,34 @@
   document.querySelector(".controls").hidden = false;
   applyFilters();
 
+  // One strategy is brought out in all charts: while the pointer or the focus is on it, or for good by its button.
+  const chips = [...document.querySelectorAll(".chips button")];
+  const marks = [...document.querySelectorAll("[data-mark]")];
+  let pinned = "";
+  let current = "";
+  const bringOut = (name) => {
+    if (name === current) return;
+    current = name;
+    document.documentElement.classList.toggle("focused", name !== "");
+    for (const each of marks) each.classList.toggle("on", each.dataset.mark === name);
+    const chip = chips.find((each) => each.dataset.mark === name);
+    if (chip) document.documentElement.style.setProperty("--own", chip.style.getPropertyValue("--chip"));
+  };
+  const pin = (name) => {
+    pinned = name;
+    for (const chip of chips) chip.setAttribute("aria-pressed", String(chip.dataset.mark === name));
+    bringOut(name);
+  };
+  const follow = (event) => bringOut(event.target.closest?.("[data-mark]")?.dataset.mark ?? pinned);
+  if (chips.length) {
+    for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, follow);
+    for (const chip of chips) {
+      chip.addEventListener("click", () => pin(pinned === chip.dataset.mark ? "" : chip.dataset.mark));
+    }
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape") pin(""); });
+    document.querySelector(".chips").hidden = false;
+  }
+
   // Some browsers refuse the clipboard to pages that are opened from a file. Then the text is selected instead.
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
@@ -66,6 +94,8 @@
     });
   }
 
-  // Everything that is folded is opened before printing.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
+  // What is folded is opened before printing, but for the charts' tables: the table of cells has their numbers.
+  addEventListener("beforeprint", () => {
+    for (const each of document.querySelectorAll("details:not(figure *)")) each.open = true;
+  });
 })();
