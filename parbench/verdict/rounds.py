@@ -1,5 +1,8 @@
 """What a cell reached in each round, and in all of them: the only place of this room that looks into launches."""
 
+import math
+import statistics
+from collections import defaultdict
 from collections.abc import Hashable
 
 from parbench.figures.base import Figure
@@ -7,9 +10,19 @@ from parbench.figures.statistics import Summary
 from parbench.results.judged_cells import JudgedCell
 
 
-def values_by_round(cell: JudgedCell, figure: Figure) -> dict[Hashable, float]:
-    """A figure's value in each round that has one. Cells are compared in rounds of the same id, whatever it is."""
-    return dict(cell.values_by_round(figure))
+def logarithms(cell: JudgedCell, figure: Figure) -> dict[Hashable, float]:
+    """The logarithms of a figure in each round; of several sessions that are pooled, each session's mean of them.
+
+    What differs between two cells may differ from day to day, and rounds of one day share that: then a day is one
+    observation, however many rounds it has.
+    """
+    sessions: defaultdict[int, dict[Hashable, float]] = defaultdict(dict)
+    for number, value in cell.values_by_round(figure).items():
+        if value > 0:
+            sessions[number.session][number] = math.log(value)
+    if len(sessions) > 1:
+        return {session: statistics.fmean(rounds.values()) for session, rounds in sessions.items()}
+    return next(iter(sessions.values()), {})
 
 
 def summary(cell: JudgedCell, figure: Figure) -> Summary:

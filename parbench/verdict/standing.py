@@ -12,7 +12,7 @@ from parbench.results.judged_cells import JudgedCell
 from parbench.verdict.candidates import base_of, candidates_and_others, memory, speed
 from parbench.verdict.contest import Contest
 from parbench.verdict.frontier import frontier
-from parbench.verdict.rounds import values_by_round
+from parbench.verdict.rounds import logarithms
 
 Cells = Sequence[JudgedCell]
 
@@ -114,9 +114,7 @@ def _contest(cells: Cells, figure: Figure) -> Contest:
     """All comparable cells tell how much launches differ, whether they may win or not."""
     sign = 1 if figure.better == "higher" else -1
     samples = {
-        cell.record.id: {
-            number: sign * math.log(value) for number, value in values_by_round(cell, figure).items() if value > 0
-        }
+        cell.record.id: {number: sign * value for number, value in logarithms(cell, figure).items()}
         for cell in cells
         if cell.comparable
     }

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from parbench.figures.speed import TOKENS_PER_S, jobs_of
 from parbench.figures.steadiness import are_steady
 from parbench.results.judged_cells import JudgedCell
-from parbench.verdict.rounds import values_by_round
 
 FEW_ROUNDS = 5
 """With fewer rounds, noise is hardly known, and a cell has to be much slower to be told apart."""
@@ -27,7 +26,7 @@ class Weakness(NamedTuple):
 def warnings_on(cells: Sequence[JudgedCell]) -> Iterator[Weakness]:
     """The warnings on a run's cells, or on those of several sessions."""
     measured = [cell for cell in cells if cell.trials]
-    rounds = mode(len(values_by_round(cell, TOKENS_PER_S)) for cell in measured) if measured else FEW_ROUNDS
+    rounds = mode(len(cell.values_by_round(TOKENS_PER_S)) for cell in measured) if measured else FEW_ROUNDS
     if rounds < FEW_ROUNDS:
         yield Weakness(
             f"Only {rounds} round{'s' * (rounds > 1)}: intervals are {'wide' if rounds > 1 else 'missing'}, and "

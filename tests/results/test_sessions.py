@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from parbench.report.ranking import tied_cells
 
 from parbench.figures.definitions import FIGURES
 from parbench.figures.speed import tokens_per_s
 from parbench.figures.statistics import RoundId, summarise
-from parbench.report.panels import view_runs
 from parbench.results.judged_cells import judge_cells
 from parbench.results.sessions import count_rounds, pool_sessions, say_coverage, what_differs
 from parbench.results.store import Run, Store, read_run
 from parbench.results.tables import cells_table
+from parbench.verdict.verdict import verdicts_on
 from tests.conftest import CommandLine
 from tests.support import records
 from tests.support.records import LOSSES, cell, job, rank, reference, run_record, trial
@@ -135,11 +134,10 @@ def test_what_is_faster_in_every_round_of_one_day_and_slower_on_another_is_not_s
         session("fast", (2.0, 2.1, 2.0, 2.1), (1.0, 1.05, 1.0, 1.05)),
         session("slow", (2.0, 2.1, 2.0, 2.1), (1.9, 2.0, 1.9, 2.0)),
     ]
-    (alone,), (pooled,) = view_runs(runs[:1]), view_runs(pool_sessions(runs))
-    for view, ties in ((alone, 1), (pooled, 2)):
-        panel = view.panels[0]
-        best = panel.cells[1]
-        assert len(tied_cells(panel, panel.comparable, best)) == ties
+    (pooled,) = pool_sessions(runs)
+    for run, leaders in ((runs[0], 1), (pooled, 2)):
+        (verdict,) = verdicts_on(run)
+        assert len(verdict.standing.leaders) == leaders
 
 
 def test_intervals_say_what_they_cover() -> None:
@@ -161,9 +159,9 @@ def stored(run: Run, folder: Path) -> str:
 def test_table_and_report_pool_sessions_unless_told_to_keep_them_apart(parbench: CommandLine) -> None:
     runs = [stored(run, parbench.folder) for run in (monday(), tuesday())]
     pooled, apart = parbench("table", *runs), parbench("table", *runs, "--each")
-    assert pooled.stdout.count("ddp") == 1
+    assert pooled.stdout.count("Verdict on lstm") == 1
     assert "2 sessions, 2 rounds each: monday, tuesday" in pooled.stdout
-    assert apart.stdout.count("ddp") == 2
+    assert apart.stdout.count("Verdict on lstm") == 2
     assert apart.stdout.count("not what differs from day to day") == 2
     (single, ddp) = csv.DictReader(io.StringIO(parbench("table", *runs, "--format", "csv").stdout))
     assert (single["sessions"], ddp["sessions"], ddp["rounds"]) == ("2", "2", "4")
