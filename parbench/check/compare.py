@@ -1,4 +1,4 @@
-"""Comparisons: a run with the sessions of a baseline, or one arm with the other. Each gives a report."""
+"""A run is compared with the sessions of a baseline, which gives a report; and what looked worse once more."""
 
 import json
 import math
@@ -8,9 +8,9 @@ from itertools import product
 from statistics import geometric_mean, harmonic_mean
 
 from parbench.check.baselines import Baseline, foreign_fields, rounded, scenario_sha256, speed_of
-from parbench.check.drift import without_drift
-from parbench.check.observations import Observation, observe
-from parbench.check.significance import Comparison, between_sessions, paired, permutation_p, within_run
+from parbench.check.observations import Observation, observe, together
+from parbench.check.reference import weighed
+from parbench.check.significance import Comparison, between_sessions, within_run
 from parbench.check.verdicts import Finding, Pair, Report, judge, ordered
 from parbench.errors import UsageError
 from parbench.figures.base import Figure
@@ -23,7 +23,8 @@ UNKNOWN_SPREAD = (
     "The spread between sessions is not known yet: what differs from day to day may look like a change. "
     "On a shared machine, --against is sounder."
 )
-MEASURED_AGAIN = "What looked worse was measured once more, and stays regressed unless fresh samples say otherwise."
+MEASURED_AGAIN = "What looked worse was measured once more; the samples of both runs together decided again."
+NOT_CONFIRMED = "the samples of both runs together do not confirm the regression"
 OTHER_SCENARIO = (
     "The scenario is not that of the newest session, or another parbench has read it: "
     "only the cells that still measure the same are compared."
@@ -39,15 +40,19 @@ def spec_of(run: Run) -> CheckSpec:
     return CheckSpec.model_validate_json(json.dumps(fields))
 
 
-def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), portable: bool = False) -> Report:
+def against_baseline(
+    run: Run, baseline: Baseline, *, again: Run | None = None, only: Sequence[str] = (), portable: bool = False
+) -> Report:
     """A fresh run against what is stored, for the cells that the globs `only` choose.
+
+    The rounds of a second run, `again`, count like further rounds of the first.
 
     Raises `UsageError` where the run is itself part of the baseline.
     """
     if baseline.holds(run):
         raise UsageError(f"run {run.record.id} is a session of baseline '{baseline.name}' itself: measure again first")
     spec, foreign = spec_of(run), foreign_fields(baseline.environment, speed_of(run))
-    observed = observe(run)
+    observed = together(observe(run), observe(again) if again else {})
     chosen = {name for name in (*observed, *baseline.keys) if is_chosen(name, only)}
 
     def judge_named(names: Set[str]) -> tuple[Finding, ...]:
@@ -57,9 +62,7 @@ def against_baseline(run: Run, baseline: Baseline, *, only: Sequence[str] = (), 
 
     # Cells that were not chosen are witnesses of the machine's speed, in a family of tests of their own.
     witnesses = judge_named(observed.keys() - chosen)
-    findings = [
-        each for each in without_drift((*judge_named(chosen), *witnesses), run.record.cells) if each.cell in chosen
-    ]
+    findings = [each for each in weighed((*judge_named(chosen), *witnesses), run.record.cells) if each.cell in chosen]
     unknown = any(finding.method == "within run" for finding in findings)
     changed = scenario_sha256(run) != baseline.sessions[-1].scenario_sha256
     return Report(
@@ -86,14 +89,14 @@ def judge_sessions(
     In a foreign environment nothing absolute can be compared, and ratios gate only where they are said to be portable.
     """
     both = [cell for cell in cells.values() if cell.status == "ok" and keys.get(cell.id) == cell.key]
-    findings, pairs = [*_without_counterpart(cells, keys)], []
+    findings, pairs = [*without_counterpart(cells, keys)], []
     for cell, metric in product(both, gated_figures().values()):
         gated = metric.name in spec.gate and (not foreign or portable)
         if not baseline.values(cell.id, metric.name):
             continue
         if metric.name not in cell.metrics:
             if gated:
-                findings.append(_lost(cell, metric, "the run has no value of it"))
+                findings.append(lost(cell, metric, "the run has no value of it"))
         elif foreign and not metric.portable:
             findings.append(
                 Finding(cell=cell.id, metric=metric.name, verdict="not comparable", gated=False, reason=ELSEWHERE)
@@ -103,57 +106,31 @@ def judge_sessions(
     return ordered([*findings, *judge(pairs, spec)])
 
 
-def against_arm(candidate: Run, base: Run, title: str, *, only: Sequence[str] = ()) -> Report:
-    """Two arms that took turns in one campaign: differences within each round, of the cells that `only` chooses."""
-    spec, others = spec_of(candidate), observe(base)
-    cells = {name: cell for name, cell in observe(candidate).items() if is_chosen(name, only)}
-    bad = [name for name, cell in cells.items() if cell.status == "ok" and others[name].status == "failed"]
-    findings = [
-        Finding(cell=name, metric=None, verdict="failed", reason=f"in the arm compared with: {others[name].reason}")
-        for name in bad
-    ]
-    compared = {name: cell for name, cell in cells.items() if name not in bad}
-    # What neither arm can do is skipped in both: one plan serves them.
-    findings += _without_counterpart(
-        compared, {name: others[name].key for name in compared if others[name].status != "skipped"}
-    )
-    pairs = []
-    for cell, metric in product(compared.values(), gated_figures().values()):
-        new, old = cell.metrics.get(metric.name, {}), others[cell.id].metrics.get(metric.name, {})
-        if new.keys() & old.keys():
-            pairs.append(_against_rounds(cell, others[cell.id], metric, spec))
-        elif old and cell.status == "ok" and metric.name in spec.gate:
-            findings.append(_lost(cell, metric, "no round has a value of it in both arms"))
-    return Report(title=title, spec=spec, findings=ordered([*findings, *judge(pairs, spec)]))
+def confirmed(report: Report, both: Report) -> Report:
+    """The rule of `--confirm`: a regression stays one if the samples of both runs together, in `both`, say so again.
 
-
-def confirmed(report: Report, again: Report) -> Report:
-    """The rule of `--confirm`: a regression stays one unless fresh samples are not worse by more than the margin.
-
-    What failed, vanished or could not be tested in the second run confirms nothing and clears nothing.
+    That takes alarms back and never raises one, so the share of false alarms can only fall: the second look needs no
+    correction of its own.
     """
-    cleared = {(finding.cell, finding.metric) for finding in again.findings if _within_margin(finding)}
+    again = {(finding.cell, finding.metric): finding for finding in both.findings}
 
     def checked(finding: Finding) -> Finding:
-        if finding.verdict != "regressed" or not finding.gated or (finding.cell, finding.metric) not in cleared:
+        second = again.get((finding.cell, finding.metric), finding)
+        if finding.verdict != "regressed" or not finding.gated:
             return finding
-        return replace(finding, verdict="inconclusive", reason="fresh samples did not confirm the regression")
+        if second.verdict == "regressed":
+            return second
+        return replace(second, verdict="inconclusive", reason=second.reason or NOT_CONFIRMED)
 
     return replace(report, findings=ordered(map(checked, report.findings)), notes=(*report.notes, MEASURED_AGAIN))
 
 
-def _within_margin(finding: Finding) -> bool:
-    if finding.verdict == "inconclusive":
-        return finding.margin is not None and finding.worse <= math.log1p(finding.margin)
-    return finding.verdict in ("ok", "improved")
-
-
-def _lost(cell: Observation, metric: Figure, reason: str) -> Finding:
+def lost(cell: Observation, metric: Figure, reason: str) -> Finding:
     """A gated metric without a value is never silently green."""
     return Finding(cell=cell.id, metric=metric.name, verdict="missing", reason=reason)
 
 
-def _without_counterpart(cells: Mapping[str, Observation], keys: Mapping[str, str]) -> Iterator[Finding]:
+def without_counterpart(cells: Mapping[str, Observation], keys: Mapping[str, str]) -> Iterator[Finding]:
     """Cells that cannot be compared at all."""
     for name in keys:
         if name not in cells:
@@ -179,8 +156,8 @@ def _against_sessions(cell: Observation, metric: Figure, baseline: Baseline, spe
         cell=cell.id,
         metric=metric,
         gated=gated,
-        old=_typical(metric, pooled),
-        new=_typical(metric, fresh),
+        old=typical(metric, pooled),
+        new=typical(metric, fresh),
         comparison=comparison,
         problem=problem,
         # What must not change is what it was last saved to be, not what it has been before.
@@ -196,8 +173,8 @@ def _comparison(
     A mean of few rounds varies more than the means of many that sessions have, and the test between sessions cannot
     know that. It is the average of 1 ÷ rounds that their variances share, hence the harmonic mean.
     """
-    new = [_worse(metric, value) for value in fresh]
-    old = [[_worse(metric, value) for value in session] for session in sessions]
+    new = [worse(metric, value) for value in fresh]
+    old = [[worse(metric, value) for value in session] for session in sessions]
     margin = spec.margin_of(metric.name)
     if len(old) >= spec.sessions:
         usual = math.ceil(harmonic_mean(map(len, old)))
@@ -210,30 +187,11 @@ def _comparison(
     return within_run(new, pooled, max(margin, spec.margin_few_sessions)), None
 
 
-def _against_rounds(cell: Observation, other: Observation, metric: Figure, spec: CheckSpec) -> Pair:
-    new, old = cell.metrics[metric.name], other.metrics[metric.name]
-    rounds = sorted(new.keys() & old.keys())
-    changes = [_worse(metric, new[number]) - _worse(metric, old[number]) for number in rounds]
-    enough, margin = len(rounds) >= 2, spec.margin_of(metric.name)
-    comparison = paired(changes, margin) if metric.gate == "relative" and enough else None
-    return Pair(
-        cell=cell.id,
-        metric=metric,
-        gated=metric.name in spec.gate,
-        old=_typical(metric, [old[number] for number in rounds]),
-        new=_typical(metric, [new[number] for number in rounds]),
-        comparison=comparison,
-        p_permutation=permutation_p(changes, margin) if comparison and metric.name in spec.gate else None,
-        problem=None if enough or metric.gate == "exact" else ONE_ROUND,
-        values=(frozenset(old.values()), frozenset(new.values())),
-    )
-
-
-def _worse(metric: Figure, value: float) -> float:
+def worse(metric: Figure, value: float) -> float:
     """The logarithm of a value, turned so that more is worse."""
     return math.log(value) if metric.better == "lower" else -math.log(value)
 
 
-def _typical(figure: Figure, values: Sequence[float]) -> float:
+def typical(figure: Figure, values: Sequence[float]) -> float:
     """One value for several launches: the geometric mean of what is measured; of counts the largest."""
     return max(values) if figure.gate == "exact" else geometric_mean(values)

@@ -1,7 +1,7 @@
 """What a run says of its cells, as far as it can be compared: each metric in every round, or why there is none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from parbench.figures.definitions import gated_figures
@@ -27,6 +27,22 @@ class Observation:
 def observe(run: Run) -> dict[str, Observation]:
     """Every cell of the run by its id. A cell that the parity gate shut out, or could not check, has failed."""
     return {cell.record.id: _observation(cell) for cell in judge_cells(run)}
+
+
+def together(first: Mapping[str, Observation], second: Mapping[str, Observation]) -> dict[str, Observation]:
+    """The cells of a run with the rounds of a second one after theirs, where that measured the same and well."""
+    return {name: _followed(cell, second.get(name)) for name, cell in first.items()}
+
+
+def _followed(cell: Observation, more: Observation | None) -> Observation:
+    if more is None or (more.status, more.key) != (cell.status, cell.key):
+        return cell
+    offset = 1 + max((number for by_round in cell.metrics.values() for number in by_round), default=-1)
+    metrics = {
+        name: {**by_round, **{offset + number: value for number, value in more.metrics.get(name, {}).items()}}
+        for name, by_round in cell.metrics.items()
+    }
+    return replace(cell, metrics=metrics)
 
 
 def _observation(cell: JudgedCell) -> Observation:

@@ -21,7 +21,8 @@ class Finding:
     """The verdict on a cell's metric, or on a whole cell where `metric` is None.
 
     `ratio` is new over old with its 95 % interval, `p` the corrected probability of so bad a change within the margin,
-    `detectable` the smallest worsening that would have been found. Only `gated` findings decide the exit code.
+    `detectable` the smallest worsening that would have been found. `undecided` says that further
+    rounds of the design may still decide it. Only `gated` findings decide the exit code.
     """
 
     cell: str
@@ -42,6 +43,7 @@ class Finding:
     detectable: float | None = None
     rounds: int | None = None
     worse: float = 0.0
+    undecided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,7 @@ def _judge(pair: Pair, spec: CheckSpec, fell: bool, p: float, improved: bool, *,
         detectable=math.expm1(detectable) if detectable < 10 else None,
         rounds=comparison.counts[0],
         worse=comparison.estimate,
+        undecided=verdict == "inconclusive" or (verdict == "ok" and comparison.may_still_fall(alpha)),
     )
 
 

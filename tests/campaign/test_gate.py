@@ -112,6 +112,9 @@ def test_a_doctored_fingerprint_is_told_field_by_field(gate: CommandLine) -> Non
         ("check tiny.yaml --against python:true", 2, "cannot run parbench"),
         ("check tiny.yaml --against main", 2, "must be git:REF or python:PATH"),
         ("check tiny.yaml --aa --set check.alpha=2", 2, "check.alpha"),
+        ("check tiny.yaml --aa --set check.gate=[relative_step_time]", 2, "only ratios"),
+        ("check tiny.yaml --aa --rounds 5 --max-rounds 4", 2, "is fewer than the first 5 rounds"),
+        ("check tiny.yaml --baseline cpu-2core --max-rounds 9", 2, "use it with --against or --aa"),
         ("check tiny.yaml --aa --set check.gate=[speed]", 2, "check.gate"),
         ("check tiny.yaml --aa --set check.margin=0.9 --set check.min_effect=0.1", 2, "larger than every margin"),
         ("baseline save nowhere --name x", 2, "there is no run 'nowhere'"),
@@ -167,6 +170,24 @@ def test_against_itself_keeps_the_noise_floor(gate: CommandLine) -> None:
     (floor,) = gate.folder.glob("results/*/noise_floor.json")
     noise = {each["noise"] for each in json.loads(floor.read_text())["findings"] if each["metric"] == "step_time_s"}
     assert all(each > 0 for each in noise)
+
+
+def test_rounds_are_added_to_the_same_runs_until_all_is_decided(gate: CommandLine) -> None:
+    """Of two rounds nothing is certain where a change of a thousandth is asked for, so all are taken."""
+    sharp = ("--set", "check.margin=0.0001", "--set", "check.margin_few_sessions=0.0001")
+    options = ("--rounds", "2", "--max-rounds", "5", *STEADY, *sharp, "--set", "check.min_effect=0.001")
+    ended = gate("check", "tiny.yaml", "--aa", *options, "--format", "json")
+    assert ended.returncode in (0, 1), ended.stdout + ended.stderr  # how long it took is not asked here
+    report = json.loads(ended.stdout)
+    (step,) = (each for each in report["findings"] if each["metric"] == "step_time_min_s")
+    (folder,) = (path.parent for path in gate.folder.glob("results/*/noise_floor.json"))
+    taken = {json.loads((folder / arm / "run.json").read_text())["rounds"] for arm in ("candidate", "base")}
+    assert taken == {step["rounds"]}
+    assert step["rounds"] in (2, 4, 5)
+    assert any(note.startswith(f"{step['rounds']} rounds were measured") for note in report["notes"])
+    certain = (*STEADY, "--rounds", "2", "--max-rounds", "9", "--set", "check.gate=[parameters]")
+    ended = gate("check", "tiny.yaml", "--aa", *certain)
+    assert "2 rounds were measured, of 9 at most" in ended.stdout, ended.stdout + ended.stderr
 
 
 def test_a_commit_is_compared_with_the_working_tree(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from parbench.check import baselines
-from parbench.check.compare import against_arm, against_baseline, confirmed
+from parbench.check.compare import against_baseline, confirmed
 from parbench.check.observations import observe
 from parbench.check.rows import document
+from parbench.check.two_arms import against_arm
 from parbench.errors import BaselineError, ParbenchError
 from parbench.export.markdown import Markdown
 from parbench.figures.definitions import gated_figures
@@ -233,28 +234,47 @@ def test_only_checks_what_it_names(tmp_path: Path) -> None:
     assert [finding.cell for finding in both.of("missing")] == [DDP.id]
 
 
-def test_what_fresh_samples_do_not_confirm_is_no_regression(tmp_path: Path) -> None:
-    slow = check(run("second", ddp=[1.5 * each for each in CALM]), tmp_path)
-    calm = against_baseline(run("third"), baselines.load("mine", tmp_path))
-    assert confirmed(slow, slow).exit_code(strict=False) == 1
-    assert confirmed(slow, calm).exit_code(strict=False) == 0
-    assert {finding.reason for finding in confirmed(slow, calm).of("inconclusive")} == {
-        "fresh samples did not confirm the regression"
-    }
+def test_what_both_runs_together_do_not_confirm_is_no_regression(tmp_path: Path) -> None:
+    unlucky, calm = run("second", ddp=[1.2 * each for each in CALM]), run("third", ddp=[0.9 * each for each in CALM])
+    slow, baseline = check(unlucky, tmp_path), baselines.load("mine", tmp_path)
+    assert slow.exit_code(strict=False) == 1
+    assert confirmed(slow, against_baseline(unlucky, baseline, again=unlucky)).exit_code(strict=False) == 1
+    report = confirmed(slow, against_baseline(unlucky, baseline, again=calm))
+    assert report.exit_code(strict=False) == 0
+    step = next(each for each in report.of("inconclusive") if each.metric == "step_time_min_s")
+    assert "both runs together do not confirm" in str(step.reason) or "more rounds needed" in str(step.reason)
+    assert step.rounds == 2 * len(CALM)
+
+
+def test_a_real_change_of_ten_per_cent_that_looks_smaller_the_second_time_is_not_cleared(tmp_path: Path) -> None:
+    """A second estimate at the margin is no proof that there is no change: both runs together still show one."""
+    first, second = run("second", ddp=[1.12 * each for each in CALM]), run("third", ddp=[1.05 * each for each in CALM])
+    slow, baseline = check(first, tmp_path), baselines.load("mine", tmp_path)
+    assert slow.exit_code(strict=False) == 1
+    assert confirmed(slow, against_baseline(first, baseline, again=second)).exit_code(strict=False) == 1
+
+
+def test_a_second_run_of_two_arms_counts_as_further_rounds() -> None:
+    base, slow = run("base"), run("candidate", ddp=[1.2 * each for each in (1.0, 1.02, 0.98, 1.01, 0.99)])
+    report = against_arm(slow, base, "A/B")
+    assert report.exit_code(strict=False) == 1
+    again = (run("candidate", ddp=[0.95 * each for each in CALM]), base)
+    assert confirmed(report, against_arm(slow, base, "A/B", again=again)).exit_code(strict=False) == 0
+    assert confirmed(report, against_arm(slow, base, "A/B", again=(slow, base))).exit_code(strict=False) == 1
 
 
 @pytest.mark.parametrize(
     "again",
     [
         run("third", ddp=None),
-        run("third", single=(1,), ddp=(1,)),
         run("third", trials=[*run().trials[:-1], records.trial(DDP, 4, status="failed", reason="because")]),
     ],
-    ids=["vanished", "one round", "failed"],
+    ids=["vanished", "failed"],
 )
 def test_a_second_run_that_judged_nothing_clears_nothing(again: Run, tmp_path: Path) -> None:
-    slow = check(run("second", ddp=[1.5 * each for each in CALM]), tmp_path)
-    report = confirmed(slow, against_baseline(again, baselines.load("mine", tmp_path)))
+    fresh = run("second", ddp=[1.5 * each for each in CALM])
+    slow = check(fresh, tmp_path)
+    report = confirmed(slow, against_baseline(fresh, baselines.load("mine", tmp_path), again=again))
     assert report.exit_code(strict=False) == 1
     assert verdicts(report)[DDP.id] == "regressed"
 
@@ -277,15 +297,6 @@ def test_a_gate_on_counts_alone_judges(tmp_path: Path) -> None:
     assert check(run("second", check=counts), tmp_path / "a").exit_code(strict=False) == 0
     report = check(run("second", check=counts, parameters=1), tmp_path / "b")
     assert report.exit_code(strict=False) == 1
-
-
-def test_two_arms_are_compared_within_rounds() -> None:
-    base = run("base", single=(1, 2, 3, 4, 5), ddp=(1, 2, 3, 4, 5))
-    report = against_arm(run("candidate", single=(1, 2, 3, 4, 5), ddp=(1.31, 2.6, 3.9, 5.2, 6.5)), base, "A/B")
-    assert verdicts(report) == {SINGLE.id: "ok", DDP.id: "regressed"}
-    finding = next(each for each in report.of("regressed") if each.metric == "step_time_min_s")
-    assert (finding.method, finding.ratio) == ("paired", pytest.approx(1.3, rel=0.01))
-    assert finding.p_permutation == pytest.approx(1 / 2**5)
 
 
 def test_the_section_of_a_scenario_refuses_what_makes_no_sense() -> None:

@@ -8,9 +8,9 @@ import pytest
 import xmlschema
 from rich.console import Console
 
-from parbench.check.compare import against_arm
 from parbench.check.rows import document
 from parbench.check.terminal import print_report
+from parbench.check.two_arms import against_arm
 from parbench.check.verdicts import Report
 from parbench.export.base import FORMATS
 from tests.support import records

@@ -27,6 +27,11 @@ SCENARIO_SUFFIXES = (".yaml", ".yml")
 @only_option
 @set_option
 @rounds_option
+@click.option(
+    "--max-rounds",
+    type=click.IntRange(1),
+    help="With --against and --aa: add rounds, up to so many, until every verdict is decided.",
+)
 @click.option("--portable", is_flag=True, help="Let ratios decide where the environment is not the baseline's.")
 @click.option("--confirm", is_flag=True, help="Measure what looks worse once more before it is called regressed.")
 @click.option("--strict", is_flag=True, help="Exit with 5 where noise hides what min_effect asks to find.")
@@ -40,6 +45,7 @@ def command(
     only: tuple[str, ...],
     overrides: tuple[str, ...],
     rounds: int | None,
+    max_rounds: int | None,
     portable: bool,
     confirm: bool,
     strict: bool,
@@ -59,6 +65,8 @@ def command(
 
     if [baseline is not None, against is not None, aa].count(True) != 1:
         raise UsageError("say what to compare with: one of --baseline NAME, --against git:REF|python:PATH and --aa")
+    if max_rounds and baseline is not None:
+        raise UsageError("--max-rounds adds rounds to two arms: use it with --against or --aa")
     if not what.endswith(SCENARIO_SUFFIXES):
         if baseline is None or confirm or overrides or rounds:
             raise UsageError("that measures anew, so it needs a scenario's file, such as scenarios/lstm_scaling.yaml")
@@ -68,7 +76,7 @@ def command(
         if baseline is not None:
             report = _check_scenario(plan, baseline, only, results, portable=portable, confirm=confirm)
         else:
-            report = _check_against(plan, against or "itself", only, results, confirm=confirm)
+            report = _check_against(plan, against or "itself", only, results, confirm=confirm, max_rounds=max_rounds)
     _print(report, output_format, strict=strict)
     return report.exit_code(strict=strict)
 
@@ -96,10 +104,12 @@ def _check_scenario(
     return check_scenario(plan, stored, _bench(results), only=only, portable=portable, confirm=confirm)
 
 
-def _check_against(plan: "Plan", other: str, only: tuple[str, ...], results: "Path", *, confirm: bool) -> "Report":
+def _check_against(
+    plan: "Plan", other: str, only: tuple[str, ...], results: "Path", *, confirm: bool, max_rounds: int | None
+) -> "Report":
     from parbench.campaign.gate import check_against
 
-    return check_against(plan, other, _bench(results), only=only, confirm=confirm)
+    return check_against(plan, other, _bench(results), only=only, confirm=confirm, max_rounds=max_rounds)
 
 
 def _bench(results: "Path") -> "Bench":
