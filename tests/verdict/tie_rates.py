@@ -6,6 +6,7 @@ a t-test of the two cells' own ratios within rounds.
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -103,4 +104,4 @@ def lines(runs: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(*lines(2000), sep="\n")
+    print(*lines(int(sys.argv[1]) if sys.argv[1:] else 2000), sep="\n")
