@@ -90,6 +90,12 @@ def strategies() -> str:
     return write(rows, STRATEGY, *figures, BUBBLE)
 
 
+def zero1() -> str:
+    """A sharded optimizer beside plain DDP."""
+    figures = map(figure, ("speedup", "peak_memory_bytes", "collectives"))
+    return write(of_two_devices("zero1-cpu-2-cores"), STRATEGY, *figures)
+
+
 def memory() -> str:
     """Memory of each strategy beside that of `ddp`."""
     rows = rows_of("memory-cpu-2-cores")
@@ -149,6 +155,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "headline": headline,
     "first-answer": first_answer,
     "strategies": strategies,
+    "zero1": zero1,
     "memory": memory,
     "inference": inference,
     "network": network,
