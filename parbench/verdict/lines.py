@@ -46,10 +46,10 @@ def phrase(template: str, *values: Part | Phrase) -> Phrase:
 
 def listing(phrases: Sequence[Phrase], limit: int = 3) -> Phrase:
     """Joins phrases as `a, b and c`. Of more than `limit` the last ones are only counted: `a, b and 7 more`."""
-    shown = list(phrases)
-    if len(shown) > limit:
-        shown = [*shown[: limit - 1], (f"{len(phrases) - limit + 1} more",)]
-    *others, last = shown
+    items = list(phrases)
+    if len(items) > limit:
+        items = [*items[: limit - 1], (f"{len(phrases) - limit + 1} more",)]
+    *others, last = items
     return phrase("{} and {}", separated(others, ", "), last) if others else last
 
 

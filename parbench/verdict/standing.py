@@ -123,12 +123,12 @@ def _contest(cells: Cells, figure: Figure) -> Contest:
 
 def _thriftiest(candidates: Cells, thrift: Contest) -> tuple[Cells, bool]:
     """The candidate that needs least memory, those that cannot be told apart from it, and whether that was tested."""
-    known = sorted((cell for cell in candidates if not math.isnan(memory(cell))), key=memory)
-    if len(known) < 2:
+    by_memory = sorted((cell for cell in candidates if not math.isnan(memory(cell))), key=memory)
+    if len(by_memory) < 2:
         return (), False
-    least, *rest = known
+    least, *rest = by_memory
     ties = thrift.ties_with(least.record.id, _names(rest))
-    is_tested = _is_tested(thrift, known)
+    is_tested = _is_tested(thrift, by_memory)
     return [least, *_select(rest, ties.cells)] if is_tested else [least], is_tested
 
 

@@ -91,10 +91,12 @@ def added_rounds() -> Iterator[str]:
             words = []
             for share, count in ((0.0, CAMPAIGNS), (0.1, SLOWED), (0.2, SLOWED)):
                 rng = np.random.default_rng(5)
-                parts = [design.found(rng, (50, CELLS), noise, Slowdown(share=share)) for _ in range(count // 50)]
+                parts = [
+                    design.draw_regressed(rng, (50, CELLS), noise, Slowdown(share=share)) for _ in range(count // 50)
+                ]
                 cells, rounds = (np.concatenate(each) for each in zip(*parts, strict=True))
-                found = cells[:, 0].mean() if share else cells.any(axis=1).mean()
-                what = f"+{share:.0%} found in {found:.0%}" if share else f"a false alarm in {found:.1%}"
+                regressed = cells[:, 0].mean() if share else cells.any(axis=1).mean()
+                what = f"+{share:.0%} found in {regressed:.0%}" if share else f"a false alarm in {regressed:.1%}"
                 words.append(f"{what} after {rounds.mean():.0f} rounds")
             yield f"{noise_name}, two arms, {first} to {last} rounds, the default gate: {', '.join(words)}"
 
@@ -118,7 +120,7 @@ def confirmations() -> Iterator[str]:
 def _batched(
     design: Design, rng: np.random.Generator, noise: Noise, count: int, slow: Slowdown, batch: int = 50
 ) -> np.ndarray:
-    parts = [design.found(rng, (batch, CELLS), GATES.values(), noise, slow) for _ in range(count // batch)]
+    parts = [design.draw_regressed(rng, (batch, CELLS), GATES.values(), noise, slow) for _ in range(count // batch)]
     return np.concatenate(parts, axis=1)
 
 

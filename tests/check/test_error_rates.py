@@ -32,19 +32,19 @@ POWER = {
 }
 
 
-def found(design: str, count: int, noise: Noise = QUIET, slow: Slowdown = Slowdown()) -> np.ndarray:  # noqa: B008
-    return DESIGNS[design].found(np.random.default_rng(5), (count, CELLS), GATES.values(), noise, slow)
+def draw_regressed(design: str, count: int, noise: Noise = QUIET, slow: Slowdown = Slowdown()) -> np.ndarray:  # noqa: B008
+    return DESIGNS[design].draw_regressed(np.random.default_rng(5), (count, CELLS), GATES.values(), noise, slow)
 
 
 @pytest.mark.parametrize("noise", [QUIET, STORED], ids=["quiet", "stored"])
 @pytest.mark.parametrize("design", POWER)
 def test_false_alarms_in_null_campaigns(design: str, noise: Noise) -> None:
-    assert (found(design, CAMPAIGNS, noise).any(axis=2).mean(axis=1) <= 0.05).all()
+    assert (draw_regressed(design, CAMPAIGNS, noise).any(axis=2).mean(axis=1) <= 0.05).all()
 
 
 @pytest.mark.parametrize("design", POWER)
 def test_power(design: str) -> None:
-    shares = [found(design, SLOWED, slow=Slowdown(share=share))[:, :, 0].mean(axis=1) for share in (0.1, 0.2)]
+    shares = [draw_regressed(design, SLOWED, slow=Slowdown(share=share))[:, :, 0].mean(axis=1) for share in (0.1, 0.2)]
     for least, small, large in zip(POWER[design], *shares, strict=True):
         assert small >= least[0]
         assert large >= least[1]
@@ -52,7 +52,9 @@ def test_power(design: str) -> None:
 
 def test_throughput_sees_what_slows_only_some_steps() -> None:
     """Such as the averaging of local_sgd: one step in five takes twice as long, all together 20 % more."""
-    blind, seeing = found("two arms, 10 rounds", SLOWED, slow=Slowdown(share=0.2, every=5))[:, :, 0].mean(axis=1)
+    blind, seeing = draw_regressed("two arms, 10 rounds", SLOWED, slow=Slowdown(share=0.2, every=5))[:, :, 0].mean(
+        axis=1
+    )
     assert blind <= 0.01
     assert seeing >= 0.8
 
@@ -70,8 +72,8 @@ def test_variances_that_learn_from_each_other_find_more_and_cry_wolf_no_more_oft
 
 def test_rounds_that_are_added_until_all_is_decided_find_ten_per_cent() -> None:
     design = Sequential(looks_between(10, 40), CheckSpec())
-    false, _ = design.found(np.random.default_rng(5), (40, CELLS), STORED, Slowdown())
-    right, rounds = design.found(np.random.default_rng(6), (40, CELLS), STORED, Slowdown(share=0.1))
+    false, _ = design.draw_regressed(np.random.default_rng(5), (40, CELLS), STORED, Slowdown())
+    right, rounds = design.draw_regressed(np.random.default_rng(6), (40, CELLS), STORED, Slowdown(share=0.1))
     assert false.any(axis=1).mean() <= 0.05
     assert right[:, 0].mean() >= 0.8
     assert rounds.mean() < 40
@@ -88,7 +90,7 @@ def test_the_fastest_step_has_the_most_power_of_the_three_statistics() -> None:
     statistics = ("step_time_min_s", "step_time_p10_s", "step_time_s")
     gates = [CheckSpec(gate=(metric,)) for metric in statistics]
     design, slow = DESIGNS["two arms, 10 rounds"], Slowdown(share=0.1)
-    shares = design.found(np.random.default_rng(5), (SLOWED, CELLS), gates, QUIET, slow)[:, :, 0].mean(axis=1)
+    shares = design.draw_regressed(np.random.default_rng(5), (SLOWED, CELLS), gates, QUIET, slow)[:, :, 0].mean(axis=1)
     assert statistics[int(shares.argmax())] == "step_time_min_s" == CheckSpec().gate[0]
 
 
@@ -99,7 +101,7 @@ def test_parbench_makes_the_tests_that_are_simulated(design: str) -> None:
         size, slow = (1, CELLS), Slowdown(share=share)
         shape = (1, simulated.sessions, simulated.rounds, CELLS)
         values = campaigns(np.random.default_rng(7), shape, QUIET, slow)
-        ((cells,),) = simulated.found(np.random.default_rng(7), size, [spec], QUIET, slow)
+        ((cells,),) = simulated.draw_regressed(np.random.default_rng(7), size, [spec], QUIET, slow)
         findings = [finding for finding in judged(values, spec) if finding.gated]
         regressed = {finding.cell for finding in findings if finding.verdict == "regressed"}
         assert regressed == {f"cell {number}" for number in np.flatnonzero(cells)}

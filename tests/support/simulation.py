@@ -186,7 +186,7 @@ class Design:
         among = [metric for metric in spec.gate if metric in values]
         return [metric for metric in among if self.drawn is campaigns or is_gated(FIGURES[metric], spec)]
 
-    def found(
+    def draw_regressed(
         self,
         rng: np.random.Generator,
         size: tuple[int, int],
@@ -216,7 +216,7 @@ class Sequential:
     looks: Looks
     spec: CheckSpec
 
-    def found(
+    def draw_regressed(
         self, rng: np.random.Generator, size: tuple[int, int], noise: Noise, slow: Slowdown
     ) -> tuple[np.ndarray, np.ndarray]:
         """For campaigns × cells whether they are called regressed, and the rounds of every campaign."""
