@@ -11,7 +11,7 @@ from rich.text import Text
 
 from parbench.export.cells import columns_of, name_of
 from parbench.figures.memory import PEAK_MEMORY_BYTES
-from parbench.figures.speed import SCALING_EFFICIENCY, SPEEDUP, STEP_TIME_S, TOKENS_PER_S
+from parbench.figures.speed import MEAN_STEP_S, SCALING_EFFICIENCY, SPEEDUP, TOKENS_PER_S
 from parbench.results.looks import Look, looks
 from parbench.text import plain
 
@@ -26,7 +26,7 @@ _KEPT = ("strategy", "devices", TOKENS_PER_S.title, SPEEDUP.title)
 _WORDS = ("parity", "status")
 """Columns that are shown unless they say the same of every cell."""
 
-_IMPORTANT = (PEAK_MEMORY_BYTES.title, "models", SCALING_EFFICIENCY.title, STEP_TIME_S.title)
+IMPORTANT = (PEAK_MEMORY_BYTES.title, "models", SCALING_EFFICIENCY.title, MEAN_STEP_S.title)
 """Columns that are left out after all others, the last first. Of the others, figures that are defined last go first."""
 
 _LABELS, _GAP = (32, 26), 2
@@ -91,7 +91,7 @@ def _fit(columns: Columns, width: int) -> Columns:
         return columns
     roomy, narrow = (_narrowed(columns, label) for label in _LABELS)
     narrow |= {name: [text.replace(" [", "\n[") for text in narrow[name]] for name in columns if name != "strategy"}
-    kept = {name: roomy[name] for name in columns if name in (*_KEPT, *_telling(columns, (*_WORDS, *_IMPORTANT[:1])))}
+    kept = {name: roomy[name] for name in columns if name in (*_KEPT, *_telling(columns, (*_WORDS, *IMPORTANT[:1])))}
     visible = roomy if _width(kept, _LABELS[0]) <= width else narrow
     label = _LABELS[0] if visible is roomy else _LABELS[1]
     for name in _dispensable(columns):
@@ -109,8 +109,8 @@ def _narrowed(columns: Columns, label: int) -> dict[str, Sequence[str]]:
 
 def _dispensable(columns: Columns) -> list[str]:
     """What a narrow table can do without: first what says the same of every cell, then what matters least."""
-    others = [name for name in reversed([*columns]) if name not in (*_KEPT, *_WORDS, *_IMPORTANT)]
-    order = [*_WORDS, *others, *(name for name in reversed(_IMPORTANT) if name in columns)]
+    others = [name for name in reversed([*columns]) if name not in (*_KEPT, *_WORDS, *IMPORTANT)]
+    order = [*_WORDS, *others, *(name for name in reversed(IMPORTANT) if name in columns)]
     telling = set(_telling(columns, order))
     return [
         name for name in sorted(order, key=lambda name: name in telling) if name not in _WORDS or name not in telling

@@ -14,7 +14,7 @@ from parbench.cli.main import cli
 from parbench.errors import UsageError
 from parbench.export.base import FORMATS, Document, Format, formats_of
 from parbench.export.cells import cells_document, columns_of
-from parbench.export.terminal import print_table
+from parbench.export.terminal import IMPORTANT, print_table
 from parbench.results.tables import cells_table, columns
 from parbench.text import plain, with_unit
 from tests.support.records import cell, job, rank, reference, run, trial
@@ -256,6 +256,10 @@ def test_a_column_that_says_the_same_of_every_cell_goes_first():
     output = " ".join(printed(table, 90).split())
     assert "status (ok in all)" in output
     assert "2.00×" in output
+
+
+def test_what_matters_is_a_column():
+    assert {*IMPORTANT} <= columns_of(long_table()).keys()
 
 
 def test_a_terminal_with_room_leaves_nothing_out():
