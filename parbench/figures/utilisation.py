@@ -7,31 +7,6 @@ from parbench.figures.speed import jobs_of, tokens_per_s
 from parbench.records.cell import CellRecord
 from parbench.records.trial import JobRecord, Trial
 
-PEAK_FLOPS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 SXM": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA H200 NVL": 835e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40": 181e12,
-    "NVIDIA L40S": 362e12,
-    "Tesla V100-PCIE": 112e12,
-    "Tesla V100-SXM2": 125e12,
-}
-"""Dense 16-bit matrix operations in a second, without sparsity, by the beginning of the device's name.
-
-Sources: NVIDIA's data sheets of the A100 (2021), H100 (2023), H200 (2024), L4 (2023), L40 (2022), L40S (2023) and V100
-(2018).
-"""
-
-
-def peak_flops(name: str) -> float | None:
-    """The peak of the device called `name`; None where no data sheet is known."""
-    cards = [card for card in PEAK_FLOPS if name.startswith(card) and name.removeprefix(card)[:1] in ("", " ", "-")]
-    return PEAK_FLOPS[max(cards, key=len)] if cards else None
-
 
 def compile_s(trial: Trial) -> float | None:
     """The slowest rank's seconds in torch.compile; None where nothing was compiled."""
@@ -39,7 +14,7 @@ def compile_s(trial: Trial) -> float | None:
 
 
 def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak, in 1/s, is known."""
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak in 1/s is known."""
     if peak_flops is None or cell.device_kind != "cuda" or cell.flops_per_token is None or cell.phase == "generate":
         return None
     return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
@@ -78,8 +53,8 @@ MFU = Figure(
     unit="%",
     better="higher",
     meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, "
-    "appendix B) in a second, over the peak of all devices for dense 16-bit matrix products. Empty where that "
-    "is not known.",
+    "appendix B) in a second, over the peak of all devices for dense matrix products in the cell's precision. Empty "
+    "where that is not known.",
     of=lambda launch: mfu(launch.trial, launch.cell, launch.peak_flops),
 )
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from parbench.figures.base import Figure, Launch
+from parbench.figures.peaks import peaks_of
 from parbench.figures.statistics import RoundId
-from parbench.figures.utilisation import peak_flops
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord
 from parbench.records.trial import Status, Trial
@@ -92,7 +92,7 @@ def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
     trials = counted_trials(run, "measure")
     references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
     cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
-    peak = _peak_flops(run.record.environment)
+    peaks = _peaks(run.record.environment)
     cells = []
     for cell in run.record.cells:
         mine = trials.get(cell.key, ())
@@ -106,7 +106,7 @@ def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
                 status=status,
                 parity=parity,
                 reason="; ".join(filter(None, (reason, parity.reason))) or None,
-                peak_flops=peak,
+                peak_flops=peaks.get(cell.precision),
             )
         )
     return cells
@@ -167,7 +167,7 @@ def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Sta
     return "ok", None if len(measured) >= rounds else f"only {len(measured)} of {rounds} rounds were measured"
 
 
-def _peak_flops(environment: Mapping[str, Any]) -> float | None:
-    """What one accelerator can do at most; None where there is none, they differ, or it is not known."""
+def _peaks(environment: Mapping[str, Any]) -> Mapping[str, float]:
+    """What one accelerator can do at most, by precision; empty where there is none, they differ, or it is not known."""
     names = {gpu.get("name") for gpu in environment.get("speed", {}).get("accelerators", ())}
-    return peak_flops(str(names.pop())) if len(names) == 1 else None
+    return peaks_of(str(names.pop())) if len(names) == 1 else {}

@@ -5,29 +5,11 @@ import pytest
 from parbench.figures import memory, speed
 from parbench.figures.definitions import FIGURES
 from parbench.figures.losses import job_losses, validation_perplexity
-from parbench.figures.utilisation import peak_flops
 from parbench.records.trial import DeviceMemory, MemoryRecord
 from parbench.results import deviations
 from tests.support.records import LOSSES, cell, job, rank, trial
 
 CELL = cell(global_batch=8, seq_len=64)
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA A100-SXM4-40GB", 312e12),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA L40", 181e12),
-        ("NVIDIA H200 NVL", 835e12),
-        ("Tesla V100-PCIE-16GB", 112e12),
-        ("NVIDIA H1000", None),
-        ("NVIDIA A1000", None),
-    ],
-)
-def test_a_peak_is_that_of_the_card_and_of_no_other_that_begins_alike(name, peak):
-    assert peak_flops(name) == peak
 
 
 def cuda(*allocated: int) -> MemoryRecord:

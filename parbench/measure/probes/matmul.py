@@ -7,11 +7,13 @@ import torch
 from parbench.base_types import Precision
 from parbench.training.workload import AUTOCAST
 
-SIZES = {"cpu": 768, "cuda": 4096}
+SIZES = {"cpu": (768,), "cuda": (4096, 8192)}
 """Rows and columns of the matrices: enough for full speed, few enough to take milliseconds."""
 
-
 REPEATS = 6
+
+PRODUCTS = {"cpu": 1, "cuda": 10}
+"""Products that are timed together: on a GPU, calling the clock and waiting for the end costs a tenth of one."""
 
 
 def measure_matmul_flops(device: torch.device, precision: Precision) -> float:
@@ -20,19 +22,25 @@ def measure_matmul_flops(device: torch.device, precision: Precision) -> float:
     A product of n × n matrices has 2 n³ operations. The matrices have the type in which a model of this precision
     multiplies.
     """
-    size, dtype = SIZES[device.type], AUTOCAST.get(precision, torch.float32)
-    left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
-    seconds = min(_time_product(left, right) for _ in range(REPEATS))
-    del left, right
+    dtype = AUTOCAST.get(precision, torch.float32)
+    fastest = max(_measure_size(size, device, dtype) for size in SIZES[device.type])
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return 2 * size**3 / seconds
+    return fastest
 
 
-def _time_product(left: torch.Tensor, right: torch.Tensor) -> float:
+def _measure_size(size: int, device: torch.device, dtype: torch.dtype) -> float:
+    left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+    products = PRODUCTS[device.type]
+    return products * 2 * size**3 / min(_time_products(left, right, products) for _ in range(REPEATS))
+
+
+def _time_products(left: torch.Tensor, right: torch.Tensor, products: int) -> float:
+    out = torch.empty_like(left)
     _synchronize(left.device)
     started = time.perf_counter()
-    torch.mm(left, right)
+    for _ in range(products):
+        torch.mm(left, right, out=out)
     _synchronize(left.device)
     return time.perf_counter() - started
 
