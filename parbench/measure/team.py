@@ -11,6 +11,7 @@ from torch import distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import Store
 
+from parbench.base_types import Precision
 from parbench.measure.probes.compile_time import prepare_compiler
 from parbench.models.base import FAMILIES
 from parbench.records.assignment import Assignment
@@ -87,12 +88,16 @@ class Role:
         if self.cpus and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, self.cpus)
         torch.set_num_threads(self.assignment.threads)
-        prepare_compiler(self.device)
+        prepare_compiler(self.device, self.assignment.threads)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-            # fp32 means fp32: cuDNN's recurrent layers would round to TF32 by default.
-            torch.backends.cudnn.allow_tf32 = self.spec.precision == "tf32"
-            torch.backends.cuda.matmul.allow_tf32 = self.spec.precision == "tf32"
+            set_precision(self.spec.precision)
+
+
+def set_precision(precision: Precision) -> None:
+    """Has CUDA round to TF32 where that is asked for, and nowhere else: its recurrent layers would by default."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
 class Team:

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from parbench.base_types import DeviceKind
 from parbench.system.cpus import allowed_cores
-from parbench.system.nvml import answer, gpu_handle, nvml, nvml_gpu_uuids, visible_gpus
+from parbench.system.cuda_query import ask_cuda
+from parbench.system.nvml import answer, gpu_handle, nvml, nvml_gpu_uuids, visible_gpus, whole_gpu
 from parbench.system.software import torch_build
 
 
@@ -82,9 +84,26 @@ class Machine:
 
 
 def detect() -> Machine:
-    """The cores and accelerators that this process may use, read from the kernel and from NVML."""
-    gpus = _usable_gpus()
-    return Machine(cores=allowed_cores(), gpus=len(gpus), compute_capability=_lowest_capability(gpus))
+    """The cores and accelerators that this process may use, read from the kernel and from NVML.
+
+    Where NVML does not answer, CUDA is asked.
+    """
+    gpus, capability = _gpus_of_nvml() or _gpus_of_cuda()
+    return Machine(cores=allowed_cores(), gpus=gpus, compute_capability=capability)
+
+
+def _gpus_of_nvml() -> tuple[int, tuple[int, int] | None] | None:
+    """The number of usable GPUs and their lowest compute capability; None where there is no NVML."""
+    with nvml() as driver:
+        if driver is None:
+            return None
+        uuids = _usable_gpus()
+        return len(uuids), _lowest_capability(driver, uuids)
+
+
+def _gpus_of_cuda() -> tuple[int, tuple[int, int] | None]:
+    devices = ask_cuda()
+    return len(devices), min((device.compute_capability for device in devices), default=None)
 
 
 def _usable_gpus() -> list[str]:
@@ -94,12 +113,9 @@ def _usable_gpus() -> list[str]:
     return visible_gpus(nvml_gpu_uuids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def _lowest_capability(uuids: Sequence[str]) -> tuple[int, int] | None:
+def _lowest_capability(driver: Any, uuids: Sequence[str]) -> tuple[int, int] | None:
     """The lowest compute capability of these GPUs; None without GPUs, or where one does not tell its own."""
-    with nvml() as driver:
-        if driver is None or not uuids:
-            return None
-        handles = [gpu_handle(driver, uuid) for uuid in uuids]
-        capabilities = [answer(driver.nvmlDeviceGetCudaComputeCapability, handle) for handle in handles if handle]
-        is_complete = len(capabilities) == len(uuids) and None not in capabilities
-        return min(tuple(capability) for capability in capabilities if capability) if is_complete else None
+    gpus = [whole_gpu(driver, handle) for uuid in uuids if (handle := gpu_handle(driver, uuid)) is not None]
+    capabilities = [answer(driver.nvmlDeviceGetCudaComputeCapability, gpu) for gpu in gpus]
+    is_complete = len(capabilities) == len(uuids) and None not in capabilities
+    return min((tuple(each) for each in capabilities if each), default=None) if is_complete else None

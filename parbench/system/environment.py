@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 from parbench import __version__
 from parbench.base_types import Record
 from parbench.system.cpus import allowed_cores, cpu_quota
+from parbench.system.cuda_query import CudaDevice, ask_cuda
 from parbench.system.digests import digest_of_text
 from parbench.system.kernel import cpu_model, governor, load_average
-from parbench.system.nvml import answer, gpu_handles, nvml
-from parbench.system.software import installed_nccl, installed_torch
+from parbench.system.nvml import answer, gpu_handles, is_sliced, name_compute_mode, nvml, whole_gpu
+from parbench.system.software import installed_libraries, installed_torch
 from parbench.text import GIB
 
 # Only these variables are ever recorded: an environment also holds secrets.
@@ -42,11 +43,21 @@ SPEED_VARIABLES = (
 
 # Less strict than other records: they hold it as plain JSON data, in which tuples are lists.
 class Accelerator(Record, strict=False):
-    """Equal GPUs: how many there are, and the memory of each in GiB."""
+    """Equal GPUs: how many there are, and of each the memory in GiB and what decides how fast it may run.
+
+    `power_limit_w` is the limit that is enforced; clocks are the highest that it may reach. `compute_mode` says which
+    processes it admits, where that is not all. What a GPU does not tell is None.
+    """
 
     name: str | None
     memory_gib: int | None
     count: int
+    power_limit_w: int | None = None
+    max_clock_mhz: int | None = None
+    max_memory_clock_mhz: int | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    compute_mode: str | None = None
 
     def __str__(self) -> str:
         return f"{self.count} × {self.name} ({self.memory_gib} GiB)"
@@ -57,8 +68,8 @@ class Speed(Record, strict=False):
 
     `physical_cores` are those this process may use, `cpu_quota` is in cores. `gpu_links` says for each pair of
     visible GPUs ('0-1') what joins them: 'NVLink', or a PCIe level in the words of `nvidia-smi topo -m`; `network`
-    how each of several nodes is joined to the others; `nccl` the version of the NCCL that torch was installed with,
-    where it is built for CUDA.
+    how each of several nodes is joined to the others; `nccl`, `cudnn` and `triton` the versions of those that torch was
+    installed with, where it is built for CUDA.
     """
 
     cpu_model: str | None
@@ -78,9 +89,11 @@ class Speed(Record, strict=False):
     variables: dict[str, str]
     network: tuple[str, ...] = ()
     nccl: str | None = None
+    cudnn: str | None = None
+    triton: str | None = None
 
 
-LATER_FIELDS = ("network", "nccl")
+LATER_FIELDS = ("network", "nccl", "cudnn", "triton")
 """Fields that records of older versions lack."""
 
 
@@ -110,6 +123,7 @@ class Environment(Record, strict=False):
         fields = self.speed.model_dump(
             mode="json", exclude={name for name in LATER_FIELDS if not getattr(self.speed, name)}
         )
+        fields["accelerators"] = [_without_unknown(accelerator) for accelerator in fields["accelerators"]]
         return digest_of_text(json.dumps(fields, sort_keys=True, separators=(",", ":")))[:16]
 
 
@@ -153,7 +167,7 @@ def _speed() -> Speed:
         kernel=kernel and kernel[0],
         glibc=platform.libc_ver()[1] or None,
         variables={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
-        nccl=installed_nccl(cuda),
+        **installed_libraries(cuda),
     )
 
 
@@ -167,6 +181,12 @@ def _context() -> Circumstances:
     )
 
 
+def _without_unknown(accelerator: dict[str, Any]) -> dict[str, Any]:
+    """An accelerator's fields without those that older records lack, where they are not known."""
+    first = ("name", "memory_gib", "count")
+    return {name: value for name, value in accelerator.items() if name in first or value is not None}
+
+
 def _fields(speed: Speed) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in speed:
@@ -177,20 +197,40 @@ def _fields(speed: Speed) -> dict[str, object]:
 def _gpus() -> tuple[str | None, tuple[Accelerator, ...], dict[str, str]]:
     with nvml() as driver:
         if driver is None:
-            return None, (), {}
+            return None, _counted(_cuda_accelerator(device) for device in ask_cuda()), {}
         handles = gpu_handles(driver)
-        kinds = Counter(_kind(driver, handle) for handle in handles)
-        accelerators = tuple(
-            Accelerator(name=name, memory_gib=memory, count=count) for (name, memory), count in kinds.items()
-        )
+        accelerators = _counted(_accelerator(driver, handle) for handle in handles)
         pairs = combinations(enumerate(handles), 2)
         links = {f"{i}-{j}": _link(driver, first, second) for (i, first), (j, second) in pairs}
         return answer(driver.nvmlSystemGetDriverVersion), accelerators, links
 
 
-def _kind(driver: Any, gpu: Any) -> tuple[str | None, int | None]:
+def _counted(accelerators: Iterable[Accelerator]) -> tuple[Accelerator, ...]:
+    """Each kind once, with the number of its GPUs."""
+    return tuple(kind.model_copy(update={"count": count}) for kind, count in Counter(accelerators).items())
+
+
+def _cuda_accelerator(device: CudaDevice) -> Accelerator:
+    return Accelerator(name=device.name, memory_gib=round(device.memory / GIB), count=1)
+
+
+def _accelerator(driver: Any, gpu: Any) -> Accelerator:
     memory = answer(driver.nvmlDeviceGetMemoryInfo, gpu)
-    return answer(driver.nvmlDeviceGetName, gpu), memory and round(memory.total / GIB)
+    whole = whole_gpu(driver, gpu)
+    power = answer(driver.nvmlDeviceGetEnforcedPowerLimit, whole)
+    ecc = answer(driver.nvmlDeviceGetEccMode, whole)
+    mode = answer(driver.nvmlDeviceGetComputeMode, whole)
+    return Accelerator(
+        name=answer(driver.nvmlDeviceGetName, gpu),
+        memory_gib=memory and round(memory.total / GIB),
+        count=1,
+        power_limit_w=power and round(power / 1000),
+        max_clock_mhz=answer(driver.nvmlDeviceGetMaxClockInfo, whole, driver.NVML_CLOCK_SM),
+        max_memory_clock_mhz=answer(driver.nvmlDeviceGetMaxClockInfo, whole, driver.NVML_CLOCK_MEM),
+        ecc=ecc and ecc[0] == driver.NVML_FEATURE_ENABLED,
+        mig=is_sliced(driver, whole) or None,
+        compute_mode=name_compute_mode(driver, mode),
+    )
 
 
 def _link(driver: Any, first: Any, second: Any) -> str:

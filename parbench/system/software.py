@@ -1,4 +1,4 @@
-"""The torch and NCCL that are installed, read without importing them."""
+"""The torch that is installed and the libraries that it calls, read without importing them."""
 
 import importlib.util
 from functools import cache
@@ -37,11 +37,22 @@ def installed_torch() -> tuple[str | None, str | None]:
         return None, None
 
 
-def installed_nccl(cuda: str | None) -> str | None:
-    """The version of the NCCL package that torch for this CUDA needs; None on CPU, or where NCCL came another way."""
+def installed_libraries(cuda: str | None) -> dict[str, str]:
+    """The versions of NCCL, cuDNN and Triton that were installed for a torch for this CUDA, by their names.
+
+    Empty on CPU; what came another way than as a package, such as with the system, is left out.
+    """
     if cuda is None:
-        return None
+        return {}
+    major = cuda.partition(".")[0]
+    packages = {"nccl": f"nvidia-nccl-cu{major}", "cudnn": f"nvidia-cudnn-cu{major}", "triton": "triton"}
+    return {
+        name: installed for name, package in packages.items() if (installed := _package_version(package)) is not None
+    }
+
+
+def _package_version(package: str) -> str | None:
     try:
-        return version(f"nvidia-nccl-cu{cuda.partition('.')[0]}")
+        return version(package)
     except PackageNotFoundError:
         return None

@@ -171,6 +171,52 @@ def test_visible_gpus_follow_cuda(selection, visible):
     assert visible_gpus(UUIDS, selection) == visible
 
 
+@pytest.mark.parametrize(
+    ("uuids", "selection", "visible"),
+    [
+        (["MIG-1", "MIG-2"], None, ["MIG-1"]),
+        (["GPU-aa11", "MIG-1"], None, ["MIG-1"]),
+        (["GPU-aa11", "MIG-1"], "0", ["GPU-aa11"]),
+        (UUIDS, "GPU-aa11,MIG-7", ["MIG-7"]),
+    ],
+)
+def test_cuda_shows_one_slice_of_a_gpu_and_then_nothing_else(uuids, selection, visible):
+    assert visible_gpus(uuids, selection) == visible
+
+
+def test_a_sliced_gpu_is_its_first_slice_and_one_that_is_lost_is_left_out(monkeypatch):
+    def lost(_: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    def slice_of(gpu: int, index: int) -> str:
+        if index != 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return f"MIG-{gpu}"
+
+    drive(monkeypatch, UUIDS)
+    modes = {0: lambda: (pynvml.NVML_DEVICE_MIG_ENABLE, 1), 1: lambda: (pynvml.NVML_DEVICE_MIG_DISABLE, 1)}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", lambda gpu: modes[gpu]() if gpu in modes else lost(gpu))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxMigDeviceCount", lambda _: 7)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigDeviceHandleByIndex", slice_of)
+    monkeypatch.setattr(
+        pynvml,
+        "nvmlDeviceGetUUID",
+        lambda handle: handle if isinstance(handle, str) else UUIDS[1] if handle == 1 else lost(handle),
+    )
+    assert nvml.nvml_gpu_uuids() == ["MIG-0", UUIDS[1]]
+
+
+@pytest.mark.parametrize(("shown", "name"), [("GPU-7", "GPU-7"), ("MIG-7", "MIG-7"), ("GPU-8", "GPU-7")])
+def test_torch_does_not_say_whether_a_uuid_is_of_a_slice(monkeypatch, shown, name):
+    def by_uuid(uuid: str) -> str:
+        if uuid != shown:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuid
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
+    assert nvml.gpu_of_torch(pynvml, 7) == (name, shown if shown == name else None)
+
+
 def drive(monkeypatch, uuids) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)

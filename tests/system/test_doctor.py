@@ -380,10 +380,27 @@ def gpu(monkeypatch):
         DeviceGetPersistenceMode=pynvml.NVML_FEATURE_ENABLED,
         DeviceGetComputeRunningProcesses=[],
         DeviceGetCurrentClocksThrottleReasons=pynvml.nvmlClocksThrottleReasonGpuIdle,
+        DeviceGetComputeMode=pynvml.NVML_COMPUTEMODE_DEFAULT,
+        DeviceGetMigMode=(pynvml.NVML_DEVICE_MIG_DISABLE, pynvml.NVML_DEVICE_MIG_DISABLE),
+        DeviceGetDeviceHandleFromMigDeviceHandle=unsupported,
     )
     monkeypatch.setattr(gpus, "installed_torch", lambda: ("2.13.0", "12.6"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return reply
+
+
+def test_where_cuda_answers_and_nvml_does_not_that_is_said(gpu, monkeypatch):
+    gpu(Init=unsupported)
+    monkeypatch.setattr(gpus, "ask_cuda", lambda: (object(), object()))
+    [check] = gpus.check_gpus()
+    assert (check.level, "CUDA shows 2, and NVML does not answer" in check.state) == ("warning", True)
+
+
+def test_a_lost_gpu_is_a_problem_with_advice(gpu):
+    gpu(DeviceGetCount=2, DeviceGetUUID=lambda index: f"GPU-{index}" if index == 0 else unsupported())
+    lost = [check for check in gpus.check_gpus() if check.level == "problem"]
+    assert [(check.topic, check.state) for check in lost] == [("GPU 1", "does not answer")]
+    assert lost[0].advice
 
 
 def test_without_a_driver_only_cpus_are_measured(gpu):
@@ -442,6 +459,11 @@ def test_hidden_gpus_are_mentioned(monkeypatch):
             "DeviceGetCurrentClocksThrottleReasons",
             pynvml.nvmlClocksThrottleReasonSwPowerCap | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown,
             "slowed down by its power limit, its temperature",
+        ),
+        (
+            "DeviceGetComputeMode",
+            pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS,
+            "its compute mode is exclusive process: several ranks cannot share it",
         ),
     ],
 )
@@ -507,3 +529,14 @@ def test_what_is_shown_cannot_be_markup_or_terminal_codes():
         assert text in shown
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
     assert "None" not in shown
+
+
+def test_a_sliced_gpu_is_mentioned(gpu):
+    gpu(
+        DeviceGetMigMode=(pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE),
+        DeviceGetMaxMigDeviceCount=1,
+        DeviceGetMigDeviceHandleByIndex="slice",
+        DeviceGetUUID=lambda handle: f"MIG-{handle}",
+        DeviceGetDeviceHandleFromMigDeviceHandle=0,
+    )
+    assert "cut into slices (MIG)" in text_of(gpus.check_gpus)

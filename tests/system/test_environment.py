@@ -169,8 +169,8 @@ def test_absent_unknown_and_empty_are_the_same():
     assert environment.differ(None, ("eth0",)) is True
 
 
-def test_nccl_is_told_where_torch_is_built_for_cuda(monkeypatch):
-    installed = {"nvidia-nccl-cu12": "2.28.9"}
+def test_libraries_are_told_where_torch_is_built_for_cuda(monkeypatch):
+    installed = {"nvidia-nccl-cu12": "2.28.9", "nvidia-cudnn-cu13": "9.13.0", "triton": "3.6.0"}
 
     def version(name):
         if name not in installed:
@@ -178,10 +178,31 @@ def test_nccl_is_told_where_torch_is_built_for_cuda(monkeypatch):
         return installed[name]
 
     monkeypatch.setattr(software, "version", version)
-    assert software.installed_nccl("12.8") == "2.28.9"
-    assert software.installed_nccl("13.0") is None
-    assert software.installed_nccl(None) is None
-    assert with_speed(nccl="2.28.9").digest != ENVIRONMENT.digest
+    assert software.installed_libraries("12.8") == {"nccl": "2.28.9", "triton": "3.6.0"}
+    assert software.installed_libraries("13.0") == {"cudnn": "9.13.0", "triton": "3.6.0"}
+    assert software.installed_libraries(None) == {}
+
+
+@pytest.mark.parametrize("library", ["nccl", "cudnn", "triton"])
+def test_another_library_is_another_environment(library):
+    assert with_speed(**{library: "2.28.9"}).digest != ENVIRONMENT.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"power_limit_w": 500},
+        {"max_clock_mhz": 1980},
+        {"max_memory_clock_mhz": 2619},
+        {"ecc": False},
+        {"mig": True},
+        {"compute_mode": "exclusive process"},
+    ],
+)
+def test_what_changes_the_speed_of_a_gpu_is_another_environment(change):
+    gpu = Accelerator(name="NVIDIA H100", memory_gib=80, count=2)
+    assert with_speed(accelerators=(gpu,)).digest == ENVIRONMENT.digest
+    assert with_speed(accelerators=(gpu.model_copy(update=change),)).digest != ENVIRONMENT.digest
 
 
 def test_differing_accelerators_can_be_shown():

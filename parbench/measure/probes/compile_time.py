@@ -8,10 +8,12 @@ import torch._dynamo.utils
 import torch._inductor.config
 
 
-def prepare_compiler(device: torch.device) -> None:
-    """On CPU, has torch compile in this process: its worker processes would take the rank's cores from the steps."""
-    if device.type == "cpu":
-        torch._inductor.config.compile_threads = 1
+def prepare_compiler(device: torch.device, threads: int) -> None:
+    """Lets torch compile in as many processes as the rank has threads, so that ranks share the machine's cores.
+
+    On CPU, in this process alone: others would take the rank's cores from its steps.
+    """
+    torch._inductor.config.compile_threads = 1 if device.type == "cpu" else threads
     if find_spec("tqdm"):
         # torch.compile shows a progress bar with tqdm, whose default lock would leave a semaphore behind in every rank.
         import_module("tqdm").tqdm.set_lock(threading.RLock())

@@ -34,12 +34,12 @@ CHECKERS: tuple[Callable[[], Iterator[Check]], ...] = (
 STYLES: Mapping[Level, str] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
-def examine(broken: Mapping[str, str]) -> list[Check]:
-    """The results of all checks of this machine, in a fixed order; takes some seconds.
+def examine(broken: Mapping[str, str], *more: Callable[[], Iterator[Check]]) -> list[Check]:
+    """The results of all checks of this machine, and of `more` of them, in a fixed order; takes some seconds.
 
     `broken` are the plug-ins that could not be imported, each with the reason.
     """
-    checks = [check for checker in CHECKERS for check in checker()]
+    checks = [check for checker in (*CHECKERS, *more) for check in checker()]
     return checks + list(check_plug_ins(broken))
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from parbench.system.cuda_query import ask_cuda
 from parbench.system.doctor.check import Check, list_numbers, warn_if
-from parbench.system.nvml import answer, gpu_handles, nvml
+from parbench.system.nvml import answer, gpu_handles, is_sliced, name_compute_mode, nvml, whole_gpu
 from parbench.system.software import installed_torch
 
 THROTTLE_REASONS = {
@@ -21,12 +22,31 @@ def check_gpus() -> Iterator[Check]:
     """Can torch use the GPUs that there are, and does something disturb them?"""
     with nvml() as driver:
         if driver is None:
-            yield Check("GPUs", "ok", "no NVIDIA driver answers: only CPU devices can be measured")
+            yield _without_nvml()
             return
         handles = gpu_handles(driver)
         yield _usable(driver, len(handles))
+        yield from _lost(driver)
         for number, handle in enumerate(handles):
             yield from _gpu(driver, f"GPU {number}", handle)
+
+
+def _without_nvml() -> Check:
+    count = len(ask_cuda())
+    if count == 0:
+        return Check("GPUs", "ok", "no NVIDIA driver answers: only CPU devices can be measured")
+    state = f"CUDA shows {count}, and NVML does not answer: what disturbs them cannot be seen"
+    return Check(
+        "GPUs", "warning", state, "Let the container have the driver's utilities (NVIDIA_DRIVER_CAPABILITIES)."
+    )
+
+
+def _lost(driver: Any) -> Iterator[Check]:
+    """GPUs that the driver counts and that do not answer."""
+    for index in range(answer(driver.nvmlDeviceGetCount) or 0):
+        gpu = answer(driver.nvmlDeviceGetHandleByIndex, index)
+        if gpu is None or answer(driver.nvmlDeviceGetUUID, gpu) is None:
+            yield Check(f"GPU {index}", "problem", "does not answer", "See the kernel's log (dmesg), and reset it.")
 
 
 def _usable(driver: Any, visible: int) -> Check:
@@ -48,6 +68,13 @@ def _gpu(driver: Any, topic: str, gpu: Any) -> Iterator[Check]:
     yield Check(topic, "ok", answer(driver.nvmlDeviceGetName, gpu) or "unnamed")
     if answer(driver.nvmlDeviceGetPersistenceMode, gpu) == driver.NVML_FEATURE_DISABLED:
         yield Check(topic, "warning", "persistence mode is off", "Turn it on: sudo nvidia-smi -pm 1.")
+    mode = name_compute_mode(driver, answer(driver.nvmlDeviceGetComputeMode, whole_gpu(driver, gpu)))
+    if mode:
+        state = f"its compute mode is {mode}: several ranks cannot share it"
+        yield Check(topic, "warning", state, "Admit several processes: sudo nvidia-smi -c DEFAULT.")
+    if is_sliced(driver, whole_gpu(driver, gpu)):
+        state = "it is cut into slices (MIG), of which CUDA shows one to a process"
+        yield Check(topic, "warning", state, "Turn MIG off to measure the whole GPU: sudo nvidia-smi -mig 0.")
     others = answer(driver.nvmlDeviceGetComputeRunningProcesses, gpu)
     if others:
         state = f"processes {list_numbers(other.pid for other in others)} compute on it"
