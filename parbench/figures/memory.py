@@ -11,6 +11,12 @@ def peak_memory_bytes(trial: Trial) -> int | None:
     return max(peaks, default=None)
 
 
+def device_memory_bytes(trial: Trial) -> int | None:
+    """What was in use on the fullest GPU, in bytes, by all processes on it; None without GPUs, or where NVML is not."""
+    used = [device.device_used for rank in trial.ranks for device in rank.memory.devices]
+    return max((each for each in used if each is not None), default=None)
+
+
 def parameters(trial: Trial) -> int:
     """The parameters that all ranks hold together, of all models."""
     return sum(job.parameters for rank in trial.ranks for job in rank.jobs)
@@ -69,6 +75,16 @@ PEAK_MEMORY_BYTES = Figure(
     gate="relative",
 )
 
+DEVICE_MEMORY_BYTES = Figure(
+    name="device_memory_bytes",
+    title="memory/device",
+    unit="bytes",
+    better="lower",
+    meaning="What was in use on the fullest GPU after the window, the median over rounds, as NVML tells it: what torch "
+    "reserved for all ranks on it, a CUDA context for each of them, and whatever other processes hold there.",
+    of=lambda launch: device_memory_bytes(launch.trial),
+)
+
 PARAMETERS = Figure(
     name="parameters",
     title="parameters",
@@ -81,4 +97,4 @@ PARAMETERS = Figure(
     portable=True,
 )
 
-FIGURES = (PEAK_MEMORY_BYTES, PARAMETERS)
+FIGURES = (PEAK_MEMORY_BYTES, DEVICE_MEMORY_BYTES, PARAMETERS)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from parbench.base_types import Record
 from parbench.records.assignment import Purpose, Twin
 
@@ -32,12 +34,14 @@ class GenerationRecord(Record):
     """The tokens that a rank generated, and their times. It is empty on ranks that do not receive the tokens.
 
     `sequences` has a digest for each sequence of the verified steps, of its new tokens. `first_token_s` has the time to
-    the first token for each step of the window, and `token_s` the times from each token to the next (seconds).
+    the first token for each step of the window, and `token_s` the times from each token to the next (seconds). Of a
+    reference, `closest_choices` has for each sequence how far the two largest logits lay apart at its closest token.
     """
 
     sequences: tuple[str, ...] = ()
     first_token_s: tuple[float, ...] = ()
     token_s: tuple[float, ...] = ()
+    closest_choices: tuple[float, ...] = ()
 
 
 class JobRecord(Record):
@@ -109,11 +113,15 @@ class MemoryRecord(Record):
 
 
 class GpuSurroundings(Record):
-    """A GPU at the end of a window: the number of processes on it, and the reasons for which its clock was lowered."""
+    """A GPU: the number of processes on it at the end of a window.
+
+    `throttled_s` are the seconds of all windows for which each cause held its clock down, of the causes that NVML
+    counts there.
+    """
 
     uuid: str
     processes: int | None = None
-    held_down: tuple[str, ...] = ()
+    throttled_s: dict[str, float] = Field(default_factory=dict)
 
 
 class SurroundingsRecord(Record):

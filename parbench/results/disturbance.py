@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from parbench.records.trial import RankRecord
+from parbench.records.trial import GpuSurroundings, RankRecord
 from parbench.results.stalls import longest_stall
 
 SHARE = 0.1
 """The share of a rank's cores that other processes may use before a warning says so."""
+
+THROTTLED_SHARE = 0.01
+"""The share of a window for which a GPU's clock may be held down before a warning says so."""
 
 CORES = 1.0
 """How many of a host's cores other processes may keep busy before a warning, where ranks are not pinned to cores."""
@@ -63,8 +66,15 @@ def _about_gpus(ranks: Sequence[RankRecord]) -> Iterator[str]:
             if foreign > 0 and place not in reported:
                 reported.add(place)
                 yield f"{foreign} other process{'es' * (foreign > 1)} computed on {gpu.uuid} of rank {rank.rank}"
-            if gpu.held_down:
-                yield f"the clock of {gpu.uuid} of rank {rank.rank} was held down ({', '.join(gpu.held_down)})"
+            yield from _about_throttling(rank, gpu)
+
+
+def _about_throttling(rank: RankRecord, gpu: GpuSurroundings) -> Iterator[str]:
+    window_s = rank.surroundings.window_s
+    for cause, seconds in gpu.throttled_s.items():
+        # A GPU under full load is always at its power limit: that is its speed, not a disturbance.
+        if cause != "power limit" and window_s and (share := seconds / window_s) > THROTTLED_SHARE:
+            yield f"{cause} held the clock of {gpu.uuid} of rank {rank.rank} down for {share:.0%} of the window"
 
 
 def _about_stalls(ranks: Sequence[RankRecord]) -> Iterator[str]:

@@ -74,8 +74,8 @@ def test_a_rank_that_is_not_pinned_sees_what_runs_on_any_core() -> None:
     assert found.busy_s - found.own_s > 0.4
 
 
-def gpu(number: int, processes: int | None, *held: str):
-    gpus = (GpuSurroundings(uuid="GPU-1", processes=processes, held_down=held),)
+def gpu(number: int, processes: int | None, **throttled_s: float):
+    gpus = (GpuSurroundings(uuid="GPU-1", processes=processes, throttled_s=throttled_s),)
     return rank(number, surroundings=SurroundingsRecord(window_s=1.0, gpus=gpus))
 
 
@@ -86,7 +86,12 @@ def test_guests_of_a_gpu_are_those_that_are_not_ranks_of_this_trial() -> None:
 
 
 def test_a_clock_that_was_held_down_is_told() -> None:
-    assert warnings_of([gpu(0, 1, "heat")]) == ("the clock of GPU-1 of rank 0 was held down (heat)",)
+    assert warnings_of([gpu(0, 1, heat=0.25)]) == ("heat held the clock of GPU-1 of rank 0 down for 25% of the window",)
+    assert warnings_of([gpu(0, 1, heat=0.001)]) == ()
+
+
+def test_a_gpu_at_its_power_limit_is_as_fast_as_it_is() -> None:
+    assert warnings_of([gpu(0, 1, **{"power limit": 1.0})]) == ()
 
 
 SHORT = (0.001, 0.0013, 0.0012, 0.0011, 0.0014)

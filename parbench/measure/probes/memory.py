@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from parbench.records.trial import DeviceMemory, MemoryRecord
-from parbench.system.nvml import answer, gpu_handle, nvml
+from parbench.system.nvml import answer, gpu_of_torch, nvml
 
 _SELF = Path("/proc/self")
 
@@ -99,7 +99,7 @@ def _read_nvml(device: torch.device, windows_us: list[tuple[int, int]]) -> tuple
     with nvml() as driver:
         if driver is None:
             return None, None
-        handle = gpu_handle(driver, f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        _, handle = gpu_of_torch(driver, torch.cuda.get_device_properties(device).uuid)
         if handle is None:
             return None, None
         memory = answer(driver.nvmlDeviceGetMemoryInfo, handle)

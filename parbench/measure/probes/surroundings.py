@@ -10,13 +10,8 @@ import torch
 from parbench.records.trial import GpuSurroundings, SurroundingsRecord
 from parbench.system.cpus import allowed_cpus
 from parbench.system.kernel import CPUS, read
-from parbench.system.nvml import answer, gpu_handle, nvml
-
-_THROTTLE_REASONS = {
-    "heat": ("nvmlClocksEventReasonSwThermalSlowdown", "nvmlClocksEventReasonHwThermalSlowdown"),
-    "power brake": ("nvmlClocksEventReasonHwPowerBrakeSlowdown",),
-    "hardware": ("nvmlClocksEventReasonHwSlowdown",),
-}
+from parbench.system.nvml import answer, gpu_of_torch, nvml
+from parbench.system.throttling import read_throttled_seconds
 
 
 class _Moment(NamedTuple):
@@ -36,10 +31,13 @@ class Surroundings:
         self._cores = cores or tuple(allowed_cpus())
         self._devices = [device for device in devices if device.type == "cuda"]
         self._sum = _Moment()
-        self._gpus: tuple[GpuSurroundings, ...] = ()
+        self._gpus = tuple(_Gpu(device) for device in self._devices)
 
     def start_window(self) -> None:
         """Counters count from here on."""
+        with nvml() as driver:
+            for gpu in self._gpus if driver else ():
+                gpu.start_window(driver)
         self._start = self._read_counters()
 
     def end_window(self) -> None:
@@ -47,8 +45,8 @@ class Surroundings:
         growth = (now - before for before, now in zip(self._start, self._read_counters(), strict=True))
         self._sum = _Moment._make(total + more for total, more in zip(self._sum, growth, strict=True))
         with nvml() as driver:
-            if driver is not None:
-                self._gpus = tuple(_read_gpu(driver, device) for device in self._devices)
+            for gpu in self._gpus if driver else ():
+                gpu.end_window(driver)
 
     def read(self) -> SurroundingsRecord:
         """The sums so far."""
@@ -59,7 +57,7 @@ class Surroundings:
             stolen_s=total.stolen,
             own_s=total.own,
             throttled=int(total.throttled),
-            gpus=self._gpus,
+            gpus=tuple(gpu.read() for gpu in self._gpus),
         )
 
     def _read_counters(self) -> _Moment:
@@ -79,13 +77,30 @@ def _read_throttle_count(core: int) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def _read_gpu(driver: Any, device: torch.device) -> GpuSurroundings:
-    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    handle = gpu_handle(driver, uuid)
-    processes = None if handle is None else answer(driver.nvmlDeviceGetComputeRunningProcesses, handle)
-    reasons = (None if handle is None else answer(driver.nvmlDeviceGetCurrentClocksEventReasons, handle)) or 0
-    causes = (
-        name for name, flags in _THROTTLE_REASONS.items() if any(reasons & getattr(driver, flag, 0) for flag in flags)
-    )
-    # The power cap is not among the causes: a GPU under full load is always at it.
-    return GpuSurroundings(uuid=uuid, processes=None if processes is None else len(processes), held_down=tuple(causes))
+class _Gpu:
+    """A GPU that this rank uses, as NVML sees it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._torch_uuid = torch.cuda.get_device_properties(device).uuid
+        self._record = GpuSurroundings(uuid=f"GPU-{self._torch_uuid}")
+
+    def start_window(self, driver: Any) -> None:
+        uuid, handle = gpu_of_torch(driver, self._torch_uuid)
+        self._record = self._record.model_copy(update={"uuid": uuid})
+        self._start = read_throttled_seconds(driver, handle)
+
+    def end_window(self, driver: Any) -> None:
+        _, handle = gpu_of_torch(driver, self._torch_uuid)
+        processes = answer(driver.nvmlDeviceGetComputeRunningProcesses, handle)
+        now, before = read_throttled_seconds(driver, handle), self._record.throttled_s
+        throttled_s = {
+            cause: before.get(cause, 0.0) + now[cause] - start for cause, start in self._start.items() if cause in now
+        }
+        self._record = GpuSurroundings(
+            uuid=self._record.uuid,
+            processes=None if processes is None else len(processes),
+            throttled_s=throttled_s,
+        )
+
+    def read(self) -> GpuSurroundings:
+        return self._record
