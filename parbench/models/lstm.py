@@ -63,7 +63,12 @@ class LSTM(Family):
         return Work(embed=0.0, block=16.0 * self.d_model**2, head=2.0 * self.d_model * vocab_size)
 
     def refusal(self, use: Use, device_kind: str) -> str | None:
-        """torch has no fp16 LSTM kernel for CPUs."""
+        """torch has no fp16 LSTM kernel for CPUs, and on CUDA its autocast knows no other 16-bit format for LSTMs."""
+        if use.precision == "bf16" and device_kind == "cuda":
+            return (
+                "torch's autocast casts LSTMs on CUDA to fp16 whatever it is asked for, so a loss scale would be "
+                "missing; use fp16, tf32 or fp32"
+            )
         if use.precision == "fp16" and device_kind == "cpu":
             return "torch has no fp16 LSTM kernel for CPUs; use bf16"
         return None

@@ -90,9 +90,14 @@ def stack_models(models: "list[nn.Module]") -> "nn.Module":
     import torch
     from torch import Tensor, nn
 
+    from parbench.models.nn.attention import Attention
+    from parbench.models.nn.folding import attend_folded
     from parbench.training.workload import next_token_loss
 
     skeleton = copy.deepcopy(models[0]).to("meta")
+    for module in skeleton.modules():
+        if isinstance(module, Attention):
+            module.attend = attend_folded
     parameters, buffers = torch.func.stack_module_state(models)
 
     def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:

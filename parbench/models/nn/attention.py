@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from parbench.models.nn.cache import KeyValueCache
+from parbench.models.nn.folding import Attend
 
 Rotate = Callable[[Tensor, int], Tensor]
 """Encodes positions in (batch, heads, length, head size), from the position of the first on."""
@@ -24,7 +25,8 @@ class Attention(nn.Module):
         super().__init__()
         self.head_size = d_model // heads
         self.rows = (d_model, key_value_heads * self.head_size, key_value_heads * self.head_size)
-        self.shared = heads != key_value_heads
+        self.groups = heads // key_value_heads
+        self.attend: Attend = scaled_dot_product_attention
         self.rotate = rotate
         self.query_key_value = nn.Linear(d_model, sum(self.rows), bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
@@ -39,8 +41,13 @@ class Attention(nn.Module):
             query, key = self.rotate(query, start), self.rotate(key, start)
         if cache is not None:
             key, value = cache.extend(key, value)
+        shared = self.groups > 1
+        if shared and query.is_cuda and query.dtype == torch.float32:
+            # Only CUDA's 16-bit kernel shares heads by itself: in fp32 each score would be written out.
+            key, value = (part.repeat_interleave(self.groups, dim=1) for part in (key, value))
+            shared = False
         # A single new token attends to all before it; a prompt attends to what is not ahead, as in training.
-        mixed = scaled_dot_product_attention(query, key, value, is_causal=start == 0, enable_gqa=self.shared)
+        mixed = self.attend(query, key, value, is_causal=start == 0, enable_gqa=shared)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
         return output
 
