@@ -55,6 +55,13 @@ def job_sequences(trial: Trial) -> dict[int, list[str]]:
     return by_job
 
 
+def closest_choices(trial: Trial) -> dict[str, float]:
+    """How close the closest choice of each of a reference's sequences was, in logits, by the sequence's digest."""
+    records = [job.generation for rank in trial.ranks for job in rank.jobs if job.generation]
+    pairs = (zip(record.sequences, record.closest_choices, strict=False) for record in records)
+    return {digest: distance for each in pairs for digest, distance in each}
+
+
 def _generations(trial: Trial) -> list[GenerationRecord]:
     return [job.generation for job in jobs_of(trial) if job.generation and job.generation.first_token_s]
 

@@ -114,6 +114,8 @@ class Job:
     def follow(self) -> list[JobRecord]:
         """Takes steps without timing them, and validates in between. A record for each stacked model."""
         self.journal.enter("steps")
+        if self.role.assignment.purpose == "reference":
+            self.step.be_reference()
         validations = []
         steps = self.role.assignment.steps
         for taken in hold_learning_rate(self.strategy, range(steps + 1), self.role.assignment.quiet_steps):

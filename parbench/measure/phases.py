@@ -17,6 +17,7 @@ from parbench.measure.failures import require_finite
 from parbench.records.trial import GenerationRecord
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Strategy
+from parbench.training.generation import measure_closest_choices
 
 GetBatch = Callable[[int], Batch]
 """The batch of a step by its number."""
@@ -54,6 +55,9 @@ class Steps(ABC):
 
     def start_window(self) -> None:  # noqa: B027 - most phases keep no times of warm-up
         """Is called right before the first timed step."""
+
+    def be_reference(self) -> None:  # noqa: B027 - losses need nothing more
+        """Is called before the first step of a reference: it keeps what others' results are judged by."""
 
     def read_generation(self) -> GenerationRecord | None:
         """The tokens that were generated and their times; None in other phases."""
@@ -100,6 +104,8 @@ class GenerationSteps(Steps):
         self._tokens: list[Tensor] = []
         self._marks: list[Marks] = []
         self._has_tokens = False
+        self._is_reference = False
+        self._closest: list[Tensor] = []
 
     def _take(self, index: int) -> None:
         """Prompts are the beginnings of held-out sequences."""
@@ -108,10 +114,16 @@ class GenerationSteps(Steps):
             prompts = self.validation(index).inputs[:, : self.spec.seq_len - new_tokens]
             marks = Marks(prompts.device)
             tokens = self.strategy.generate(prompts, new_tokens, marks.mark)
+            if self._is_reference and tokens is not None and index < self.verified:
+                self._closest.append(measure_closest_choices(self.strategy.model, prompts, tokens))
         self._marks.append(marks)
         self._has_tokens = tokens is not None
         if tokens is not None and index < self.verified:
             self._tokens.append(tokens)
+
+    def be_reference(self) -> None:
+        """Keeps how close the choices of tokens were: where they were very close, rounding decides."""
+        self._is_reference = True
 
     def start_window(self) -> None:
         """Forgets the times of warm-up."""
@@ -126,6 +138,7 @@ class GenerationSteps(Steps):
             sequences=tuple(digest(sequence) for tokens in self._tokens for sequence in tokens),
             first_token_s=tuple(times[0] for times in intervals),
             token_s=tuple(time for times in intervals for time in times[1:]),
+            closest_choices=tuple(float(distance) for closest in self._closest for distance in closest),
         )
 
 

@@ -9,10 +9,12 @@ from parbench.figures import generation, losses, speed
 from parbench.records.cell import CellRecord, ProofRecord
 from parbench.records.trial import Trial
 from parbench.results.deviations import (
+    CLOSE_CHOICE,
     PARITY_TOLERANCE,
     TOKENS_MUST_AGREE,
     Deviation,
     compare,
+    compare_sequences,
     differing_sequences,
     power,
     tolerances,
@@ -102,9 +104,10 @@ def judge(cell: CellRecord, trials: Sequence[Trial], evidence: Evidence) -> Pari
     judgement = _Judgement(cell, trials, evidence, reference)
     failure = next(judgement.failures(), None)
     doubt = None if failure else next(judgement.doubts(), None)
+    reason = f"not comparable: {failure}" if failure else doubt and f"undecided: {doubt}"
     return Parity(
         word="failed" if failure else "undecided" if doubt else judgement.good_word,
-        reason=f"not comparable: {failure}" if failure else doubt and f"undecided: {doubt}",
+        reason=reason or judgement.excuse,
         deviation=math.nan if cell.phase == "generate" else max(each.nats for each in judgement.timed),
         differing=judgement.differing,
         power=judgement.power,
@@ -136,7 +139,9 @@ class _Judgement:
         self.cell, self.trials, self.evidence, self.reference = cell, trials, evidence, reference
         self.generates = cell.phase == "generate"
         self.timed = [] if self.generates else [compare(trial, reference, cell.precision) for trial in trials]
-        self.differing = max(differing_sequences(trial, reference) for trial in trials) if self.generates else math.nan
+        sequences = [compare_sequences(trial, reference) for trial in trials] if self.generates else []
+        self.differing = max((each.sequences for each in sequences), default=math.nan)
+        self.excused = max((each.excused for each in sequences), default=0)
         ended = ((own, theirs) for _, own, theirs in evidence.proofs if own and theirs)
         self.proof = next(((own, theirs) for own, theirs in ended if own.status == theirs.status == "ok"), None)
         self.longest = max(steps for trial in trials for steps in speed.job_steps(trial).values())
@@ -159,6 +164,16 @@ class _Judgement:
         """The power of the proof or of the timed steps, whichever is smaller; NaN where neither was measured."""
         measured = [each for each in self._powers() if not math.isnan(each)]
         return min(measured, default=math.nan)
+
+    @property
+    def excuse(self) -> str | None:
+        """What a good word passes over; None where that is nothing."""
+        if not self.excused:
+            return None
+        return (
+            f"{self.excused} sequences differ from the reference's, of which the two largest logits lie closer than "
+            f"{CLOSE_CHOICE:g} at a token: rounding decides there"
+        )
 
     def failures(self) -> Iterator[str]:
         """Sentences on what shows that it computed something else."""

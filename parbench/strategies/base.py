@@ -213,9 +213,7 @@ class Strategy(ABC, Generic[O]):
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's shard, in nats per token."""
-        from parbench.training.workload import next_token_loss
-
-        return next_token_loss(self.model(batch.inputs), batch.targets)
+        return self.workload.loss(self.model(batch.inputs), batch.targets)
 
     def waiting_s(self) -> float | None:
         """Seconds that this rank has waited for other stages so far; None where there are none or nobody counts."""

@@ -28,6 +28,17 @@ def decode_greedily(model: nn.Module, prompts: Tensor, new_tokens: int, mark: Ma
     return torch.cat(generated, dim=1)
 
 
+def measure_closest_choices(model: nn.Module, prompts: Tensor, tokens: Tensor) -> Tensor:
+    """How far the two largest logits lie apart where the closest of a sequence's `tokens` was chosen (batch).
+
+    `prompts` are (batch, length) and `tokens`, which the model chose after them, (batch, new_tokens).
+    """
+    logits = model(torch.cat([prompts, tokens[:, :-1]], dim=1))
+    first, second = logits[:, prompts.shape[1] - 1 :].float().topk(2).values.unbind(-1)
+    closest: Tensor = (first - second).amin(dim=1)
+    return closest
+
+
 def choose_likeliest(logits: Tensor) -> Tensor:
     """The token ids (batch, 1) of the largest logits (batch, 1, vocab_size), which may be split over devices."""
     full = logits.full_tensor() if isinstance(logits, DTensor) else logits

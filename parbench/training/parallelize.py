@@ -20,6 +20,7 @@ def parallelize(
     compiled: bool,
     checkpointed: bool,
     autocast: torch.dtype | None,
+    cast: torch.dtype | None = None,
     split: PartHook | None = None,
     shard: PartHook | None = None,
     wrap: Wrap | None = None,
@@ -28,12 +29,16 @@ def parallelize(
 
     `split` splits the matrices of a part over devices (tensor parallelism). `shard` cuts the parameters of a part over
     ranks (FSDP); it is called last with the name `model`, for whatever no part has taken. `wrap` wraps the whole (DDP,
-    DataParallel). A strategy gives those that it needs.
+    DataParallel). A strategy gives those that it needs. `cast` is the type that matrices are kept in, for models that
+    are not trained: autocast would cast them anew in every forward pass, which is every token that is generated.
     """
 
     def prepare(part: nn.Module, name: str) -> None:
         # 1. Place, part by part: the host never holds the whole of a model that runs on a GPU.
         part.to(device)
+        # FSDP shards parameters of one type, and casts them itself.
+        if cast is not None and shard is None:
+            cast_matrices(part, cast)
         # 2. Compile. Before any hook is added, and the forward alone: the collectives that splitting and sharding add
         #    as hooks stay outside of the graph. Part by part, so that equal blocks are compiled once. What is left
         #    around compiled units (`rest`) runs code of its own between them.
@@ -60,3 +65,21 @@ def parallelize(
         shard(model, "model")
     # 8. Wrap last: a wrapper looks for the final parameters, and hangs the exchange of gradients on them.
     return model if wrap is None else wrap(model)
+
+
+def cast_matrices(part: nn.Module, dtype: torch.dtype) -> None:
+    """Casts the parameters of linear layers, except those that other layers share: autocast would not cast them there.
+
+    The products are those under autocast, which rounds the same weights in the same way.
+    """
+    linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
+    elsewhere = {
+        id(parameter)
+        for module in part.modules()
+        if not isinstance(module, nn.Linear)
+        for parameter in module.parameters(recurse=False)
+    }
+    for module in linear:
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) not in elsewhere:
+                parameter.data = parameter.data.to(dtype)

@@ -16,6 +16,7 @@ from parbench.data.batches import Batches
 from parbench.models.base import Family
 from parbench.models.nn.language_model import PartHook
 from parbench.models.stages import Stage
+from parbench.models.whole import WholeFamily
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
@@ -36,6 +37,7 @@ class Workload:
         self.seed = seed
         self.device = device
         self.family.load()
+        self._compiled_loss = torch.compile(next_token_loss, dynamic=False) if spec.compile else next_token_loss
 
     def varied(self, **changes: Any) -> "Workload":
         """The same models and data, with some fields of the workload changed."""
@@ -73,16 +75,24 @@ class Workload:
             blocks=None if stage is None else stage.blocks,
             ends=None if stage is None else (stage.embed, stage.head),
         )
+        dtype = AUTOCAST.get(self.spec.precision)
         return parallelize(
             lambda hook: build(on_part=hook),
             device=self.device,
             compiled=self.spec.compile,
             checkpointed=self.spec.activation_checkpointing,
-            autocast=AUTOCAST.get(self.spec.precision),
+            autocast=dtype,
+            # Code of a user's model may read its weights itself, in the type that they were made in.
+            cast=None if self.trains or isinstance(self.family, WholeFamily) else dtype,
             split=split,
             shard=shard,
             wrap=wrap,
         )
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """`next_token_loss`, compiled where the workload is: in 16 bits no fp32 logits are ever written then."""
+        loss = next_token_loss if isinstance(logits, DTensor) else self._compiled_loss
+        return loss(logits, targets)
 
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""
@@ -128,6 +138,10 @@ class Workload:
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
-    loss = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-    # Where logits are split over devices, every device has the whole loss.
-    return loss.full_tensor() if isinstance(loss, DTensor) else loss
+    flat, wanted = logits.flatten(0, 1), targets.flatten()
+    if isinstance(logits, DTensor):
+        # Where logits are split over devices, every device has the whole loss.
+        loss = functional.cross_entropy(flat.float(), wanted)
+        return loss.full_tensor() if isinstance(loss, DTensor) else loss
+    # CUDA's kernel reads 16-bit logits itself: a copy in fp32 would be the largest tensor of a step.
+    return functional.nll_loss(functional.log_softmax(flat, dim=-1, dtype=torch.float32), wanted)

@@ -7,6 +7,7 @@ from parbench.records.trial import GenerationRecord, JobRecord, Trial, TwinRecor
 from parbench.results.deviations import (
     MISSING,
     compare,
+    compare_sequences,
     differing_sequences,
     power,
     step_deviations,
@@ -102,8 +103,8 @@ def test_the_power_is_how_many_tolerances_a_mistake_deviates():
     assert math.isnan(power(followed(), "fp32", "idle", 2))
 
 
-def generated(steps: int, *sequences: str, shard: int = 0):
-    record = GenerationRecord(sequences=sequences)
+def generated(steps: int, *sequences: str, shard: int = 0, closest: tuple[float, ...] = ()):
+    record = GenerationRecord(sequences=sequences, closest_choices=closest)
     jobs = (job(losses=(), warmup_steps=steps, steps=0, generation=record),)
     return rank(shard, shard=shard, jobs=jobs)
 
@@ -114,3 +115,17 @@ def test_a_trial_that_took_fewer_steps_than_the_reference_has_fewer_sequences():
     assert differing_sequences(trial(ranks=(generated(2, "a", "c"), generated(2, "b", "d", shard=1))), whole) == 0
     assert differing_sequences(trial(ranks=(generated(2, "a", "b", "e", "f"),)), whole) == 2, "those of a later step"
     assert differing_sequences(trial(ranks=(generated(9, "a", "b", "c", "d", "e", "f"),)), whole) == 0, "verified to 3"
+
+
+def test_a_sequence_may_differ_where_rounding_decides_between_two_tokens():
+    whole = reference(cell(), ranks=(generated(2, "a", "b", "c", "d", closest=(1.0, 1e-6, 0.5, 0.3)),))
+    assert compare_sequences(trial(ranks=(generated(2, "a", "x", "c", "d"),)), whole) == (0, 1)
+    assert compare_sequences(trial(ranks=(generated(2, "x", "b", "c", "d"),)), whole) == (1, 0)
+    assert compare_sequences(trial(ranks=(generated(2, "x", "y", "c", "d"),)), whole) == (1, 1)
+    assert compare_sequences(trial(ranks=(generated(2, "a", "b", "c", "d"),)), whole) == (0, 0)
+
+
+def test_a_sequence_that_is_missing_has_no_excuse():
+    whole = reference(cell(), ranks=(generated(2, "a", "b", closest=(1e-6, 1e-6)),))
+    assert compare_sequences(trial(ranks=(generated(2, "a"),)), whole) == (1, 0)
+    assert compare_sequences(trial(ranks=(generated(2),)), whole) == (2, 0)

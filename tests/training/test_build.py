@@ -9,6 +9,7 @@ from parbench.models.lstm import LSTM
 from parbench.models.nn.language_model import LanguageModel
 from parbench.models.transformer import Transformer
 from parbench.training.build import build_model
+from parbench.training.parallelize import cast_matrices
 
 SEQ_LEN, VOCABULARY = 6, 11
 FAMILIES = pytest.mark.parametrize(
@@ -131,3 +132,22 @@ def test_a_stable_seed_is_the_first_63_bits_of_sha256(text):
 
 def test_a_stable_seed_never_changes():
     assert stable_seed("") == 0xE3B0C44298FC1C14 // 2
+
+
+def test_matrices_are_cast_once_and_compute_what_autocast_computes():
+    plain, cast = (model(Transformer(layers=2, d_model=8, heads=2)) for _ in range(2))
+    for part in cast.modules():
+        cast_matrices(part, torch.bfloat16)
+    linear = [module for module in cast.modules() if isinstance(module, torch.nn.Linear)]
+    assert {module.weight.dtype for module in linear} == {torch.bfloat16}
+    assert cast.embed.token.weight.dtype == torch.float32
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain(tokens()), cast(tokens()))
+
+
+def test_a_matrix_that_an_embedding_shares_is_not_cast():
+    tied = torch.nn.Sequential(torch.nn.Embedding(11, 8), torch.nn.Linear(8, 11, bias=False))
+    tied[1].weight = tied[0].weight
+    cast_matrices(tied, torch.bfloat16)
+    assert tied[0].weight.dtype == torch.float32
+    assert tied[1].weight is tied[0].weight

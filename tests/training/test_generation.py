@@ -4,10 +4,14 @@ import json
 import math
 
 import pytest
+import torch
 
 from parbench.figures import generation, several_models, speed, utilisation
+from parbench.models.transformer import Transformer
 from parbench.records.trial import GenerationRecord
 from parbench.results import deviations
+from parbench.training.build import build_model
+from parbench.training.generation import decode_greedily, measure_closest_choices
 from tests.conftest import CommandLine
 from tests.support.records import cell, job, rank, trial
 
@@ -64,6 +68,21 @@ def test_a_strategy_that_only_trains_is_skipped_with_its_reason(rows):
     for workload, phase in (("w", "generate"), ("s", "score")):
         row = rows[workload, "local_sgd"]
         assert (row["status"], row["reason"]) == ("skipped", f"is for train, not for phase {phase}")
+
+
+def test_the_closest_choice_is_that_of_decoding_token_by_token():
+    family = Transformer(layers=2, d_model=16, heads=2)
+    model = build_model(family, vocab_size=11, seq_len=12, seed="0/0")
+    prompts, gaps = torch.randint(11, (3, 7), generator=torch.Generator().manual_seed(0)), []
+    with torch.no_grad():
+        tokens = decode_greedily(model, prompts, 5, lambda: None)
+        for count in range(5):
+            logits = model(torch.cat([prompts, tokens[:, :count]], dim=1))[:, -1]
+            largest = logits.topk(2).values
+            gaps.append(largest[:, 0] - largest[:, 1])
+            assert torch.equal(logits.argmax(-1), tokens[:, count])
+        closest = measure_closest_choices(model, prompts, tokens)
+    torch.testing.assert_close(closest, torch.stack(gaps).amin(dim=0))
 
 
 def generated(*sequences, shard=0, first=0.1, tokens=(0.01, 0.02, 0.03)):
