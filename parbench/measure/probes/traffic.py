@@ -1,43 +1,71 @@
-"""What a rank exchanges with others in a step, counted by torch's profiler after the timed steps."""
+"""What a rank exchanges with others in a step, counted call by call after the timed steps."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from parbench.records.trial import TrafficRecord
 
-BACKENDS = ("gloo:", "nccl:")
+NAMESPACES = ("c10d", "_c10d_functional")
 
+GROUP = ("process_group", "group_name")
+"""The arguments that an operator of these namespaces has if it exchanges something."""
 
-RECEIVING = ("recv", "recvAnySource")
+GIVEN = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "tensor", "tensors")
+"""The arguments of these namespaces' operators that hold what a rank hands over, or what it receives."""
 
+RECEIVING = ("recv_", "recv_any_source_", "irecv", "barrier", "monitored_barrier_")
+"""Operators that are given room for tensors, and hand none over."""
 
 MAX_STEPS = 64
-"""A longer cycle is not profiled: it would take longer than the answer is worth."""
-
-
-_BYTES = {"double": 8, "long int": 8, "float": 4, "int": 4, "c10::Half": 2, "c10::BFloat16": 2}
+"""A longer cycle is not counted: it would take longer than the answer is worth."""
 
 
 def count_traffic(step: Callable[[int], None], steps: range) -> TrafficRecord | None:
     """Calls to process groups and the bytes given to them, per step, averaged over `steps`; None for too many steps."""
     if len(steps) > MAX_STEPS:
         return None
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+    with CollectiveCounter() as counter:
         for index in steps:
             step(index)
-    events = profiled.profiler.kineto_results.events()
-    calls = [event for event in events if event.name().startswith(BACKENDS)]
-    given_bytes = sum(_size(call) for call in calls if call.name().partition(":")[2] not in RECEIVING)
-    return TrafficRecord(calls=len(calls) / len(steps), given_bytes=given_bytes / len(steps))
+    return TrafficRecord(calls=counter.calls / len(steps), given_bytes=counter.given_bytes / len(steps))
 
 
-def _size(call: Any) -> int:
-    """The bytes of the tensors that a call was given; elements of types that are not listed count as one byte."""
-    return sum(
-        math.prod(shape) * _BYTES.get(kind, 1)
-        for shape, kind in zip(call.shapes(), call.dtypes(), strict=True)
-        if shape
-    )
+class CollectiveCounter(TorchDispatchMode):
+    """Counts the operators on process groups that run while it is entered, and the bytes that they are given.
+
+    Every call comes through torch's dispatcher, also those of DDP's reducer and of autograd's threads, which take over
+    the modes of the thread that calls them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = 0
+        self.given_bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            # Its own dispatch turns the operator into exchanges, which then come through here.
+            return NotImplemented
+        kwargs = kwargs or {}
+        if func.namespace in NAMESPACES:
+            self._count(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _count(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        names = [argument.name for argument in func._schema.arguments]
+        if any(name in GROUP for name in names):
+            self.calls += 1
+            if func._opname not in RECEIVING:
+                self.given_bytes += _count_bytes({**dict(zip(names, args, strict=False)), **kwargs})
+
+
+def _count_bytes(arguments: Mapping[str, Any]) -> int:
+    given = [arguments[name] for name in GIVEN if name in arguments]
+    return sum(leaf.nbytes for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor))
