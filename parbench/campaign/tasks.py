@@ -168,6 +168,8 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     is_reference, is_timed = task.purpose == "reference", task.purpose == "measure"
     devices = Devices(kind=cell.devices.kind, count=1) if is_reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
+    processes = 1 if is_reference or cell.layout is None else cell.layout.processes
+    on_a_node = -(-processes // devices.nodes)
     workload = task.workload or (without_compilation(cell.workload) if is_reference else cell.workload)
     options = {} if is_reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
@@ -183,7 +185,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         device_kind=devices.kind,
         devices=devices.count,
         nodes=devices.nodes,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // devices.per_node),
+        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // on_a_node),
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
         corpus=corpus,
         seed=measure_spec.seed,

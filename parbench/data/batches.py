@@ -39,16 +39,24 @@ class Batches:
         self._seq_len = seq_len
         self._global_batch = global_batch
         self._seed = seed
-        self._device = device
+        self.device = device
         self._window = torch.arange(seq_len + 1)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)
 
     def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Part `shard` of `shards` of the global batch of training step `step`."""
-        return self._read(self._find_sequences(self._positions(step, shard, shards)))
+        return _place(self.training_tokens(step, shard, shards), self.device)
 
     def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
         """Part `shard` of `shards` of validation batch `index`; starts over where the split is too short."""
+        return _place(self.validation_tokens(index, shard, shards), self.device)
+
+    def training_tokens(self, step: int, shard: int, shards: int) -> Tensor:
+        """The tokens of a part of a training batch (sequences, seq_len + 1), on the host."""
+        return self._read(self._find_sequences(self._positions(step, shard, shards)))
+
+    def validation_tokens(self, index: int, shard: int, shards: int) -> Tensor:
+        """The tokens of a part of a validation batch (sequences, seq_len + 1), on the host."""
         positions = torch.tensor(self._positions(index, shard, shards))
         return self._read(self._training_sequences + positions % self._validation_sequences)
 
@@ -70,13 +78,9 @@ class Batches:
         generator = torch.Generator().manual_seed(stable_seed(f"{self._seed}/epoch{epoch}"))
         return torch.randperm(self._training_sequences, generator=generator)
 
-    def _read(self, sequences: Tensor) -> Batch:
+    def _read(self, sequences: Tensor) -> Tensor:
         starts = sequences * self._seq_len
-        tokens = self._tokens[starts[:, None] + self._window].long()
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-        if self._device.type == "cuda":
-            return Batch(*(part.pin_memory().to(self._device, non_blocking=True) for part in (inputs, targets)))
-        return Batch(inputs, targets)
+        return self._tokens[starts[:, None] + self._window].long()
 
 
 class StackedBatches:
@@ -87,15 +91,22 @@ class StackedBatches:
 
     def training(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """As `Batches.training`, of every model."""
-        return _stack([batches.training(step, shard, shards) for batches in self._batches])
+        return self._place([batches.training_tokens(step, shard, shards) for batches in self._batches])
 
     def validation(self, index: int, shard: int = 0, shards: int = 1) -> Batch:
         """As `Batches.validation`, of every model."""
-        return _stack([batches.validation(index, shard, shards) for batches in self._batches])
+        return self._place([batches.validation_tokens(index, shard, shards) for batches in self._batches])
+
+    def _place(self, tokens: Sequence[Tensor]) -> Batch:
+        return _place(torch.stack(list(tokens)), self._batches[0].device)
 
 
-def _stack(batches: Sequence[Batch]) -> Batch:
-    return Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
+def _place(tokens: Tensor, device: torch.device) -> Batch:
+    """Cuts tokens (…, seq_len + 1) into inputs and targets on the device; all models' go there in one transfer each."""
+    inputs, targets = tokens[..., :-1].contiguous(), tokens[..., 1:].contiguous()
+    if device.type == "cuda":
+        return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in (inputs, targets)))
+    return Batch(inputs, targets)
 
 
 def stable_seed(text: str) -> int:

@@ -8,7 +8,8 @@ import torch
 
 from parbench.records.trial import Failure
 
-OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+"""The last is what cuBLAS says where no memory is left for its handle."""
 
 
 def require_finite(losses: torch.Tensor, what: str) -> list[float]:

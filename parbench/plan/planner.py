@@ -89,7 +89,10 @@ class Planner:
             add_mistakes(self.draft, name, attempts)
 
     def _devices(self) -> tuple[DeviceKind, list[int]]:
-        """The kind and the counts of devices. A count that the machine does not have is a mistake."""
+        """The kind and the counts of devices. A count that the machine does not have is a mistake.
+
+        Not so with `kind: auto`, which is for any machine: there it is skipped, as long as another count is left.
+        """
         spec, machine = self.scenario.devices, self.machine
         kind = machine.preferred_kind if spec.kind == "auto" else spec.kind
         available = machine.available(kind, spec.cores_per_device)
@@ -99,7 +102,8 @@ class Planner:
             per_node = max(1, available // machine.nodes)
             on_one_node = [2**power for power in range(per_node.bit_length())]
             return kind, on_one_node + [per_node * 2**power for power in range(1, machine.nodes.bit_length())]
-        for index, count in enumerate(spec.counts if not machine.granted else ()):
+        is_portable = spec.kind == "auto" and min(spec.counts) <= available
+        for index, count in enumerate(spec.counts if not machine.granted and not is_portable else ()):
             if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
                 hint = "; or set oversubscribe: true" if kind == "cpu" else ""
                 message = f"{count} devices, but there are {available} here; use at most that{hint}"

@@ -50,12 +50,13 @@ def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: 
 
 
 def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:
-    """Raises `Unsupported` for more devices than an allocation has, or a count that the nodes cannot share equally."""
+    """Raises `Unsupported` for more devices than there are, or a count that the nodes cannot share equally."""
     spec = scenario.devices
     available = machine.available(devices.kind, spec.cores_per_device)
-    if devices.count > available and machine.granted and not (spec.oversubscribe and devices.kind == "cpu"):
+    if devices.count > max(1, available) and not (spec.oversubscribe and devices.kind == "cpu"):
         each = machine.per_node(devices.kind, spec.cores_per_device)
-        raise Unsupported(f"needs {devices.count} devices; granted are {machine.nodes} × {each}")
+        there = f"granted are {machine.nodes} × {each}" if machine.granted else f"there are {available} here"
+        raise Unsupported(f"needs {devices.count} devices; {there}")
     if devices.count % devices.nodes:
         raise Unsupported(f"{devices.count} devices cannot be shared equally by {devices.nodes} nodes")
 

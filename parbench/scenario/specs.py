@@ -157,7 +157,8 @@ class DevicesSpec(Section):
     """What the work is spread over.
 
     `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores;
-    with `oversubscribe`, more devices than there are cores share them, and every result says so.
+    with `oversubscribe`, more devices than there are cores share them, and every result says so. With `kind: auto`,
+    counts that the machine does not have are skipped, as long as it has one of them.
     """
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"

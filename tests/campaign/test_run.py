@@ -42,10 +42,10 @@ measure: {rounds: 3}
 MACHINE = Machine(cores=((0,), (1,), (2, 3)))
 
 
-def planned(folder: Path, *overrides: str) -> Plan:
+def planned(folder: Path, *overrides: str, here: Machine = MACHINE) -> Plan:
     folder.mkdir(exist_ok=True)
     (folder / "campaign.yaml").write_text(SCENARIO)
-    return read_plan(folder / "campaign.yaml", MACHINE, overrides)
+    return read_plan(folder / "campaign.yaml", here, overrides)
 
 
 def campaign(plan: Plan, folder: Path, launcher: FakeLauncher, *, resume: bool = False) -> Run:
@@ -134,6 +134,17 @@ def test_ranks_get_disjoint_cores_and_as_many_threads(tmp_path: Path) -> None:
     assignment = assign(wide, shuffled_rounds(wide)[-1], corpus)
     assert assignment.cores == ((0, 1, 2, 3),)
     assert assignment.threads == 3, "hardware threads are no cores"
+
+
+def test_ranks_that_share_a_gpu_share_its_machines_cores(tmp_path: Path) -> None:
+    here = Machine(cores=tuple((core,) for core in range(8)), gpus=1, compute_capability=(9, 0))
+    plan = planned(
+        tmp_path, "devices={kind: cuda}", "strategies=[single, {task_pool: {tasks_per_device: 4}}]", here=here
+    )
+    spec = plan.scenario.workloads["lstm"]
+    corpus = prepare(spec.data, seq_len=4, seed=0, folder=tmp_path)
+    threads = {task.cell.record.strategy: assign(plan, task, corpus).threads for task in shuffled_rounds(plan)}
+    assert threads == {"single": 8, "task_pool": 2}
 
 
 def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tmp_path: Path) -> None:
