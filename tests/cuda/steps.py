@@ -1,0 +1,92 @@
+"""Two steps of a cell as one of its ranks, on fake devices."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from parbench.campaign.tasks import Task, assign
+from parbench.data.batches import Batch
+from parbench.measure.probes.traffic import CollectiveCounter
+from parbench.measure.team import Role, set_precision
+from parbench.plan.cells import Cell, Plan
+from parbench.records.corpus import Corpus
+from parbench.strategies.base import Context
+from parbench.training.workload import Workload
+from tests.cuda.stand_ins import fake_cuda, give_shapes
+
+
+def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
+    """Sets the strategy up and takes two steps; where everything was, and what the second step exchanged."""
+    record = cell.record
+    task = Task(purpose="measure", cell=cell, key=record.key, models=record.models)
+    corpus = Corpus(path="fake", sha256="0" * 64, tokens=10_000, vocab_size=cell.workload.vocab_size, dtype="int32")
+    assignment = assign(plan, task, corpus)
+    role = Role.of(assignment, rank, rank)
+    set_precision(role.spec.precision)
+    layout = role.layout
+    distributed.init_process_group("fake", rank=rank, world_size=layout.processes, store=FakeStore())
+    try:
+        group = distributed.group.WORLD if layout.lanes == 1 else lane_group(layout, role.lane)
+        context = Context(
+            rank=rank % layout.ranks_per_lane,
+            ranks=layout.ranks_per_lane,
+            devices=role.devices,
+            cores=role.cores,
+            threads=assignment.threads,
+            group=group,
+            stacked=layout.stacked,
+        )
+        with fake_cuda(patch):
+            give_shapes(patch, role.spec, layout.data_shards)
+            torch.cuda.set_device(role.device)
+            workload = Workload(role.spec, corpus, seed=0, device=role.device)
+            strategy = role.make_strategy()
+            strategy.setup(workload, 0, context)
+            batch = make_batch(role)
+            strategy.step(batch)
+            with CollectiveCounter() as counter:
+                loss = strategy.step(batch)
+            places = {str(local(tensor).device) for tensor in all_tensors(strategy)}
+            return {
+                "devices": sorted(places),
+                "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
+                "calls": counter.calls,
+                "given_bytes": counter.given_bytes,
+                "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
+            }
+    finally:
+        distributed.destroy_process_group()
+
+
+def lane_group(layout: Any, lane: int) -> Any:
+    """The group of a lane's ranks; None for a lane of one."""
+    size = layout.ranks_per_lane
+    if size == 1:
+        return None
+    return [distributed.new_group(list(range(first, first + size))) for first in range(0, layout.processes, size)][lane]
+
+
+def make_batch(role: Role) -> Batch:
+    """A fake batch of this rank's shard on its device."""
+    spec, layout = role.spec, role.layout
+    shape = (spec.global_batch // layout.data_shards, spec.seq_len)
+    shape = (layout.stacked, *shape) if layout.stacked > 1 else shape
+    return Batch(*(torch.zeros(shape, dtype=torch.int64, device=role.device) for _ in range(2)))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def all_tensors(strategy: Any) -> Iterator[Tensor]:
+    """Parameters, buffers, and the optimizer's state."""
+    yield from strategy.model.parameters()
+    yield from strategy.model.buffers()
+    optimizer = strategy.updates.optimizer
+    for state in optimizer.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))

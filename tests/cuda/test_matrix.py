@@ -1,0 +1,62 @@
+"""Every strategy on CUDA devices that are not there: fake tensors, a fake process group, real set-up and real steps.
+
+It shows that tensors are where they belong and what is exchanged; it computes no values.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cuda.cells import CELLS
+from tests.cuda.shim import build_shim
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What came of each cell, for its first and its last rank."""
+    shim = build_shim()
+    if shim is None:
+        pytest.skip("there is no C++ compiler here")
+    out = tmp_path_factory.mktemp("fake") / "results.jsonl"
+    command = [sys.executable, "-m", "tests.cuda.worker", str(shim), str(out)]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in out.read_text().splitlines():
+        result = json.loads(line)
+        found.setdefault(result["cell"], []).append(result)
+    return found
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_rank_builds_steps_and_keeps_everything_on_its_device(results, cell: str) -> None:
+    for result in results[cell]:
+        assert "error" not in result, result["traceback"]
+        device = f"cuda:{result['rank']}"
+        # An optimizer that is neither fused nor capturable counts its steps on the host.
+        assert set(result["devices"]) <= {device, "cpu"}
+        assert device in result["devices"]
+        if result["loss"] is not None:
+            assert result["loss"][:2] == [device, "torch.float32"]
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "/ddp/" in cell])
+def test_ddp_hands_over_each_gradient_once(results, cell: str) -> None:
+    for result in results[cell]:
+        assert result["given_bytes"] == 4 * result["parameters"]
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "/task_pool/" in cell or "/ensemble" in cell])
+def test_models_on_their_own_exchange_nothing(results, cell: str) -> None:
+    assert {result["calls"] for result in results[cell]} == {0}
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "/model_parallel" in cell and "/1" not in cell])
+def test_stages_hand_over_activations(results, cell: str) -> None:
+    assert all(result["given_bytes"] > 0 for result in results[cell])
