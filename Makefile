@@ -7,7 +7,7 @@ EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transform
 
 NETWORK_RUNS ?= $(foreach rate,10gbit 1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
 
-.PHONY: run test lint docs benchmark proof stored tables example network clean
+.PHONY: run test lint docs benchmark proof stored tables example network gpu clean
 
 run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
 	@# 3: a cell failed. The report shows it.
@@ -28,6 +28,9 @@ docs: $(READY)  ## build the pages of docs/ into site/
 
 benchmark: $(READY)  ## fidelity, cost and scaling, against plain torch scripts
 	$(BIN)/pytest tests/benchmarks --benchmark-only -s
+
+gpu: $(READY)  ## prove parbench on this machine's GPU, in nine minutes
+	$(BIN)/python -m tests.gpu.acceptance
 
 stored: $(READY)  ## measure all stored runs again: two hours, on two quiet cores; then what is made from them
 	$(BIN)/python -m tests.docs.stored

@@ -1,0 +1,44 @@
+"""What models compute on the GPU: all strategies in a world of one, eight models at once, and generated text."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS, run
+from tests.gpu.ledger import Bench, Claim
+
+
+def compare_all(bench: Bench) -> Iterator[Claim]:
+    """Every strategy × family × precision takes steps in one process, and its losses are those of `single`."""
+    out = bench.out / "world_of_one.json"
+    command = [
+        sys.executable, "-m", "tests.gpu.world_of_one", str(SCENARIOS / "parity.yaml"), str(out), "--kind", bench.kind,
+    ]  # fmt: skip
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=bench.left_s)
+    cells = json.loads(out.read_text()) if out.exists() else {}
+    bad = {name: each for name, each in cells.items() if not each["ok"]}
+    holds = ended.returncode == 0 and bool(cells) and not bad
+    yield Claim(f"{len(cells)} cells compute what single computes", holds, {"bad": bad, "errors": ended.stderr[-2000:]})
+    rounded = {
+        name: each["losses"] != cells[name.replace("precision=tf32", "precision=fp32")]["losses"]
+        for name, each in cells.items()
+        if "precision=tf32" in name and name.endswith("/single/1")
+    }
+    yield Claim("TF32 rounds otherwise than fp32", bool(rounded) and all(rounded.values()), rounded)
+
+
+def train_eight(bench: Bench) -> Iterator[Claim]:
+    """Which way trains the most models in an hour, each of them right?"""
+    campaign = run(bench, SCENARIOS / "eight_models.yaml")
+    yield campaign.parity()
+    rates = {row["cell"]: row["models_per_hour"] for row in campaign.rows if row["status"] == "ok"}
+    yield Claim("models per hour are known by each way", bool(rates) and all(rates.values()), rates)
+
+
+def generate(bench: Bench) -> Iterator[Claim]:
+    """Tokens are those of the reference."""
+    campaign = run(bench, SCENARIOS / "generation.yaml")
+    yield campaign.parity()
+    latencies = {row["cell"]: row["time_per_output_token_p50_s"] for row in campaign.rows if row["status"] == "ok"}
+    yield Claim("the time of a token is known", bool(latencies) and all(latencies.values()), latencies)

@@ -1,0 +1,89 @@
+"""The acceptance of a GPU, as far as it can be tried without one: its ledger, and its comparison, on CPU."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from parbench.plan.reading import read_plan
+from parbench.system.devices import Machine, detect
+from tests.gpu import acceptance
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS
+from tests.gpu.ledger import Bench, Claim, Ledger, Step
+
+ONE_GPU = Machine(cores=tuple((core,) for core in range(16)), gpus=1, compute_capability=(9, 0))
+
+
+@pytest.mark.skipif(bool(detect().gpus), reason="there is a GPU")
+def test_without_a_gpu_it_ends_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.acceptance", "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "There is no GPU that the installed torch can use: run this on a machine with one.\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_scenario_can_be_planned_for_one_gpu(scenario: Path) -> None:
+    plan = read_plan(scenario, ONE_GPU)
+    assert plan.runnable
+    assert {cell.record.device_kind for cell in plan.runnable} == {"cuda"}
+
+
+def test_the_ledger_keeps_what_each_step_claims_and_goes_on_after_one_that_breaks(tmp_path: Path) -> None:
+    def fine(_: Bench) -> Iterator[Claim]:
+        yield Claim("one is one", holds=True, figures={"one": 1})
+
+    def false(_: Bench) -> Iterator[Claim]:
+        yield Claim("one is two", holds=False)
+
+    def broken(_: Bench) -> Iterator[Claim]:
+        yield Claim("so far so good", holds=True)
+        raise ValueError("broken on purpose")
+
+    bench = Bench(tmp_path, ends_at=time.monotonic() + 100)
+    steps = [Step("broken", 1, broken), Step("false", 1, false), Step("long", 1000, fine), Step("fine", 1, fine)]
+    assert not Ledger(bench).take(steps)
+    written = json.loads((tmp_path / "acceptance.json").read_text())
+    assert [(entry["name"], entry["state"]) for entry in written] == [
+        ("broken", "broke"),
+        ("false", "fails"),
+        ("long", "skipped"),
+        ("fine", "holds"),
+    ]
+    assert written[0]["claims"][0]["holds"]
+    assert "broken on purpose" in written[0]["error"]
+    assert written[3]["claims"][0]["figures"] == {"one": 1}
+    assert Ledger(bench).take([Step("fine", 1, fine)])
+
+
+def test_a_step_that_claims_nothing_fails(tmp_path: Path) -> None:
+    assert not Ledger(Bench(tmp_path, time.monotonic() + 100)).take([Step("empty", 1, lambda _: ())])
+
+
+def test_all_steps_fit_into_the_budget() -> None:
+    assert sum(step.needs_s for step in acceptance.STEPS) + acceptance.REPORT_S <= 520
+
+
+def test_every_strategy_computes_the_same_in_a_world_of_one_on_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "cells.json"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.gpu.world_of_one",
+        str(SCENARIOS / "parity.yaml"),
+        str(out),
+        "--kind",
+        "cpu",
+    ]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    cells = json.loads(out.read_text())
+    assert {name: cell for name, cell in cells.items() if not cell["ok"]} == {}
+    assert {"lstm", "gpt", "llama"} == {name.partition("(")[0] for name in cells}
+    assert all(len(cell["losses"]) == 5 for cell in cells.values())
+    assert sum("deviation" in cell for cell in cells.values()) > len(cells) / 2
