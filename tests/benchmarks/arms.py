@@ -34,12 +34,13 @@ BUILT_IN = {name: cls for name, cls in STRATEGIES.classes().items() if cls.__mod
 
 
 class Sizes(NamedTuple):
-    """How large a workload is: its model's width, and sequences of `length` tokens in the global batch."""
+    """How large a workload is: its model's width and layers, and sequences of `length` tokens in the global batch."""
 
     name: str
     width: int
     length: int
     batch: int
+    layers: int = LAYERS
 
 
 SMALL = Sizes("small", WIDTH, LENGTH, GLOBAL_BATCH)
@@ -57,8 +58,8 @@ class Task:
     def spec(self) -> WorkloadSpec:
         """The workload; of a sequence that is continued, half is the prompt."""
         heads = {"heads": HEADS} if self.family == "transformer" else {}
-        _, width, length, batch = self.sizes
-        family = FAMILIES[self.family](layers=LAYERS, d_model=width, **heads)
+        _, width, length, batch, layers = self.sizes
+        family = FAMILIES[self.family](layers=layers, d_model=width, **heads)
         new_tokens = length - length * PROMPT // LENGTH if self.phase == "generate" else None
         return WorkloadSpec(model=family, seq_len=length, global_batch=batch, phase=self.phase, new_tokens=new_tokens)
 

@@ -28,8 +28,8 @@ MAGNITUDES = (1, 2, 8)
 MARGIN, SURE = 1.03, 0.05
 EQUAL_MEMORY = 1.03
 ROUNDS, TURNS, STEPS = 6, 8, 2
-WIDE = Sizes("wide", width=384, length=32, batch=16)
-"""Parameters take more memory than activations."""
+WIDE = Sizes("wide", width=384, length=32, batch=16, layers=12)
+"""Parameters take more memory than activations, and a block's are few of them."""
 WORKLOADS = {"fsdp": WIDE}
 """The workload of each strategy whose options do not show on a small model."""
 
