@@ -16,7 +16,7 @@ from parbench.measure.probes.compile_time import prepare_compiler
 from parbench.models.base import FAMILIES
 from parbench.records.assignment import Assignment
 from parbench.scenario.specs import Options, WorkloadSpec
-from parbench.strategies.base import STRATEGIES, Layout, Strategy
+from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.system.devices import Devices
 
 
@@ -83,6 +83,18 @@ class Role:
         """A new object of the strategy, for one model."""
         return self.strategy_class(self.options)
 
+    def context(self, group: ProcessGroup | None) -> Context:
+        """What the strategy is told of this rank; `group` are the ranks of its lane."""
+        return Context(
+            rank=self.rank % self.layout.ranks_per_lane,
+            ranks=self.layout.ranks_per_lane,
+            devices=self.devices,
+            cores=self.cores,
+            threads=self.assignment.threads,
+            group=group,
+            stacked=self.layout.stacked,
+        )
+
     def pin(self) -> None:
         """Keeps this process on its cores, before any thread starts: threads inherit the cores of their maker."""
         if self.cpus and hasattr(os, "sched_setaffinity"):
@@ -136,12 +148,13 @@ def form_teams(role: Role, listener: socket.socket | None) -> Teams:
     device = torch.device("cpu") if alone else role.device
     store = join_process_group(device, timedelta(seconds=role.assignment.deadline_s), listener)
     world = Team(distributed.group.WORLD, device)
-    lane = Team(world.group if layout.lanes == 1 else _lane_group(layout, role.lane), device)
+    lane = Team(world.group if layout.lanes == 1 else make_lane_group(layout, role.lane), device)
     world.meet()
     return Teams(store, world, lane)
 
 
-def _lane_group(layout: Layout, lane: int) -> ProcessGroup | None:
+def make_lane_group(layout: Layout, lane: int) -> ProcessGroup | None:
+    """The group of a lane's ranks; None for a lane of one. A collective: all ranks call it together."""
     size = layout.ranks_per_lane
     if size == 1:
         return None

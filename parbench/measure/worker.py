@@ -26,7 +26,7 @@ from parbench.measure.validation import compute_mean_losses
 from parbench.records.assignment import Assignment
 from parbench.records.trial import JobRecord, RankRecord
 from parbench.scenario.specs import Options
-from parbench.strategies.base import Context, Strategy
+from parbench.strategies.base import Strategy
 from parbench.system.malloc import set_malloc_policy
 from parbench.training.workload import Workload
 
@@ -77,15 +77,7 @@ class Worker:
         self.teams = teams
         self.journal = journal
         self.workload = Workload(role.spec, role.assignment.corpus, seed=role.assignment.seed, device=role.device)
-        self.context = Context(
-            rank=role.rank % role.layout.ranks_per_lane,
-            ranks=role.layout.ranks_per_lane,
-            devices=role.devices,
-            cores=role.cores,
-            threads=role.assignment.threads,
-            group=teams.lane.group,
-            stacked=role.layout.stacked,
-        )
+        self.context = role.context(teams.lane.group)
 
     def run(self) -> None:
         """Measures this rank's models, then what is left to know once nothing is timed any more."""

@@ -48,8 +48,8 @@ def nvml_gpu_uuids() -> list[str]:
             return []
         count = answer(driver.nvmlDeviceGetCount) or 0
         handles = [answer(driver.nvmlDeviceGetHandleByIndex, index) for index in range(count)]
-        shown = [_first_slice(driver, handle) if is_sliced(driver, handle) else handle for handle in handles]
-        uuids = [answer(driver.nvmlDeviceGetUUID, handle) for handle in shown if handle is not None]
+        devices = [_first_slice(driver, handle) if is_sliced(driver, handle) else handle for handle in handles]
+        uuids = [answer(driver.nvmlDeviceGetUUID, device) for device in devices if device is not None]
         return [str(uuid) for uuid in uuids if uuid is not None]
 
 

@@ -11,10 +11,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from parbench.campaign.tasks import Task, assign
 from parbench.data.batches import Batch
 from parbench.measure.probes.traffic import CollectiveCounter
-from parbench.measure.team import Role, set_precision
+from parbench.measure.team import Role, make_lane_group, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.records.corpus import Corpus
-from parbench.strategies.base import Context
 from parbench.training.workload import Workload
 from tests.cuda.stand_ins import fake_cuda, give_shapes
 
@@ -30,22 +29,13 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
     layout = role.layout
     distributed.init_process_group("fake", rank=rank, world_size=layout.processes, store=FakeStore())
     try:
-        group = distributed.group.WORLD if layout.lanes == 1 else lane_group(layout, role.lane)
-        context = Context(
-            rank=rank % layout.ranks_per_lane,
-            ranks=layout.ranks_per_lane,
-            devices=role.devices,
-            cores=role.cores,
-            threads=assignment.threads,
-            group=group,
-            stacked=layout.stacked,
-        )
+        group = distributed.group.WORLD if layout.lanes == 1 else make_lane_group(layout, role.lane)
         with fake_cuda(patch):
             give_shapes(patch, role.spec, layout.data_shards)
             torch.cuda.set_device(role.device)
             workload = Workload(role.spec, corpus, seed=0, device=role.device)
             strategy = role.make_strategy()
-            strategy.setup(workload, 0, context)
+            strategy.setup(workload, 0, role.context(group))
             batch = make_batch(role)
             strategy.step(batch)
             with CollectiveCounter() as counter:
@@ -60,14 +50,6 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
             }
     finally:
         distributed.destroy_process_group()
-
-
-def lane_group(layout: Any, lane: int) -> Any:
-    """The group of a lane's ranks; None for a lane of one."""
-    size = layout.ranks_per_lane
-    if size == 1:
-        return None
-    return [distributed.new_group(list(range(first, first + size))) for first in range(0, layout.processes, size)][lane]
 
 
 def make_batch(role: Role) -> Batch:

@@ -20,18 +20,19 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What came of each cell, for its first and its last rank."""
-    shim = build_shim()
+    folder = tmp_path_factory.mktemp("fake")
+    shim = build_shim(folder)
     if shim is None:
         pytest.skip("there is no C++ compiler here")
-    out = tmp_path_factory.mktemp("fake") / "results.jsonl"
+    out = folder / "results.jsonl"
     command = [sys.executable, "-m", "tests.cuda.worker", str(shim), str(out)]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_cell: dict[str, list[dict[str, Any]]] = {}
     for line in out.read_text().splitlines():
         result = json.loads(line)
-        found.setdefault(result["cell"], []).append(result)
-    return found
+        by_cell.setdefault(result["cell"], []).append(result)
+    return by_cell
 
 
 @pytest.mark.parametrize("cell", CELLS)

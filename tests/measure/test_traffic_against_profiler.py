@@ -1,7 +1,6 @@
 """The counter of collectives against torch's profiler, on gloo: two ways to see the same calls."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,6 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     return {name: list(map(float, numbers)) for name, *numbers in lines}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="gloo's file rendezvous needs a POSIX system")
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "tensor_parallel", "point_to_point"])
 def test_the_counter_sees_what_the_profiler_sees(counted, name) -> None:
     calls, given, profiled_calls, profiled_bytes = counted[name]

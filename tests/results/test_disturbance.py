@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from parbench.measure.probes import surroundings
 from parbench.measure.probes.surroundings import Surroundings
 from parbench.records.trial import GpuSurroundings, SurroundingsRecord
 from parbench.results.disturbance import warnings_of
@@ -72,6 +76,22 @@ def test_a_rank_that_is_not_pinned_sees_what_runs_on_any_core() -> None:
     around.end_window()
     found = around.read()
     assert found.busy_s - found.own_s > 0.4
+
+
+def test_a_gpus_counters_are_summed_over_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([{"heat": 1.0}, {"heat": 1.5}, {"heat": 4.0}, {"heat": 4.25}])
+    monkeypatch.setattr(
+        surroundings, "nvml", lambda: nullcontext(SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=0))
+    )
+    monkeypatch.setattr(surroundings, "answer", lambda *_: ["rank", "guest"])
+    monkeypatch.setattr(surroundings, "gpu_of_torch", lambda _, uuid: (f"MIG-{uuid}", "handle"))
+    monkeypatch.setattr(surroundings, "read_throttled_seconds", lambda *_: next(counts))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=7))
+    around = Surroundings((), (torch.device("cuda", 0),))
+    for _ in range(2):
+        around.start_window()
+        around.end_window()
+    assert around.read().gpus == (GpuSurroundings(uuid="MIG-7", processes=2, throttled_s={"heat": 0.75}),)
 
 
 def gpu(number: int, processes: int | None, **throttled_s: float):

@@ -20,8 +20,7 @@ def counters(monkeypatch):
 
     def have(fields: dict[int, int], policies: dict[int, int]) -> None:
         def field(number: int) -> SimpleNamespace:
-            known = number in fields
-            status = pynvml.NVML_SUCCESS if known else pynvml.NVML_ERROR_NOT_SUPPORTED
+            status = pynvml.NVML_SUCCESS if number in fields else pynvml.NVML_ERROR_NOT_SUPPORTED
             return SimpleNamespace(nvmlReturn=status, value=SimpleNamespace(ullVal=fields.get(number, 0)))
 
         def policy(_: object, number: int) -> SimpleNamespace:

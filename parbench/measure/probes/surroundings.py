@@ -83,6 +83,7 @@ class _Gpu:
     def __init__(self, device: torch.device) -> None:
         self._torch_uuid = torch.cuda.get_device_properties(device).uuid
         self._record = GpuSurroundings(uuid=f"GPU-{self._torch_uuid}")
+        self._start: dict[str, float] = {}
 
     def start_window(self, driver: Any) -> None:
         uuid, handle = gpu_of_torch(driver, self._torch_uuid)

@@ -15,7 +15,7 @@ NAMESPACES = ("c10d", "_c10d_functional")
 GROUP = ("process_group", "group_name")
 """The arguments that an operator of these namespaces has if it exchanges something."""
 
-GIVEN = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "tensor", "tensors")
+TENSORS = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "tensor", "tensors")
 """The arguments of these namespaces' operators that hold what a rank hands over, or what it receives."""
 
 RECEIVING = ("recv_", "recv_any_source_", "irecv", "barrier", "monitored_barrier_")
@@ -67,5 +67,5 @@ class CollectiveCounter(TorchDispatchMode):
 
 
 def _count_bytes(arguments: Mapping[str, Any]) -> int:
-    given = [arguments[name] for name in GIVEN if name in arguments]
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor))
+    tensors = [arguments[name] for name in TENSORS if name in arguments]
+    return sum(leaf.nbytes for leaf in pytree.tree_leaves(tensors) if isinstance(leaf, Tensor))
