@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Takes the steps, renders the report, keeps the runs; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.acceptance", description=__doc__)
     parser.add_argument("--budget", type=float, default=520.0, metavar="SECONDS")
-    parser.add_argument("--out", type=Path, default=Path("results/gpu-acceptance"))
+    parser.add_argument("--out", type=Path, default=Path(f"results/gpu-acceptance-{time.strftime('%Y%m%d-%H%M%S')}"))
     options = parser.parse_args(arguments)
 
     from parbench.system.devices import detect
@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is no GPU that the installed torch can use: run this on a machine with one.", file=sys.stderr)
         return 2
     out = options.out.resolve()
+    if out.exists() and any(out.iterdir()):
+        print(f"{out} holds an acceptance already: give another folder with --out.", file=sys.stderr)
+        return 2
     out.mkdir(parents=True, exist_ok=True)
     ends_at = time.monotonic() + options.budget
     holds = Ledger(Bench(out, ends_at - REPORT_S)).take(STEPS)

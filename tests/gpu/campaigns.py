@@ -18,39 +18,44 @@ ENDING_S = 20.0
 
 @dataclass(frozen=True)
 class Campaign:
-    """A finished run: its folder, the rows of its table, and its trials."""
+    """A run as it was recorded: its folder, the rows of its table by the cells' ids, and its trials."""
 
     folder: Path
-    rows: list[dict[str, Any]]
+    rows: dict[str, dict[str, Any]]
     trials: list[dict[str, Any]]
-
-    def row(self, **values: Any) -> dict[str, Any]:
-        """The first row with these values. Raises `LookupError` where there is none."""
-        for row in self.rows:
-            if all(row[name] == value for name, value in values.items()):
-                return row
-        raise LookupError(f"no row has {values}")
 
     def parity(self) -> Claim:
         """That every cell which was not skipped ended well and computed what its reference computes."""
-        ran = [row for row in self.rows if row["status"] != "skipped"]
-        bad = {row["cell"]: row["reason"] for row in ran if row["status"] != "ok" or row["parity"] not in GOOD}
+        ran = {cell: row for cell, row in self.rows.items() if row["status"] != "skipped"}
+        bad = {cell: row["reason"] for cell, row in ran.items() if row["status"] != "ok" or row["parity"] not in GOOD}
         return Claim("every cell ends well and computes what the reference computes", bool(ran) and not bad, bad)
 
+    def figures(self, name: str) -> dict[str, float]:
+        """A figure of the cells that ended well and have it."""
+        return {cell: row[name] for cell, row in self.rows.items() if row["status"] == "ok" and row[name] is not None}
 
-def run(bench: Bench, scenario: Path, *overrides: str, within_s: float | None = None) -> Campaign:
+
+def run(bench: Bench, scenario: Path, *overrides: str) -> Campaign:
     """Runs a scenario into a folder of its own. What a run that takes too long has measured by then still counts."""
-    folder = bench.out / scenario.stem
+    folder, log = bench.out / scenario.stem, bench.out / f"{scenario.stem}.log"
     settings = [part for override in overrides for part in ("--set", override)]
     command = [sys.executable, "-m", "parbench", "run", str(scenario), "--out", str(folder), *settings]
-    with (bench.out / f"{scenario.stem}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
         try:
-            process.wait(min(within_s or bench.left_s, bench.left_s))
+            process.wait(bench.left_s)
         except subprocess.TimeoutExpired:
             process.terminate()
             process.wait(ENDING_S)
-    table = [sys.executable, "-m", "parbench", "table", str(folder), "--format", "json"]
-    shown = subprocess.run(table, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    if not (folder / "run.json").exists():
+        raise RuntimeError(f"{scenario.name} did not start: {log.read_text().strip()[-500:]}")
+    return read(folder)
+
+
+def read(folder: Path) -> Campaign:
+    """The campaign in a run's folder."""
+    command = [sys.executable, "-m", "parbench", "table", str(folder), "--format", "json"]
+    table = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    rows = {f"{row['workload']}/{row['strategy']}/{row['devices']}": row for row in json.loads(table.stdout)}
     lines = (folder / "trials.jsonl").read_text().splitlines()
-    return Campaign(folder, json.loads(shown.stdout), [json.loads(line) for line in lines])
+    return Campaign(folder, rows, [json.loads(line) for line in lines])

@@ -15,7 +15,7 @@ def run_out_of_memory(bench: Bench) -> Iterator[Claim]:
     before = _used_memory()
     campaign = run(bench, SCENARIOS / "faults.yaml")
     ended = time.monotonic()
-    status = {row["workload"]: row["status"] for row in campaign.rows}
+    status = {row["workload"]: row["status"] for row in campaign.rows.values()}
     expected = {"too_large": "out_of_memory", "too_long": "timed_out", "well": "ok"}
     yield Claim("lack of memory and of time are recognised, and the next cell is well", status == expected, status)
     while (after := _used_memory()) > before + SLACK and time.monotonic() < ended + BACK_S:

@@ -22,11 +22,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where steps leave their files, when the budget ends, and on which kind of device they run."""
+    """Where steps leave their files, and when the budget ends."""
 
     out: Path
     ends_at: float
-    kind: Literal["cuda", "cpu"] = "cuda"
 
     @property
     def left_s(self) -> float:

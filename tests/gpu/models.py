@@ -13,7 +13,7 @@ def compare_all(bench: Bench) -> Iterator[Claim]:
     """Every strategy × family × precision takes steps in one process, and its losses are those of `single`."""
     out = bench.out / "world_of_one.json"
     command = [
-        sys.executable, "-m", "tests.gpu.world_of_one", str(SCENARIOS / "parity.yaml"), str(out), "--kind", bench.kind,
+        sys.executable, "-m", "tests.gpu.world_of_one", str(SCENARIOS / "parity.yaml"), str(out),
     ]  # fmt: skip
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=bench.left_s)
     cells = json.loads(out.read_text()) if out.exists() else {}
@@ -32,7 +32,7 @@ def train_eight(bench: Bench) -> Iterator[Claim]:
     """Which way trains the most models in an hour, each of them right?"""
     campaign = run(bench, SCENARIOS / "eight_models.yaml")
     yield campaign.parity()
-    rates = {row["cell"]: row["models_per_hour"] for row in campaign.rows if row["status"] == "ok"}
+    rates = campaign.figures("models_per_hour")
     yield Claim("models per hour are known by each way", bool(rates) and all(rates.values()), rates)
 
 
@@ -40,5 +40,5 @@ def generate(bench: Bench) -> Iterator[Claim]:
     """Tokens are those of the reference."""
     campaign = run(bench, SCENARIOS / "generation.yaml")
     yield campaign.parity()
-    latencies = {row["cell"]: row["time_per_output_token_p50_s"] for row in campaign.rows if row["status"] == "ok"}
+    latencies = campaign.figures("time_per_output_token_p50_s")
     yield Claim("the time of a token is known", bool(latencies) and all(latencies.values()), latencies)

@@ -14,14 +14,14 @@ def train_gpt2(bench: Bench) -> Iterator[Claim]:
     """Compiling pays, events account for the window, and the model stays below what matrix products reach."""
     campaign = run(bench, SCENARIOS / "gpt2.yaml")
     yield campaign.parity()
-    by_cell = {row["cell"]: row["tokens_per_s"] for row in campaign.rows if row["status"] == "ok"}
+    by_cell = campaign.figures("tokens_per_s")
     eager, compiled = (
         max((speed for cell, speed in by_cell.items() if f"compile={flag}" in cell), default=0.0)
         for flag in ("False", "True")
     )
     yield Claim("compiled is faster than eager", compiled > eager > 0, {"tokens_per_s": by_cell})
     yield _account_for_windows(campaign)
-    used = {row["cell"]: row["mfu"] for row in campaign.rows if row["mfu"]}
+    used = campaign.figures("mfu")
     yield Claim("utilisation is known and below 1", bool(used) and max(used.values()) < 1, {"mfu": used})
 
 
@@ -48,5 +48,5 @@ def scale_on_cpu(bench: Bench) -> Iterator[Claim]:
     scenario = Path(REPOSITORY) / "scenarios" / "lstm_scaling.yaml"
     campaign = run(bench, scenario, f"devices={{kind: cpu, counts: {counts}}}", "measure.rounds=3")
     yield campaign.parity()
-    speeds = {row["cell"]: row["speedup"] for row in campaign.rows if row["status"] == "ok"}
+    speeds = campaign.figures("speedup")
     yield Claim("a speedup is known on more than two devices", any(cell.endswith("/4") for cell in speeds), speeds)

@@ -12,7 +12,7 @@ import pytest
 from parbench.plan.reading import read_plan
 from parbench.system.devices import Machine, detect
 from tests.gpu import acceptance
-from tests.gpu.campaigns import REPOSITORY, SCENARIOS
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS, read
 from tests.gpu.ledger import Bench, Claim, Ledger, Step
 
 ONE_GPU = Machine(cores=tuple((core,) for core in range(16)), gpus=1, compute_capability=(9, 0))
@@ -59,6 +59,16 @@ def test_the_ledger_keeps_what_each_step_claims_and_goes_on_after_one_that_break
     assert "broken on purpose" in written[0]["error"]
     assert written[3]["claims"][0]["figures"] == {"one": 1}
     assert Ledger(bench).take([Step("fine", 1, fine)])
+
+
+def test_a_run_is_read_back_by_cell() -> None:
+    campaign = read(REPOSITORY / "results/stored/lstm_scaling-cpu-2-cores")
+    assert campaign.parity().holds
+    assert campaign.figures("tokens_per_s").keys() == campaign.rows.keys()
+    assert "lstm/ddp/2" in campaign.figures("speedup")
+    assert campaign.figures("mfu") == campaign.figures("time_per_output_token_p50_s") == {}
+    assert set(campaign.figures("models_per_hour")) <= set(campaign.rows)
+    assert campaign.trials[0]["ranks"]
 
 
 def test_a_step_that_claims_nothing_fails(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from parbench.measure.team import Role, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.plan.reading import read_plan
 from parbench.results.deviations import PARITY_TOLERANCE
-from parbench.strategies.base import Context
 from parbench.system.devices import detect
 from parbench.training.workload import Workload
 
@@ -76,17 +75,8 @@ def take_steps(plan: Plan, cell: Cell, device: torch.device, folder: Path) -> di
     if device.type == "cuda":
         set_precision(role.spec.precision)
     workload = Workload(role.spec, corpus, seed=0, device=device)
-    context = Context(
-        rank=0,
-        ranks=1,
-        devices=role.devices,
-        cores=role.cores,
-        threads=assignment.threads,
-        group=distributed.group.WORLD if role.layout.lanes == 1 else None,
-        stacked=role.layout.stacked,
-    )
     strategy = role.make_strategy()
-    strategy.setup(workload, 0, context)
+    strategy.setup(workload, 0, role.context(distributed.group.WORLD if role.layout.lanes == 1 else None))
     batches = make_batches(workload, 0, role.layout.stacked)
     losses = [strategy.step(batches.training(step)) for step in range(STEPS)]
     values = [float(loss.reshape(-1)[0]) for loss in losses if loss is not None]
