@@ -130,6 +130,19 @@ class BagOfTokens(Family):
         return nn.Linear(8, vocab_size)
 
 
+class PacedBag(BagOfTokens):
+    """Each block sleeps in its forward and in its backward pass, equally long whatever it computes."""
+
+    kind: Literal["paced_bag"] = "paced_bag"
+    pause_s: float = 0.02
+
+    def block(self, seq_len):
+        block = super().block(seq_len)
+        block.register_forward_pre_hook(lambda *_: time.sleep(self.pause_s))
+        block.register_full_backward_pre_hook(lambda *_: time.sleep(self.pause_s))
+        return block
+
+
 class PacedLSTM(LSTM):
     """Waits in every forward pass, so long that what the machine does besides hardly changes how long a step takes."""
 
