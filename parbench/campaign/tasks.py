@@ -200,6 +200,8 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         twins=task.twins,
         matmul=None if is_timed else cell.workload.precision,
         malloc=measure_spec.malloc,
+        account=is_timed and (measure_spec.account or measure_spec.trace),
+        trace=is_timed and measure_spec.trace,
     )
 
 

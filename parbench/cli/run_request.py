@@ -35,10 +35,12 @@ class RunRequest:
     site: Mapping[str, Any]
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any], rounds: int | None) -> "RunRequest":
-        """The request in a command's options; `rounds` is short for an override."""
+    def from_options(cls, options: Mapping[str, Any], rounds: int | None, *, trace: bool) -> "RunRequest":
+        """The request in a command's options; `rounds` and `trace` are short for overrides."""
         own = {field.name for field in fields(cls)}
         values = {name: value for name, value in options.items() if name in own}
+        if trace:
+            values["overrides"] = (*values["overrides"], "measure.trace=true")
         if rounds is not None:
             values["overrides"] = (*values["overrides"], f"measure.rounds={rounds}")
         return cls(**values, site={name: value for name, value in options.items() if name not in own})

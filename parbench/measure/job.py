@@ -8,6 +8,7 @@ from typing import Any
 from torch.distributed.distributed_c10d import Store
 
 from parbench.data.batches import Batches, StackedBatches
+from parbench.measure.account.probe import Watch, account_for_steps
 from parbench.measure.clock import Timing, time_steps
 from parbench.measure.failures import require_finite, require_finite_time
 from parbench.measure.journal import Journal
@@ -19,10 +20,11 @@ from parbench.measure.team import Role, Team
 from parbench.measure.twins import hold_learning_rate
 from parbench.measure.validation import compute_mean_losses, compute_shared_loss
 from parbench.measure.warmup import WarmUp, warm_up
+from parbench.records.account import AccountRecord
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import JobRecord, TrafficRecord, ValidationRecord
 from parbench.scenario.specs import WorkloadSpec
-from parbench.strategies.base import Context, Layout
+from parbench.strategies.base import Context, Layout, StepPart
 from parbench.training.workload import Workload
 
 MIN_WINDOW_STEPS = 3
@@ -131,6 +133,20 @@ class Job:
         """What this rank exchanges with others in further steps, which nobody times."""
         self.journal.enter("traffic")
         return count_traffic(self.step, range(self.step.taken, self.step.taken + self.strategy.cycle()))
+
+    def account(self, team: Team) -> AccountRecord | None:
+        """Where the time of further steps goes, which nobody times; `team` starts them together."""
+        self.journal.enter("account")
+        dealing = [StepPart(self.step, name, "data") for name in ("training", "validation")]
+        watch = Watch(
+            step=self.step,
+            first=self.step.taken,
+            cycle=self.strategy.cycle(),
+            parts=[*dealing, *self.strategy.step_parts()],
+            device=self.role.device,
+            meet=team.meet,
+        )
+        return account_for_steps(watch, self.journal.trace_file if self.role.assignment.trace else None)
 
     def close(self) -> None:
         """Closes the strategy; the model's memory is free once nothing refers to this object."""

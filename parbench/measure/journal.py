@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from parbench.records.account import trace_file
 from parbench.records.trial import Milestone, RankRecord
 
 EXIT_UNWRITTEN = 74
@@ -17,6 +18,7 @@ class Journal:
 
     def __init__(self, folder: Path, record: RankRecord) -> None:
         self._path = folder / f"rank{record.rank}.json"
+        self.trace_file = trace_file(folder, record.rank)
         self.record = record
         self.write()
 

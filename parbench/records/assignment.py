@@ -35,7 +35,8 @@ class Assignment(Record):
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
     computes the `twins`, and measures the device's matrix products in precision `matmul`. `malloc` is what every rank
-    of the campaign does with freed memory.
+    of the campaign does with freed memory. With `account`, further steps are watched after the window, and
+    with `trace` all their events are kept as well.
     """
 
     purpose: Purpose
@@ -65,3 +66,5 @@ class Assignment(Record):
     twins: tuple[Twin, ...] = ()
     matmul: Precision | None = None
     malloc: MallocPolicy = "default"
+    account: bool = False
+    trace: bool = False

@@ -178,7 +178,8 @@ class MeasureSpec(Section):
     global batches of the validation split after it; and at most `deadline_s` seconds for a trial from its launch to its
     end. What was computed in the first `verify_steps` steps of a trial, warm-up and window, is compared with the
     reference step by step. `malloc: trim` has freed blocks of 4 MiB and more return to the system at once, in every
-    rank; `default` leaves that to the C library.
+    rank; `default` leaves that to the C library. With `account`, some steps after the window are watched, to tell where
+    their time goes; with `trace`, all events of these steps are kept for `parbench trace`.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
@@ -190,6 +191,8 @@ class MeasureSpec(Section):
     deadline_s: Annotated[PositiveFloat, Field(le=604_800)] = 120.0
     verify_steps: Annotated[int, Field(ge=5, le=100_000)] = 200
     malloc: MallocPolicy = "default"
+    account: bool = True
+    trace: bool = False
 
 
 LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}

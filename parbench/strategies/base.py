@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 from parbench.base_types import DeviceKind, Phase
 from parbench.errors import Unsupported
@@ -114,6 +114,14 @@ class Context:
     stacked: int = 1
 
 
+class StepPart(NamedTuple):
+    """A method of an object, whose calls are the part of a step called `name`; the parts are those of an account."""
+
+    owner: Any
+    method: str
+    name: str
+
+
 class Strategy(ABC, Generic[O]):
     """A way of laying a workload out over devices. Defining a subclass with a `name` registers it.
 
@@ -214,6 +222,16 @@ class Strategy(ABC, Generic[O]):
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's shard, in nats per token."""
         return self.workload.loss(self.model(batch.inputs), batch.targets)
+
+    def step_parts(self) -> list[StepPart]:
+        """The methods that make up a step, for the account of its time. A part may enclose others.
+
+        Whatever else a step does counts as `other`, as far as it consists of operators. In `pipeline` a rank waits for
+        other stages, but for the parts that it encloses.
+        """
+        parts = [StepPart(self, "loss", "forward"), StepPart(self.workload, "loss", "loss")]
+        parts += [StepPart(self.updates, "apply", "optimizer")] if self.workload.trains else []
+        return [*parts, StepPart(self, "generate", "forward")]
 
     def waiting_s(self) -> float | None:
         """Seconds that this rank has waited for other stages so far; None where there are none or nobody counts."""

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 
 from parbench.errors import Unsupported
 from parbench.scenario.specs import WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, StepPart, Strategy, require_equal_parts
 from parbench.strategies.ddp import DDPOptions, wrap_in_ddp
 from parbench.strategies.fsdp import FSDPOptions, make_sharder
 from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, plan_stages, write_note
@@ -158,6 +158,10 @@ class Hybrid(Strategy[HybridOptions]):
         replicas = self.model if isinstance(self.model, DistributedDataParallel) else None
         with replicas.no_sync() if replicas and not last else nullcontext():
             yield
+
+    def step_parts(self) -> list[StepPart]:
+        """Those of the schedule, if there is one."""
+        return super().step_parts() if self.staged is None else self.staged.step_parts()
 
     def waiting_s(self) -> float | None:
         """The time in which the schedule had nothing to do for this rank's stages; None where there are no stages."""

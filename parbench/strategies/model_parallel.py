@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 from parbench.errors import Unsupported
 from parbench.models.stages import Stage, cut_into_stages
 from parbench.scenario.specs import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, StepPart, Strategy, require_equal_parts
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
@@ -144,6 +144,11 @@ class StagedModel:
         """Seconds that this rank has waited for other stages so far."""
         return self.pipeline.clock.read_seconds()
 
+    def step_parts(self) -> list[StepPart]:
+        """The passes of this rank's stages, within the schedule; and the loss and the optimizer."""
+        parts = [StepPart(owner, method, part) for owner, method, part in self.pipeline.parts()]
+        return [*parts, StepPart(self.updates, "apply", "optimizer")] if self.workload.trains else parts
+
     def _scale(self, loss: "Tensor") -> "Tensor":
         """What the backward pass starts from: the share of the step that this part of the batch is."""
         if not self.workload.trains:
@@ -191,6 +196,10 @@ class ModelParallel(Strategy[PipelineOptions]):
     def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
         """Micro-batches of sequences follow each other through the stages, token by token."""
         return self.staged.pipeline.generate(prompts, new_tokens, mark)
+
+    def step_parts(self) -> list[StepPart]:
+        """The schedule, and what it calls."""
+        return self.staged.step_parts()
 
     def waiting_s(self) -> float | None:
         """The time in which the schedule had nothing to do for this rank's stages."""

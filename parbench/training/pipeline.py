@@ -16,6 +16,10 @@ from parbench.training.workload import next_token_loss
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FORWARD = ("forward_one_chunk",)
+BACKWARD = ("backward_one_chunk", "backward_weight_one_chunk", "perform_reduce_grad")
+"""What a schedule calls on a stage to compute; older versions of torch lack the last one."""
+
 SCHEDULES: dict[str, type[Any]] = {
     "naive": pipelining.ScheduleGPipe,
     "gpipe": pipelining.ScheduleGPipe,
@@ -65,7 +69,7 @@ class Pipeline:
         self.forms: dict[tuple[int, torch.Size], TensorForm] = {}
         self.clock = WaitClock(device)
         self._scaled = scaled
-        own_stages = [
+        own_stages = self.own_stages = [
             self.clock.attach(PipelineStage(module, index, stages, device, group=group))
             for index, module in modules.items()
         ]
@@ -73,7 +77,7 @@ class Pipeline:
         self._schedule = SCHEDULES[schedule](
             own_stages if takes_several else own_stages[0],
             n_microbatches=micro_batches,
-            loss_fn=self.clock.time_work(self._loss),
+            loss_fn=self.clock.time_work(self._call_loss),
             scale_grads=False,
         )
         self._run_schedule = self.clock.time_schedule(self._schedule.step)
@@ -87,11 +91,26 @@ class Pipeline:
         # The last ones: before its first step a schedule also calls the loss on made-up logits, to learn its shape.
         return torch.stack(self.losses[-self.micro_batches :]).mean() if self.last else None
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _call_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Looks `compute_loss` up anew: it may have been replaced by one that also says when it is called."""
+        return self.compute_loss(logits, targets)
+
+    def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What the backward pass of a micro-batch starts from."""
         loss = next_token_loss(logits, targets)
         self.losses.append(loss.detach())
         # Divided here: the schedule would divide all gradients, also those that earlier parts of the step have left.
         return self._scaled(loss / self.micro_batches)
+
+    def parts(self) -> list[tuple[Any, str, str]]:
+        """The methods that make up a step, and the part of it that each is.
+
+        Outside of stages and loss, the schedule and its passes without gradients do nothing but wait for messages.
+        """
+        passes = [(stage, name, "forward") for stage in self.own_stages for name in FORWARD]
+        passes += [(stage, name, "backward") for stage in self.own_stages for name in BACKWARD if hasattr(stage, name)]
+        schedule = [(self, name, "pipeline") for name in ("_run_schedule", "evaluate", "generate")]
+        return [*passes, *schedule, (self, "compute_loss", "loss"), (Relay, "_run_stage", "forward")]
 
     def evaluate(self, batch: Batch) -> Tensor | None:
         """The mean loss without a backward pass, in the rank of the last stage."""
@@ -229,9 +248,6 @@ class WaitClock:
     monotonic clock.
     """
 
-    METHODS = ("forward_one_chunk", "backward_one_chunk", "backward_weight_one_chunk", "perform_reduce_grad")
-    """What a schedule calls on a stage to compute; older versions of torch lack the last one."""
-
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
         self._seconds = 0.0
@@ -239,7 +255,7 @@ class WaitClock:
 
     def attach(self, stage: Any) -> Any:
         """Takes all forward and backward passes of `stage` for work from now on; returns the stage."""
-        for name in filter(partial(hasattr, stage), self.METHODS):
+        for name in filter(partial(hasattr, stage), (*FORWARD, *BACKWARD)):
             setattr(stage, name, self.time_work(getattr(stage, name)))
         return stage
 

@@ -66,6 +66,44 @@ class Sluggish(Strategy[Options]):
         return loss
 
 
+class Delayed(Averaging):
+    """Sleeps in every step: in its last rank, before it computes; or, in every rank, whenever a batch is dealt."""
+
+    name = "delayed"
+
+    class DelayedOptions(Options):
+        where: Literal["rank", "data"] = "rank"
+        seconds: float = 0.02
+
+    options_type = DelayedOptions
+
+    def setup(self, workload, job, context):
+        super().setup(workload, job, context)
+        self.sleeps = self.options.where == "rank" and context.rank == context.ranks - 1
+        if self.options.where == "data":
+            deal = workload.batches
+            workload.batches = lambda number: SlowBatches(deal(number), self.options.seconds)
+
+    def step(self, batch):
+        if self.sleeps:
+            time.sleep(self.options.seconds)
+        return super().step(batch)
+
+
+class SlowBatches:
+    """Batches that come late."""
+
+    def __init__(self, batches, seconds):
+        self.batches, self.seconds = batches, seconds
+
+    def training(self, *arguments, **named):
+        time.sleep(self.seconds)
+        return self.batches.training(*arguments, **named)
+
+    def validation(self, *arguments, **named):
+        return self.batches.validation(*arguments, **named)
+
+
 class BagOfTokens(Family):
     """No order at all: an embedding, mixing layers of single tokens, a head."""
 
@@ -90,6 +128,19 @@ class BagOfTokens(Family):
         from torch import nn
 
         return nn.Linear(8, vocab_size)
+
+
+class PacedBag(BagOfTokens):
+    """Each block sleeps in its forward and in its backward pass, equally long whatever it computes."""
+
+    kind: Literal["paced_bag"] = "paced_bag"
+    pause_s: float = 0.02
+
+    def block(self, seq_len):
+        block = super().block(seq_len)
+        block.register_forward_pre_hook(lambda *_: time.sleep(self.pause_s))
+        block.register_full_backward_pre_hook(lambda *_: time.sleep(self.pause_s))
+        return block
 
 
 class PacedLSTM(LSTM):

@@ -35,11 +35,19 @@ if TYPE_CHECKING:
 @results_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or else the latest of this scenario.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
+@click.option("--trace", is_flag=True, help="Keep all events of the watched steps, for parbench trace.")
 @wide_option
 @site_options
 @click.option("--submit", is_flag=True, help="Hand it to the launcher's batch system; its options follow after --.")
 def command(
-    *, submit: bool, dry_run: bool, wide: bool, batch_options: tuple[str, ...], rounds: int | None, **options: Any
+    *,
+    submit: bool,
+    dry_run: bool,
+    wide: bool,
+    trace: bool,
+    batch_options: tuple[str, ...],
+    rounds: int | None,
+    **options: Any,
 ) -> int:
     """Measure every cell of SCENARIO and print the table and the verdict."""
     from parbench.cli.run_request import RunRequest
@@ -47,7 +55,7 @@ def command(
     from parbench.launch.base import Site
     from parbench.launch.choice import choose
 
-    request = RunRequest.from_options(options, rounds)
+    request = RunRequest.from_options(options, rounds, trace=trace)
     if submit:
         return _submit(request, batch_options, dry_run=dry_run)
     launcher = choose(request.launcher, Site(**request.site), say)
