@@ -1,9 +1,9 @@
 """All figures by name, in the order in which people read them. Each is defined beside its formula."""
 
-from parbench.figures import generation, losses, memory, parity, several_models, speed, traffic, utilisation
+from parbench.figures import energy, generation, losses, memory, parity, several_models, speed, traffic, utilisation
 from parbench.figures.base import Figure
 
-SUBJECTS = (speed, memory, losses, utilisation, several_models, traffic, generation, parity)
+SUBJECTS = (speed, memory, energy, losses, utilisation, several_models, traffic, generation, parity)
 
 FIGURES: dict[str, Figure] = {figure.name: figure for subject in SUBJECTS for figure in subject.FIGURES}
 
