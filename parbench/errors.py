@@ -78,6 +78,10 @@ class LaunchError(ParbenchError):
     """Processes could not be started."""
 
 
+class MeterError(ParbenchError):
+    """A meter has no value here, such as of energy or of a clock. The text is a clause that says why."""
+
+
 def first_words(error: BaseException) -> str:
     """An error's type and the first line of its text (with the second if it ends in a colon), cut to 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]

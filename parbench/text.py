@@ -69,5 +69,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "steps": lambda number: f"{number:,.0f}",
     "models/h": lambda number: f"{number:,.1f}",
     "sequences": lambda number: f"{number:,.0f}",
+    "J": lambda number: f"{significant(number * 1000)} mJ" if abs(number) < 1 else f"{significant(number)} J",
+    "cost": significant,
     "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),
 }

@@ -112,8 +112,8 @@ def foreign_fields(baseline: Mapping[str, Any], run: Mapping[str, Any]) -> list[
 
 
 def scenario_sha256(run: Run) -> str:
-    """The hash of the whole scenario of a run."""
-    return digest_of_json(run.record.scenario)
+    """The hash of the scenario of a run, as far as it changes what is measured."""
+    return digest_of_json(run.record.measured_scenario)
 
 
 def save(run: Run, name: str, folder: Path) -> Baseline:

@@ -127,6 +127,8 @@ def _value(finding: Finding, value: float | None) -> str:
             return f"{1000 * value:.4g} ms"
         case "bytes":
             return f"{value / 2**20:,.0f} MiB"
+        case "J":
+            return figure.text(value)
         case "×" | "%":
             return f"{value:.3f}"
         case _:

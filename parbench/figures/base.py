@@ -14,7 +14,7 @@ from parbench.records.trial import Trial
 
 Unit = Literal[
     "tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls", "tolerances", "steps",
-    "parameters",
+    "parameters", "tokens/J", "J", "W", "MHz", "cost",
 ]  # fmt: skip
 
 Place = Literal["table", "terminal", "terminal always", "charts"]
@@ -40,6 +40,17 @@ class Launch:
         return RoundId(self.session, self.trial.round)
 
 
+@dataclass(frozen=True)
+class Tag:
+    """A word beside a figure's value, such as how it was measured or in which currency it is.
+
+    `name` ends its column's name; `of` gives the word for one launch, None where there is none.
+    """
+
+    name: str
+    of: Callable[[Launch], str | None]
+
+
 def on_every_cell(_: CellRecord) -> bool:
     """Every cell has the figure."""
     return True
@@ -58,6 +69,7 @@ class Figure:
     gated_on: which cells `check` compares it on: a cell's ratio to itself says nothing.
     portable: whether it means the same on another machine, as ratios and counts do.
     ideal: the column with what theory would have it be; `ideal_meaning` says which theory.
+    tag: a word that is shown with each value, and in its place where it is unknown.
     """
 
     name: str
@@ -74,12 +86,25 @@ class Figure:
     portable: bool = False
     ideal: str | None = None
     ideal_meaning: str = ""
+    tag: Tag | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Its columns in a table: the value, the ends of its interval, and the ideal."""
+        """Its columns in a table: the value, the ends of its interval, the tag, and the ideal."""
         ends = (f"{self.name}_ci_low", f"{self.name}_ci_high") if self.interval else ()
-        return (self.name, *ends, *([self.ideal] if self.ideal else []))
+        return (self.name, *ends, *filter(None, (self.tag_column, self.ideal)))
+
+    @property
+    def tag_column(self) -> str | None:
+        """The column of its tag, if it has one."""
+        return f"{self.name}_{self.tag.name}" if self.tag else None
+
+    def tags(self, launches: Iterable[Launch]) -> str | None:
+        """The words of its tag in these launches, most often one; None where there is none."""
+        if self.tag is None:
+            return None
+        words = filter(None, map(self.tag.of, launches))
+        return ", ".join(dict.fromkeys(words)) or None
 
     def summarise(self, launches: Iterable[Launch]) -> Summary:
         """Its value over the rounds that have one; NaN where none has.
@@ -121,10 +146,16 @@ class Figure:
         return text.with_unit(value, self.unit)
 
     def with_interval(self, row: Mapping[Any, Any]) -> str:
-        """Its value in a table's row, with the confidence interval where it has one: `1.93× [1.91, 1.95]`."""
+        """Its value in a table's row, with the confidence interval where it has one: `1.93× [1.91, 1.95]`.
+
+        A tag follows in brackets, or stands alone where the value is unknown.
+        """
         low, high = row.get(f"{self.name}_ci_low"), row.get(f"{self.name}_ci_high")
-        value = self.text(row[self.name])
-        if not text.is_number(row[self.name]) or not text.is_number(low) or low == high:
-            return value
+        value, tag = self.text(row[self.name]), row.get(self.tag_column) if self.tag else None
+        if not text.is_number(row[self.name]):
+            return text.plain(tag) if isinstance(tag, str) else value
+        tagged = f" ({text.plain(tag)})" if isinstance(tag, str) else ""
+        if not text.is_number(low) or low == high:
+            return value + tagged
         unit = value.lstrip("0123456789.,")
-        return f"{value} [{self.text(low).removesuffix(unit)}, {self.text(high).removesuffix(unit)}]"
+        return f"{value}{tagged} [{self.text(low).removesuffix(unit)}, {self.text(high).removesuffix(unit)}]"

@@ -1,9 +1,20 @@
 """All figures by name, in the order in which people read them. Each is defined beside its formula."""
 
-from parbench.figures import account, generation, losses, memory, parity, several_models, speed, traffic, utilisation
+from parbench.figures import (
+    account,
+    energy,
+    generation,
+    losses,
+    memory,
+    parity,
+    several_models,
+    speed,
+    traffic,
+    utilisation,
+)
 from parbench.figures.base import Figure
 
-SUBJECTS = (speed, memory, losses, utilisation, several_models, traffic, account, generation, parity)
+SUBJECTS = (speed, memory, energy, losses, utilisation, several_models, traffic, account, generation, parity)
 
 FIGURES: dict[str, Figure] = {figure.name: figure for subject in SUBJECTS for figure in subject.FIGURES}
 

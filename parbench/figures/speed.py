@@ -12,12 +12,20 @@ from parbench.records.trial import JobRecord, RankRecord, Trial
 def tokens_per_s(trial: Trial, cell: CellRecord) -> float:
     """Tokens of all models' measured steps ÷ the slowest rank's window in seconds; new tokens where text is generated.
 
-    A rank's window is the sum over the models that it trains one after another; those that are stacked share one. For
-    example 1 model × 10 steps × 8 sequences × 64 tokens in 2 s are 2,560 tokens/s.
+    For example 1 model × 10 steps × 8 sequences × 64 tokens in 2 s are 2,560 tokens/s.
     """
+    return tokens(trial, cell) / max(map(window_s, trial.ranks))
+
+
+def tokens(trial: Trial, cell: CellRecord) -> int:
+    """Tokens of all models' measured steps; new tokens where text is generated."""
     steps = {job.job: job.steps for job in jobs_of(trial)}
-    window_s = max(sum(job.window_s / job.stacked for job in rank.jobs) for rank in trial.ranks)
-    return sum(steps.values()) * cell.global_batch * (cell.new_tokens or cell.seq_len) / window_s
+    return sum(steps.values()) * cell.global_batch * (cell.new_tokens or cell.seq_len)
+
+
+def window_s(rank: RankRecord) -> float:
+    """The sum of the windows of the models that a rank trains one after another; those that are stacked share one."""
+    return sum(job.window_s / job.stacked for job in rank.jobs)
 
 
 def mean_step_s(trial: Trial) -> float | None:
@@ -27,9 +35,7 @@ def mean_step_s(trial: Trial) -> float | None:
     of them takes 1.1 s and the others 0.1 s.
     """
     means = [
-        sum(job.window_s / job.stacked for job in rank.jobs) / steps
-        for rank in trial.ranks
-        if (steps := sum(job.steps / job.stacked for job in rank.jobs))
+        window_s(rank) / steps for rank in trial.ranks if (steps := sum(job.steps / job.stacked for job in rank.jobs))
     ]
     return max(means, default=None)
 

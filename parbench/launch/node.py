@@ -1,6 +1,5 @@
 """A node of a run: its host, and the network interface to the other nodes. Needs no torch."""
 
-import hashlib
 import json
 import shutil
 import socket
@@ -9,9 +8,8 @@ from pathlib import Path
 
 from parbench.records.node import NodeRecord
 from parbench.system.environment import capture
-from parbench.system.kernel import read
+from parbench.system.kernel import machine_id, read
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 INTERFACES = Path("/sys/class/net")
 
 
@@ -26,7 +24,7 @@ def inspect_node(node: int, address: str) -> NodeRecord:
         interface_mbit=_rated_mbit(interface) if interface else None,
         shaped_mbit=_shaped_mbit(interface) if interface else None,
         gpu_links=capture().speed.gpu_links,
-        machine=hashlib.sha256((read(BOOT) or socket.gethostname()).encode()).hexdigest()[:16],
+        machine=machine_id(),
     )
 
 

@@ -155,6 +155,7 @@ class Job:
 
     def _time_window(self, steps: range, team: Team, probes: WindowProbes) -> tuple[Timing, float | None]:
         """Times the steps, which all ranks of `team` start together; also the seconds that it waited for others."""
+        probes.prepare_window()
         team.meet()
         self.step.start_window()
         compiled_s, waited_before_s = read_compile_seconds(), self.strategy.waiting_s()

@@ -70,6 +70,13 @@ class Role:
         return self.devices[0]
 
     @property
+    def node_devices(self) -> tuple[torch.device, ...]:
+        """The devices of all ranks on this rank's node."""
+        assignment = self.assignment
+        kind, numbers = assignment.device_kind, range(assignment.devices // assignment.nodes)
+        return tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers)
+
+    @property
     def cpus(self) -> tuple[int, ...]:
         """The logical CPUs of all its devices together."""
         return tuple(cpu for device in self.cores for cpu in device)

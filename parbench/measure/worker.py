@@ -82,7 +82,7 @@ class Worker:
     def run(self) -> None:
         """Measures this rank's models, then what is left to know once nothing is timed any more."""
         self._measure_reference()
-        probes = WindowProbes(self.role.cpus, self.role.devices)
+        probes = WindowProbes(self.role.cpus, self.role.devices, self.role.node_devices)
         average = Average() if self.role.layout.averaged else None
         try:
             job = self._run_jobs(probes, average)

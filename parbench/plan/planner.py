@@ -184,6 +184,7 @@ class Planner:
         name, _, scaling, strategy, devices = combination
         workload, layout = attempt.workload, attempt.layout
         reference = without_compilation(workload).model_copy(update={"models": 0})
+        cost = self.scenario.cost
         available = self.machine.available(devices.kind, self.scenario.devices.cores_per_device)
         return CellRecord(
             id=combination.cell_id,
@@ -212,6 +213,8 @@ class Planner:
             proofs=self._proofs(combination, attempt),
             emulated=layout.emulated if layout else False,
             oversubscribed=devices.count > available,
+            price_per_device_hour=cost.per_device_hour if cost else None,
+            currency=cost.currency if cost else "",
             reason=str(attempt.refusal) if attempt.refusal else None,
         )
 

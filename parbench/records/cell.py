@@ -17,7 +17,8 @@ class CellRecord(Record):
     `key` is the key of its trials, `reference` that of the trial whose losses they must reproduce. `proofs` are the
     ways to prove it, the best first: a smaller batch is taken where a larger one does not fit into memory. It is empty
     where the timed steps prove enough, and None in runs of versions without proofs. `data_shards` is the number of
-    parts into which its layout cuts a global batch. `reason` says why a cell is skipped; None where it is not.
+    parts into which its layout cuts a global batch. `price_per_device_hour` is what one of its devices costs, in
+    `currency`; None where the scenario has no price. `reason` says why a cell is skipped; None where it is not.
     """
 
     id: str
@@ -46,6 +47,8 @@ class CellRecord(Record):
     proofs: tuple[ProofRecord, ...] | None = None
     emulated: bool = False
     oversubscribed: bool = False
+    price_per_device_hour: float | None = None
+    currency: str = ""
     reason: str | None = None
 
     @property

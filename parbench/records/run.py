@@ -33,6 +33,11 @@ class RunRecord(Record):
     cells: tuple[CellRecord, ...]
 
     @property
+    def measured_scenario(self) -> dict[str, Any]:
+        """The scenario without what changes no measurement: the price of a device. Older versions' runs have none."""
+        return {name: value for name, value in self.scenario.items() if name != "cost"}
+
+    @property
     def emulated_nodes(self) -> bool:
         """Whether several nodes are parts of one machine, such as network namespaces."""
         return len({node.machine for node in self.nodes}) < len(self.nodes)

@@ -7,6 +7,7 @@ from pydantic import Field
 from parbench.base_types import Record
 from parbench.records.account import AccountRecord
 from parbench.records.assignment import Purpose, Twin
+from parbench.records.energy import EnergyRecord
 
 SCHEMA_VERSION = 1
 
@@ -166,9 +167,9 @@ class RankRecord(Record):
     `node` and `local_rank` say where it ran. `met_at` is the time at which all ranks had met, on the node's monotonic
     clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
-    `traffic` is None where the rank works alone. `account` says where the time of a step goes. Untimed trials have
-    `twins`, which are those of the first model, and `matmul_flops`, the floating-point operations per second of matrix
-    products on the rank's first device.
+    `energy` is None in untimed trials and in records of older versions, `traffic` where the rank works alone.
+    `account` says where the time of a step goes. Untimed trials have `twins`, which are those of the first model, and
+    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device.
     """
 
     rank: int
@@ -185,6 +186,7 @@ class RankRecord(Record):
     jobs: tuple[JobRecord, ...] = ()
     memory: MemoryRecord = MemoryRecord()
     surroundings: SurroundingsRecord = SurroundingsRecord()
+    energy: EnergyRecord | None = None
     traffic: TrafficRecord | None = None
     account: AccountRecord | None = None
     averaged_validation_loss: float | None = None

@@ -69,7 +69,7 @@ def _pooled(runs: Sequence[Run]) -> Run:
 def _identity(run: Run) -> dict[str, Any]:
     """What sessions have in common, by its name in sentences."""
     record = run.record
-    scenario = {name: value for name, value in record.scenario.items() if name != "measure"}
+    scenario = {name: value for name, value in record.measured_scenario.items() if name != "measure"}
     measure = {name: value for name, value in (record.scenario.get("measure") or {}).items() if name != "rounds"}
     return {
         "scenario": (scenario, measure),

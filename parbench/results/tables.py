@@ -62,6 +62,8 @@ def _row(cell: JudgedCell) -> dict[str, Any]:
     for figure in _figures():
         typical, low, high = figure.summarise(cell.launches)
         values |= {figure.name: typical, f"{figure.name}_ci_low": low, f"{figure.name}_ci_high": high}
+        if figure.tag_column:
+            values[figure.tag_column] = figure.tags(cell.launches)
     return {
         **values,
         **cell.record.model_dump(include=set(columns()) - {"reason"}),

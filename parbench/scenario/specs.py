@@ -18,6 +18,9 @@ MAX_NAME = 100
 MAX_TEXT = 10_000
 
 
+MAX_CURRENCY = 10
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT), Expect(f"must be text of at most {MAX_TEXT:,} characters")]
 
 
@@ -169,6 +172,18 @@ class DevicesSpec(Section):
     oversubscribe: bool = False
 
 
+class CostSpec(Section):
+    """What a device costs in an hour, in any currency, for the cost of a million tokens. It changes no measurement.
+
+    On CPU a device is `devices.cores_per_device` cores. `currency` is written beside the cost as it stands here.
+    """
+
+    per_device_hour: Annotated[PositiveFloat, Expect("must be a price above zero, such as 2.50")]
+    currency: Annotated[
+        str, Field(max_length=MAX_CURRENCY), Expect(f"must be a currency's name of at most {MAX_CURRENCY} characters")
+    ] = ""
+
+
 class MeasureSpec(Section):
     """How cells are measured.
 
@@ -263,6 +278,7 @@ class Scenario(Section):
     ] = ()
     measure: Annotated[MeasureSpec, OrEmpty()] = MeasureSpec()
     check: Annotated[CheckSpec, OrEmpty()] = CheckSpec()
+    cost: CostSpec | None = None
 
     def resolved(self) -> dict[str, Any]:
         """The scenario with all defaults as plain data; of a strategy's options, only those that were written."""

@@ -1,6 +1,8 @@
 """Facts on this machine from files of the Linux kernel."""
 
+import hashlib
 import os
+import socket
 from pathlib import Path
 
 from parbench.system.cpus import allowed_cpus
@@ -14,12 +16,20 @@ CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
 def read(path: Path) -> str | None:
     """The text of a file of the kernel without surrounding blanks; None where it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, ValueError):
         return None
+
+
+def machine_id() -> str:
+    """The same for all that runs on one machine until it starts again, also in network namespaces or containers."""
+    return hashlib.sha256((read(BOOT) or socket.gethostname()).encode()).hexdigest()[:16]
 
 
 def governor() -> str | None:

@@ -94,6 +94,15 @@ def test_what_cannot_be_saved_is_refused_with_a_sentence(tmp_path: Path) -> None
         baselines.save(records.run([SINGLE], run().trials, rounds=5), "other", tmp_path)
 
 
+def test_the_price_of_a_device_is_no_other_scenario() -> None:
+    priced = run()
+    for cost in (None, {"per_device_hour": 2.5}):
+        priced.record.scenario["cost"] = cost
+        assert baselines.scenario_sha256(priced) == baselines.scenario_sha256(run())
+    priced.record.scenario["name"] = "other"
+    assert baselines.scenario_sha256(priced) != baselines.scenario_sha256(run())
+
+
 def test_a_run_is_not_checked_against_itself(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="measure again"):
         check(run("first"), tmp_path)

@@ -15,7 +15,8 @@ from parbench.check.two_arms import against_arm
 from parbench.errors import BaselineError, ParbenchError
 from parbench.export.markdown import Markdown
 from parbench.figures.definitions import gated_figures
-from parbench.records.trial import TrafficRecord
+from parbench.records.energy import EnergyRecord, PackageReadings, counted
+from parbench.records.trial import TrafficRecord, Trial
 from parbench.results.store import Run
 from parbench.scenario.specs import CheckSpec
 from tests.support import records
@@ -110,6 +111,26 @@ def test_margins_come_from_the_scenario(tmp_path: Path) -> None:
     slower, wide = [1.2 * each for each in CALM], {"margin_few_sessions": 0.5, "min_effect": 1.0}
     assert check(run("second", ddp=slower), tmp_path / "a").exit_code(strict=False) == 1
     assert check(run("second", ddp=slower, check=wide), tmp_path / "b").exit_code(strict=False) == 0
+
+
+def with_energy(trial: Trial, joules: float) -> Trial:
+    """The trial, in whose windows the machine's packages used so much."""
+    energy = EnergyRecord(seconds=2.0, packages=PackageReadings(machine="m", energy_j=counted(joules)))
+    return trial.model_copy(update={"ranks": tuple(rank.model_copy(update={"energy": energy}) for rank in trial.ranks)})
+
+
+def test_energy_decides_only_where_the_scenario_says_so(tmp_path: Path) -> None:
+    def used(joules: float, name: str, **changes: object) -> Run:
+        made = run(name, **changes)
+        return replace(made, trials=tuple(with_energy(trial, joules * CALM[trial.round]) for trial in made.trials))
+
+    advisory = check(used(200.0, "second"), tmp_path / "a", used(100.0, "first"))
+    assert verdicts(advisory, "energy_per_token_j") == {SINGLE.id: "regressed", DDP.id: "regressed"}
+    assert advisory.exit_code(strict=False) == 0
+    gate = {"gate": ["energy_per_token_j"]}
+    gated = check(used(200.0, "second", check=gate), tmp_path / "b", used(100.0, "first"))
+    assert gated.exit_code(strict=False) == 1
+    assert "39.1 mJ" in Markdown().write(document(gated))
 
 
 def test_counts_must_be_equal_exactly(tmp_path: Path) -> None:

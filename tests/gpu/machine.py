@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.gpu.campaigns import REPOSITORY
+from tests.gpu.campaigns import REPOSITORY, read
 from tests.gpu.ledger import Bench, Claim
 
 LOAD_S, SAMPLE_S = 6.0, 0.05
@@ -33,10 +33,11 @@ def examine(_: Bench) -> Iterator[Claim]:
     yield Claim("the fork server holds no device file", bool(links) and not held, {"held": held})
 
 
-def compare_energy(_: Bench) -> Iterator[Claim]:
-    """NVML's counter of energy grows as the integral of the power that it shows."""
+def compare_energy(bench: Bench) -> Iterator[Claim]:
+    """NVML's counter of energy, and what a rank would record of it, grow as the integral of the power that it shows."""
     import torch
 
+    from parbench.measure.probes.energy import EnergyProbe
     from parbench.system.nvml import gpu_of_torch, nvml
 
     with nvml() as driver:
@@ -45,10 +46,12 @@ def compare_energy(_: Bench) -> Iterator[Claim]:
             return
         _, gpu = gpu_of_torch(driver, torch.cuda.get_device_properties(0).uuid)
         matrix = torch.rand(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        probe = EnergyProbe([torch.device("cuda", 0)])
         powers, moments = [], []
         for _ in range(20):
             torch.mm(matrix, matrix)
         torch.cuda.synchronize()
+        probe.start_window()
         before = driver.nvmlDeviceGetTotalEnergyConsumption(gpu)
         started = time.monotonic()
         while (now := time.monotonic()) < started + LOAD_S:
@@ -59,9 +62,36 @@ def compare_energy(_: Bench) -> Iterator[Claim]:
                 moments.append(now)
         counted_j = (driver.nvmlDeviceGetTotalEnergyConsumption(gpu) - before) / 1000
         integral_j = sum(powers) / len(powers) * (time.monotonic() - started)
+        probe.end_window()
+        probe.keep_window()
     ratio = counted_j / integral_j
     yield Claim(
         f"the energy counter is within {ENERGY_TOLERANCE:.0%} of the integral of power",
         abs(ratio - 1) <= ENERGY_TOLERANCE,
         {"counted_j": counted_j, "integral_j": integral_j, "mean_w": sum(powers) / len(powers)},
+    )
+    record = probe.read()
+    assert record is not None
+    (readings,) = record.gpus
+    recorded_j = readings.energy_j.value or 0.0
+    yield Claim(
+        f"what a rank records is the counter's, and within {ENERGY_TOLERANCE:.0%} of the integral",
+        readings.energy_j.source == "counter" and abs(recorded_j / integral_j - 1) <= ENERGY_TOLERANCE,
+        record.model_dump(mode="json"),
+    )
+    yield from _compare_cells(bench, max(powers))
+
+
+def _compare_cells(bench: Bench, most_w: float) -> Iterator[Claim]:
+    """The cells of an earlier step have energy by the counter, and no more power than a GPU under full load."""
+    folder = bench.out / "gpt2"
+    if not (folder / "run.json").exists():
+        return
+    campaign = read(folder)
+    watts, ratios = campaign.figures("mean_power_w"), campaign.figures("tokens_per_joule")
+    sources = {campaign.rows[cell]["tokens_per_joule_source"] for cell in ratios}
+    yield Claim(
+        "every cell of GPT-2 has tokens per joule by the counter, at a power below that of full load",
+        bool(ratios) and sources == {"counter"} and max(watts.values()) <= most_w * (1 + 2 * ENERGY_TOLERANCE),
+        {"tokens_per_joule": ratios, "mean_power_w": watts, "most_w": most_w},
     )

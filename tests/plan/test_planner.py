@@ -361,11 +361,20 @@ def test_a_key_changes_with_all_that_decides_what_is_measured(plan, override):
         "devices.counts=[2]",
         "devices.oversubscribe=true",
         "strategies.0=single",
+        "cost={per_device_hour: 2.5}",
         "scaling=[strong, weak]",
     ],
 )
 def test_a_key_stays_whatever_does_not_change_what_is_measured(plan, override):
     assert key_of(plan(override)) == key_of(plan())
+
+
+def test_the_price_of_a_device_is_a_cells_and_that_of_no_key(plan):
+    priced = plan("cost={per_device_hour: 2.5, currency: USD}")
+    assert {(cell.record.price_per_device_hour, cell.record.currency) for cell in priced.cells} == {(2.5, "USD")}
+    assert {(cell.record.price_per_device_hour, cell.record.currency) for cell in plan().cells} == {(None, "")}
+    for cell, other in zip(priced.cells, plan().cells, strict=True):
+        assert (cell.record.key, cell.record.reference) == (other.record.key, other.record.reference)
 
 
 def test_a_key_depends_on_what_becomes_of_freed_memory(plan):

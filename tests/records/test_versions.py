@@ -12,6 +12,7 @@ from parbench.check.compare import against_baseline, spec_of
 from parbench.launch.trial_folder import read_ranks
 from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
+from parbench.records.energy import EnergyRecord, GpuReadings, PackageReadings, counted
 from parbench.records.node import NodeRecord
 from parbench.records.trial import (
     DeviceMemory,
@@ -35,6 +36,11 @@ RANK = records.rank(
     jobs=(records.job(generation=GenerationRecord(sequences=("a",))),),
     memory=MemoryRecord(devices=(DeviceMemory(allocated_peak=1, reserved_peak=2),)),
     surroundings=SurroundingsRecord(gpus=(GpuSurroundings(uuid="GPU-0"),)),
+    energy=EnergyRecord(
+        seconds=2.0,
+        gpus=(GpuReadings(uuid="GPU-0", energy_j=counted(1.0)),),
+        packages=PackageReadings(machine="m"),
+    ),
     traffic=TrafficRecord(calls=1.0, given_bytes=2.0),
     failure=Failure(error="x", traceback="y", out_of_memory=False, at=1.0),
 )

@@ -106,6 +106,12 @@ def test_sessions_may_differ_in_their_number_of_rounds() -> None:
     assert len(pool_sessions(runs)) == 1
 
 
+def test_sessions_may_differ_in_the_price_of_a_device_and_runs_of_older_versions_have_none() -> None:
+    scenario = {"name": "made_up", "measure": {}}
+    for cost in ({}, {"cost": None}, {"cost": {"per_device_hour": 2.5, "currency": "USD"}}):
+        assert what_differs(monday(), tuesday(scenario={**scenario, **cost})) == []
+
+
 def test_the_worst_of_all_sessions_counts_and_its_reason_names_the_session() -> None:
     wrong = (rank(jobs=(job(losses=tuple(loss + 1 for loss in LOSSES)),)),)
     bad = session("bad", (2.0, 2.0), (1.0,), trial(DDP, 1, ranks=wrong))

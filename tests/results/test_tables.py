@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from parbench.records.energy import EnergyRecord, PackageReadings, counted
 from parbench.results.tables import cells_table, columns
 from tests.support.records import LOSSES, cell, job, rank, reference, run, trial
 
@@ -75,6 +76,20 @@ def test_a_speedup_pairs_rounds_by_their_number_and_not_by_their_order():
 def test_medians_are_over_rounds():
     trials = [trial(SINGLE, number, window_s=window_s) for number, window_s in enumerate([1.0, 2.0, 9.0])]
     assert rows([SINGLE], trials, rounds=3)["single", 1]["step_time_s"] == pytest.approx(0.2)
+
+
+def test_a_figure_with_a_tag_has_a_column_for_it():
+    energy = EnergyRecord(seconds=2.0, packages=PackageReadings(machine="m", energy_j=counted(1280.0)))
+    read = trial(SINGLE, ranks=(rank(energy=energy),))
+    silent = trial(DDP, ranks=(rank(energy=EnergyRecord(seconds=2.0, packages=PackageReadings(machine="m"))),))
+    table = rows([SINGLE, DDP], [read, silent])
+    single, ddp = table["single", 1], table["ddp", 2]
+    assert (single["tokens_per_joule"], single["tokens_per_joule_source"]) == (pytest.approx(4.0), "counter")
+    assert (single["mean_power_w"], single["mean_power_w_source"]) == (pytest.approx(640.0), "counter")
+    assert missing(ddp["tokens_per_joule"])
+    assert ddp["tokens_per_joule_source"] == "unavailable"
+    assert missing(single["sm_clock_mhz_source"])
+    assert missing(rows([SINGLE], [trial(SINGLE)])["single", 1]["tokens_per_joule_source"])
 
 
 def test_weak_and_strong_scaling_have_references_of_their_own():

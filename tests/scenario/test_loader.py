@@ -9,7 +9,7 @@ from parbench.plan.reading import catalogue
 from parbench.scenario.document import Document, parse_document
 from parbench.scenario.loader import Catalogue, Draft, draft_scenario
 from parbench.scenario.sentences import quote, suggest
-from parbench.scenario.specs import OptimizerSpec, Options, Scenario
+from parbench.scenario.specs import CostSpec, OptimizerSpec, Options, Scenario
 from parbench.strategies.model_parallel import PipelineOptions
 
 CATALOGUE = catalogue()
@@ -73,6 +73,7 @@ strategies:
 devices: {kind: cpu, counts: 2, oversubscribe: true}
 scaling: [weak, strong]
 measure: {rounds: 2, warmup: 3, window_s: 1}
+cost: {per_device_hour: 2, currency: EUR}
 """
     )
     assert (scenario.name, scenario.description) == ("mine", "Why?")
@@ -84,10 +85,11 @@ measure: {rounds: 2, warmup: 3, window_s: 1}
     assert scenario.devices.counts == (2,)
     assert scenario.scaling == ("weak", "strong")
     assert (scenario.measure.rounds, scenario.measure.warmup, scenario.measure.window_s) == (2, 3, 1.0)
+    assert scenario.cost == CostSpec(per_device_hour=2.0, currency="EUR")
 
 
 def test_sections_with_nothing_in_them_count_as_left_out():
-    assert good(GOOD + "devices:\nmeasure:\n") == good(GOOD)
+    assert good(GOOD + "devices:\nmeasure:\ncost:\n") == good(GOOD)
 
 
 def test_every_mistake_is_told_at_once_with_its_line_and_path():
@@ -239,6 +241,14 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
         ("devices.oversubscribe=yes", "devices.oversubscribe", "must be boolean; got 'yes'"),
         ("measure.rounds=[1, 2]", "measure.rounds", "must be integer; got [1, 2]"),
         ("measure.deadline_s=0", "measure.deadline_s", "must be greater than 0; got 0"),
+        ("cost=2.5", "cost", "must be a mapping; got 2.5"),
+        ("cost={}", "cost.per_device_hour", "is required"),
+        ("cost={per_device_hour: 0}", "cost.per_device_hour", "must be a price above zero, such as 2.50; got 0"),
+        ("cost={per_device_hour: .inf}", "cost.per_device_hour", "must be a price above zero, such as 2.50; got inf"),
+        ("cost={per_device_hour: 2 USD}", "cost.per_device_hour", "such as 2.50; got '2 USD'"),
+        ("cost={per_device_hour: [1, 2]}", "cost.per_device_hour", "such as 2.50; got [1, 2]"),
+        ("cost={per_device_hour: 1, currency: 5}", "cost.currency", "of at most 10 characters; got 5"),
+        ("cost={per_hour: 1}", "cost.per_hour", "unknown key; did you mean 'per_device_hour'?"),
         ("scaling=[strong, strong]", "scaling", "must be strong, weak or [strong, weak]"),
         ("scaling=[]", "scaling", "must be strong, weak or [strong, weak]"),
         ("scaling={strong: weak}", "scaling", "must be strong, weak or [strong, weak]"),

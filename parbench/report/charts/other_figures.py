@@ -33,14 +33,15 @@ class OtherFigures(PanelChart):
         for name in shared_figures(panel.cells):
             cells = [cell for cell in panel.cells if _is_finite(cell.value(name))]
             if "charts" in FIGURES[name].shown_in and len(cells) > 1:
-                yield from _draw_figure(panel, cells, prefix, FIGURES[name])
+                yield from draw_figure(panel, cells, prefix, FIGURES[name])
 
 
 def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _draw_figure(panel: Panel, every: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+def draw_figure(panel: Panel, every: Sequence[CellView], prefix: str, figure: Figure) -> Iterator[Chart]:
+    """Draws a figure of these cells, all of which have it; of too many, the fastest of each label."""
     cells = choose_cells(every)
     ideals = {cell.anchor: ideal for cell in cells if figure.ideal and (ideal := cell.value(figure.ideal)) is not None}
 
