@@ -6,6 +6,7 @@ from pydantic import Field
 
 from parbench.base_types import Record
 from parbench.records.assignment import Purpose, Twin
+from parbench.records.curves import CurvesRecord
 
 SCHEMA_VERSION = 1
 
@@ -13,7 +14,9 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
 
 
-Milestone = Literal["start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "close", "done"]
+Milestone = Literal[
+    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "curves", "close", "done"
+]  # fmt: skip
 
 
 class TwinRecord(Record):
@@ -164,7 +167,8 @@ class RankRecord(Record):
     clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
     `traffic` is None where the rank works alone. Untimed trials have `twins`, which are those of the first model, and
-    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device.
+    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device. `curves` is
+    what a rank found that measures its machine and trains nothing.
     """
 
     rank: int
@@ -185,6 +189,7 @@ class RankRecord(Record):
     averaged_validation_loss: float | None = None
     twins: tuple[TwinRecord, ...] = ()
     matmul_flops: float | None = None
+    curves: CurvesRecord | None = None
     failure: Failure | None = None
 
 
