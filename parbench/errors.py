@@ -27,7 +27,7 @@ class Mistake:
 
 
 class ScenarioError(UsageError):
-    """A scenario has mistakes. The error holds all of them, in the order of the file."""
+    """A scenario, or another file that people may edit, has mistakes. The error holds all of them, in their order."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.source, mistake.line or 0))

@@ -43,6 +43,13 @@ def significant(number: float) -> str:
     return f"{number:,.{max(digits, 0)}f}" if -4 < digits < 7 or number > 1 else f"{number:.2g}"
 
 
+def with_prefix(number: float, unit: str) -> str:
+    """A number with an SI prefix before its unit: `61.2 GFLOP/s` for 6.12e10, `112 µs` for 0.000112 s."""
+    power = math.floor(math.log10(abs(number)) / 3) if number and math.isfinite(number) else 0
+    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
+    return f"{significant(number / 1000.0**power)} {_PREFIXES[power]}{unit}"
+
+
 def _format_seconds(number: float) -> str:
     if abs(number) < 1:
         return f"{number * 1000:,.1f} ms"
@@ -55,6 +62,9 @@ def _format_bytes(number: float) -> str:
     if abs(number) < 100 * GIB:
         return f"{number / MIB:,.0f} MiB" if abs(number) >= 10 * MIB else f"{number / MIB:.1f} MiB"
     return f"{number / GIB:,.1f} GiB"
+
+
+_PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P"}
 
 
 _FORMATS: dict[str, Callable[[float], str]] = {
@@ -71,5 +81,6 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "sequences": lambda number: f"{number:,.0f}",
     "J": lambda number: f"{significant(number * 1000)} mJ" if abs(number) < 1 else f"{significant(number)} J",
     "cost": significant,
+    "FLOP": lambda number: with_prefix(number, "FLOP"),
     "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),
 }

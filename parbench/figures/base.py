@@ -14,7 +14,7 @@ from parbench.records.trial import Trial
 
 Unit = Literal[
     "tokens/s", "s", "×", "%", "bytes", "perplexity", "nats", "models/h", "sequences", "calls", "tolerances", "steps",
-    "parameters", "tokens/J", "J", "W", "MHz", "cost",
+    "parameters", "tokens/J", "J", "W", "MHz", "cost", "FLOP",
 ]  # fmt: skip
 
 Place = Literal["table", "terminal", "terminal always", "charts"]
@@ -25,7 +25,9 @@ class Launch:
     """One good trial of a cell, and what a figure may relate it to.
 
     `bases` are the launches, in the same round of the same session, of the cell that ratios are over. `peak_flops` is
-    one accelerator's peak in operations a second, where it is known. `session` numbers the runs that are pooled.
+    one accelerator's peak in operations a second by its data sheet, `matmul_flops` the rate that matrix products in the
+    cell's precision were measured to reach on one device; None where it is not known. `session` numbers the runs that
+    are pooled.
     """
 
     trial: Trial
@@ -33,6 +35,7 @@ class Launch:
     bases: tuple["Launch", ...] = ()
     peak_flops: float | None = None
     session: int = 0
+    matmul_flops: float | None = None
 
     @property
     def round(self) -> RoundId:

@@ -13,11 +13,23 @@ def compile_s(trial: Trial) -> float | None:
     return max((sum(job.compile_s / job.stacked for job in rank.jobs) for rank in trial.ranks), default=0.0) or None
 
 
+def model_flops_per_token(cell: CellRecord) -> float | None:
+    """Model FLOPs per token of a step (Chowdhery et al. 2022, appendix B), as the family counts them.
+
+    None where the family does not count, and where text is generated: there a token costs more the later it comes.
+    """
+    return None if cell.phase == "generate" else cell.flops_per_token
+
+
 def mfu(trial: Trial, cell: CellRecord, peak_flops: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one GPU's peak in 1/s is known."""
-    if peak_flops is None or cell.device_kind != "cuda" or cell.flops_per_token is None or cell.phase == "generate":
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B), where one device's peak in 1/s is known.
+
+    For example 2,560 tokens/s of 1 MFLOP each, on two devices of 10 GFLOP/s, are 12.8 %.
+    """
+    work = model_flops_per_token(cell)
+    if peak_flops is None or work is None:
         return None
-    return tokens_per_s(trial, cell) * cell.flops_per_token / (peak_flops * cell.devices)
+    return tokens_per_s(trial, cell) * work / (peak_flops * cell.devices)
 
 
 def bubble(trial: Trial) -> float | None:
@@ -47,15 +59,39 @@ COMPILE_S = Figure(
     of=lambda launch: compile_s(launch.trial),
 )
 
+MODEL_FLOPS_PER_TOKEN = Figure(
+    name="model_flops_per_token",
+    title="FLOPs/token",
+    unit="FLOP",
+    better=None,
+    meaning="Model FLOPs per token, counted as in the PaLM paper (Chowdhery et al. 2022, appendix B): two operations "
+    "for each weight that a token is multiplied with; attention over all positions, as if it were not causal; a "
+    "backward pass twice as many as a forward pass. What is computed again does not count.",
+    of=lambda launch: model_flops_per_token(launch.cell),
+    shown_in=("table",),
+)
+
 MFU = Figure(
     name="mfu",
     title="MFU",
     unit="%",
     better="higher",
     meaning="Model FLOPs utilisation: the operations that the model needs (counted as in the PaLM paper, "
-    "appendix B) in a second, over the peak of all devices for dense matrix products in the cell's precision. Empty "
-    "where that is not known.",
+    "appendix B) in a second, over the peak of all devices for dense matrix products in the cell's precision, by their "
+    "maker's data sheet. Empty where that is not known.",
     of=lambda launch: mfu(launch.trial, launch.cell, launch.peak_flops),
+)
+
+MFU_MEASURED = Figure(
+    name="mfu_measured",
+    title="MFU (measured)",
+    unit="%",
+    better="higher",
+    meaning="Model FLOPs utilisation over a measured peak: the rate that matrix products in the cell's precision "
+    "reached on one device in this run, in the launch that computes the reference, times the devices. Empty where it "
+    "was not measured.",
+    of=lambda launch: mfu(launch.trial, launch.cell, launch.matmul_flops),
+    shown_in=("table", "terminal"),
 )
 
 BUBBLE = Figure(
@@ -70,4 +106,4 @@ BUBBLE = Figure(
     ideal_meaning="what the schedule leaves idle even if all stages cost the same",
 )
 
-FIGURES = (COMPILE_S, MFU, BUBBLE)
+FIGURES = (COMPILE_S, MODEL_FLOPS_PER_TOKEN, MFU, MFU_MEASURED, BUBBLE)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib
 import mmap
 import os
 import resource
@@ -16,6 +17,8 @@ from pathlib import Path
 from parbench.measure.journal import EXIT_UNWRITTEN
 
 LOOPBACK = "127.0.0.1"
+WORKER = "parbench.measure.worker"
+"""The module whose `work` a rank runs, unless its launcher is for another one."""
 PR_SET_PDEATHSIG = 1  # prctl(2)
 PEERS_GRACE_S = 1.0
 """After one rank has failed, how long the others have to end by themselves and record their errors."""
@@ -23,18 +26,18 @@ TERMINATION_GRACE_S = 2.0
 """How long an aborted rank has to write its stacks into its log before it is killed."""
 
 
-def run_rank(folder: Path, variables: Mapping[str, str], listener: socket.socket | None, parent: int) -> None:
+def run_rank(
+    folder: Path, variables: Mapping[str, str], listener: socket.socket | None, parent: int, worker: str = WORKER
+) -> None:
     """Runs a rank in a process that `parent` has forked for it, then ends the process.
 
     `variables` are those of torchrun, such as `RANK`; `listener` is the open socket that rank 0 serves the store on.
+    The rank is the `work` of module `worker`.
     """
     detach(folder / f"rank{variables['RANK']}.log", parent)
     os.environ.update(variables)
     layout = random_memory_layout()
-
-    from parbench.measure.worker import work
-
-    code = work(folder, listener)
+    code = importlib.import_module(worker).work(folder, listener)
     del layout
     flush_log()
     # A normal exit of an interpreter with torch takes a tenth of a second, and everything is written.

@@ -104,13 +104,19 @@ class Role:
 
     def pin(self) -> None:
         """Keeps this process on its cores, before any thread starts: threads inherit the cores of their maker."""
-        if self.cpus and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self.cpus)
-        torch.set_num_threads(self.assignment.threads)
+        pin_to(self.device, self.cpus, self.assignment.threads)
         prepare_compiler(self.device, self.assignment.threads)
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
             set_precision(self.spec.precision)
+
+
+def pin_to(device: torch.device, cpus: tuple[int, ...], threads: int) -> None:
+    """Keeps this process on its logical CPUs, where there are any, with so many threads, and on its GPU."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def set_precision(precision: Precision) -> None:

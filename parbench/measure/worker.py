@@ -3,28 +3,25 @@
 By hand, in a trial's folder: `torchrun --nproc-per-node N -m parbench.measure.worker .`
 """
 
-import faulthandler
 import gc
-import os
 import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from torch import distributed
 
-from parbench.measure.failures import make_failure
 from parbench.measure.job import Job, Queue, make_batches
-from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
+from parbench.measure.journal import Journal
 from parbench.measure.probes.average import Average
 from parbench.measure.probes.matmul import measure_matmul_flops
 from parbench.measure.probes.window import WindowProbes
+from parbench.measure.rank import run_as_rank
 from parbench.measure.team import Role, Teams, form_teams
 from parbench.measure.twins import follow_twin
 from parbench.measure.validation import compute_mean_losses
 from parbench.records.assignment import Assignment
-from parbench.records.trial import JobRecord, RankRecord
+from parbench.records.trial import JobRecord
 from parbench.scenario.specs import Options
 from parbench.strategies.base import Strategy
 from parbench.system.malloc import set_malloc_policy
@@ -34,39 +31,23 @@ from parbench.training.workload import Workload
 def work(folder: Path, listener: socket.socket | None = None) -> int:
     """Runs the trial that `folder/cell.json` assigns, as the rank that torchrun's environment variables name.
 
-    The exit code: 0 fine, 1 failed, `EXIT_UNWRITTEN` where the record or the log cannot be written.
+    Returns the exit code, as `run_as_rank` does.
     """
-    try:
-        return _work(folder, listener)
-    except (JournalError, OSError):  # an OSError of the log: every other error is in the record
-        return EXIT_UNWRITTEN
+    return run_as_rank(folder, lambda journal: _run_trial(folder, listener, journal))
 
 
-def _work(folder: Path, listener: socket.socket | None) -> int:
-    faulthandler.enable()
-    rank = int(os.environ["RANK"])
-    local_rank, node = int(os.environ["LOCAL_RANK"]), int(os.environ.get("GROUP_RANK", "0"))
-    record = RankRecord(rank=rank, host=socket.gethostname(), node=node, local_rank=local_rank, pid=os.getpid())
-    journal = Journal(folder, record)
-    try:
-        assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
-        set_malloc_policy(assignment.malloc)
-        role = Role.of(assignment, rank, local_rank)
-        role.pin()
-        journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)
-        journal.enter("join")
-        teams = form_teams(role, listener)
-        journal.write(met_at=time.monotonic())
-        Worker(role, teams, journal).run()
-        teams.world.meet()
-        distributed.destroy_process_group()
-    except JournalError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever a strategy raises, even SystemExit, is this trial's result
-        traceback.print_exc()
-        journal.write(failure=make_failure(error))
-        return 1
-    return 0
+def _run_trial(folder: Path, listener: socket.socket | None, journal: Journal) -> None:
+    assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
+    set_malloc_policy(assignment.malloc)
+    role = Role.of(assignment, journal.record.rank, journal.record.local_rank)
+    role.pin()
+    journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)
+    journal.enter("join")
+    teams = form_teams(role, listener)
+    journal.write(met_at=time.monotonic())
+    Worker(role, teams, journal).run()
+    teams.world.meet()
+    distributed.destroy_process_group()
 
 
 class Worker:

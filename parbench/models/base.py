@@ -102,7 +102,7 @@ class Family(Spec, ABC):
         """Hidden states → logits (batch, seq_len, vocab_size)."""
 
     def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
-        """The work of each part, by which stages are balanced and MFU is computed; None where it is not known."""
+        """Model FLOPs of each part (Chowdhery et al. 2022, appendix B), which balance stages and give MFU; or None."""
         return None
 
     def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:

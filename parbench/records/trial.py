@@ -7,6 +7,7 @@ from pydantic import Field
 from parbench.base_types import Record
 from parbench.records.account import AccountRecord
 from parbench.records.assignment import Purpose, Twin
+from parbench.records.curves import CurvesRecord
 from parbench.records.energy import EnergyRecord
 
 SCHEMA_VERSION = 1
@@ -16,8 +17,9 @@ Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_ou
 
 
 Milestone = Literal[
-    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "account", "close", "done"
-]
+    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "account", "curves", "close",
+    "done",
+]  # fmt: skip
 
 
 class TwinRecord(Record):
@@ -169,7 +171,8 @@ class RankRecord(Record):
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
     `energy` is None in untimed trials and in records of older versions, `traffic` where the rank works alone.
     `account` says where the time of a step goes. Untimed trials have `twins`, which are those of the first model, and
-    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device.
+    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device. `curves` is
+    what a rank found that measures its machine and trains nothing.
     """
 
     rank: int
@@ -192,6 +195,7 @@ class RankRecord(Record):
     averaged_validation_loss: float | None = None
     twins: tuple[TwinRecord, ...] = ()
     matmul_flops: float | None = None
+    curves: CurvesRecord | None = None
     failure: Failure | None = None
 
 

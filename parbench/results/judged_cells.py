@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from parbench.figures.base import Figure, Launch
@@ -28,7 +28,8 @@ class JudgedCell:
     `reason` says why it was not measured well. `base` is the cell that its ratios are over: of the same workload and
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
     reference, and where the cell itself is not comparable. `peak_flops` is one accelerator's peak in operations a
-    second, where it is known.
+    second by its data sheet, `matmul_flops` what matrix products in the cell's precision were measured to reach on one
+    device; None where it is not known.
     """
 
     record: CellRecord
@@ -38,6 +39,7 @@ class JudgedCell:
     reason: str | None
     base: "JudgedCell | None" = None
     peak_flops: float | None = None
+    matmul_flops: float | None = None
 
     @property
     def comparable(self) -> bool:
@@ -68,8 +70,8 @@ class JudgedCell:
 
     def _launch(self, trial: Trial, number: RoundId, base_trials: Sequence[Trial]) -> Launch:
         base = self.base.record if self.base else self.record
-        bases = (Launch(each, base, peak_flops=self.peak_flops, session=number.session) for each in base_trials)
-        return Launch(trial, self.record, tuple(bases), self.peak_flops, number.session)
+        launch = partial(Launch, peak_flops=self.peak_flops, session=number.session, matmul_flops=self.matmul_flops)
+        return launch(trial, self.record, tuple(launch(each, base) for each in base_trials))
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
@@ -106,7 +108,8 @@ def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
                 status=status,
                 parity=parity,
                 reason="; ".join(filter(None, (reason, parity.reason))) or None,
-                peak_flops=peaks.get(cell.precision),
+                peak_flops=peaks.get(cell.precision) if cell.device_kind == "cuda" else None,
+                matmul_flops=_matmul_flops(references.get(cell.reference)),
             )
         )
     return cells
@@ -120,6 +123,7 @@ def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
         rounds={number: trials for cell in cells for number, trials in cell.rounds.items()},
         status=max((cell.status for cell in cells), key=_severity),
         parity=worst_of([cell.parity for cell in cells]),
+        matmul_flops=max(filter(None, (cell.matmul_flops for cell in cells)), default=None),
         # What a plan skips is skipped in all sessions for one reason.
         reason=cells[0].reason if len({cell.reason for cell in cells}) == 1 else "; ".join(reasons),
     )
@@ -165,6 +169,12 @@ def _status(cell: CellRecord, trials: Sequence[Trial], rounds: int) -> tuple[Sta
     if not trials:
         return "skipped", "not measured: the run was interrupted before it"
     return "ok", None if len(measured) >= rounds else f"only {len(measured)} of {rounds} rounds were measured"
+
+
+def _matmul_flops(reference: Trial | None) -> float | None:
+    """What matrix products in the cell's precision reached on one device, which its reference measures first."""
+    ranks = reference.ranks if reference and reference.status == "ok" else ()
+    return max((flops for rank in ranks if (flops := rank.matmul_flops)), default=None)
 
 
 def _peaks(environment: Mapping[str, Any]) -> Mapping[str, float]:

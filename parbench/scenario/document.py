@@ -33,6 +33,10 @@ MAX_DIGITS = 100
 DataPath = tuple[str | int, ...]
 
 
+SCENARIO_KEYS = ("workloads", "strategies")
+"""What a document is to have, unless it is another file than a scenario."""
+
+
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
 
@@ -100,26 +104,28 @@ class Document:
         return Document(data, self.source, lines, {**parents, **self.overridden, **parts}, implied)
 
 
-def read_document(path: Path) -> Document:
-    """Reads the YAML mapping in a file. Raises `ScenarioError` with every mistake in its syntax."""
+def read_document(path: Path, keys: Sequence[str] = SCENARIO_KEYS) -> Document:
+    """Reads the YAML mapping in a file, which has at least these keys. Raises `ScenarioError` with syntax errors."""
     try:
         text = read_whole(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise ScenarioError([Mistake(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise ScenarioError([Mistake(str(path), None, "", "is not UTF-8 text")]) from None
-    return parse_document(text, source=str(path))
+    return parse_document(text, source=str(path), keys=keys)
 
 
-def parse_document(text: str, source: str) -> Document:
-    """Reads the YAML mapping in `text`; `source` names it in messages. Raises `ScenarioError`."""
+def parse_document(text: str, source: str, keys: Sequence[str] = SCENARIO_KEYS) -> Document:
+    """Reads the YAML mapping in `text`; `source` and `keys`, what it is to have, name it in messages.
+
+    Raises `ScenarioError`.
+    """
     node = _compose(text, source)
     if node is None:
-        raise ScenarioError([Mistake(source, 1, "", "is empty; a scenario needs at least workloads and strategies")])
+        raise ScenarioError([Mistake(source, 1, "", f"is empty; it needs at least {' and '.join(keys)}")])
     if not isinstance(node, MappingNode):
-        raise ScenarioError(
-            [Mistake(source, _line(node), "", "must be a mapping with keys such as workloads and strategies")]
-        )
+        wanted = f"must be a mapping with keys such as {' and '.join(keys)}"
+        raise ScenarioError([Mistake(source, _line(node), "", wanted)])
     lines: dict[DataPath, int] = {}
     mistakes: list[Mistake] = []
     # Visits are counted besides paths, because merged mappings have the same paths again.

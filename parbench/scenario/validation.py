@@ -12,7 +12,7 @@ from parbench.errors import Mistake
 from parbench.scenario.document import DataPath, Document
 from parbench.scenario.exclude import FIELDS
 from parbench.scenario.matrix import nested_model
-from parbench.scenario.sentences import quote, unknown_key
+from parbench.scenario.sentences import explain, unknown_key
 from parbench.scenario.specs import Scenario
 
 S = TypeVar("S", bound=Spec)
@@ -67,27 +67,9 @@ class Validator:
 
 def _explain(detail: ErrorDetails, model: type[Spec], data: Any) -> str:
     """The sentence for an error: what the value must be, and what it is."""
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden":
-            return unknown_key(str(detail["loc"][-1]), _keys_at(model, data, detail["loc"][:-1]))
-        case "missing":
-            return "is required"
-        case "union_tag_not_found":
-            return f"needs the key {context['discriminator']}"
-        case "union_tag_invalid":
-            return f"{context['discriminator']} must be one of {context['expected_tags']}; got {quote(context['tag'])}"
-        case "value_error":
-            return str(context["error"])
-        case "model_type" | "model_attributes_type":
-            return f"must be a mapping; got {quote(detail['input'])}"
-        case "tuple_type":
-            return f"must be a list; got {quote(detail['input'])}"
-        case _:
-            # pydantic's sentences read "Input should be …", "String should match …", "Tuple should have …".
-            subject, should, expectation = detail["msg"].partition(" should ")
-            sentence = f"must {expectation.replace('be a valid ', 'be ', 1)}" if should else subject
-            return f"{sentence}; got {quote(detail['input'])}"
+    if detail["type"] == "extra_forbidden":
+        return unknown_key(str(detail["loc"][-1]), _keys_at(model, data, detail["loc"][:-1]))
+    return explain(detail)
 
 
 def _keys_at(model: type[Spec], data: Any, location: tuple[int | str, ...]) -> Iterable[str]:

@@ -295,6 +295,7 @@ def test_memory_is_shown_in_mebibytes():
         (200 * 2**30, "bytes", "200.0 GiB"),
         (8.0, "calls", "8"),
         (1250.5, "calls", "1,250.5"),
+        (25_165_824.0, "FLOP", "25.2 MFLOP"),
     ],
 )
 def test_small_amounts_are_not_rounded_away(value, unit, text):

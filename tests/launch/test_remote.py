@@ -130,7 +130,9 @@ def repository(folder: Path, there: Change, here: Change = unchanged) -> Command
         change(package)
 
     fill(there)
-    edit(package / "measure/worker.py", r"host=socket\.gethostname\(\)", f'host="{ELSEWHERE}"')
+    # Where a rank says its host: in trees from before, the worker did.
+    place = next(file for name in ("rank", "worker") if (file := package / f"measure/{name}.py").exists())
+    edit(place, r"host=socket\.gethostname\(\)", f'host="{ELSEWHERE}"')
     for command in ("init -q", "add .", "-c user.name=x -c user.email=x@x commit -qm there"):
         subprocess.run(["git", *command.split()], cwd=folder, check=True, capture_output=True)
     fill(here)

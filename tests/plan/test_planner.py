@@ -453,3 +453,10 @@ def test_an_lstm_is_not_run_in_fp16_where_bf16_is_asked_for(plan):
     reasons = {cell.record.precision: cell.record.reason for cell in made.cells if cell.record.strategy == "single"}
     assert reasons["fp16"] is None
     assert "casts LSTMs on CUDA to fp16" in reasons["bf16"]
+
+
+@pytest.mark.parametrize(("phase", "passes"), [("train", 3), ("score", 1)])
+def test_a_token_needs_a_forward_pass_and_for_training_a_backward_pass_of_twice_its_work(plan, phase, passes):
+    cell = cells(plan(f"workloads.lstm.phase={phase}"), "single")[1]
+    forward = 4 * 16 * 256**2 + 2 * 256 * cell.workload.vocab_size
+    assert cell.record.flops_per_token == passes * forward

@@ -12,6 +12,7 @@ from parbench.check.compare import against_baseline, spec_of
 from parbench.launch.trial_folder import read_ranks
 from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
+from parbench.records.curves import CurvesRecord, SampleRecord
 from parbench.records.energy import EnergyRecord, GpuReadings, PackageReadings, counted
 from parbench.records.node import NodeRecord
 from parbench.records.trial import (
@@ -42,6 +43,7 @@ RANK = records.rank(
         packages=PackageReadings(machine="m"),
     ),
     traffic=TrafficRecord(calls=1.0, given_bytes=2.0),
+    curves=CurvesRecord(samples=(SampleRecord(operation="p2p", size=1024, seconds=(1.0,)),)),
     failure=Failure(error="x", traceback="y", out_of_memory=False, at=1.0),
 )
 TRIAL = records.trial(ranks=(RANK,))

@@ -129,12 +129,18 @@ def test_tokens_per_s_counts_new_tokens_only():
     assert speed.tokens_per_s(trial(of), of) == pytest.approx(10 * 8 * 4 / 2)
 
 
-def test_mfu_needs_a_gpu_of_known_peak_and_counted_work():
-    of = cell(flops_per_token=1e6, device_kind="cuda")
+def test_mfu_needs_a_known_peak_and_counted_work():
+    of = cell(flops_per_token=1e6)
     assert utilisation.mfu(trial(of), of, 1e12) == pytest.approx(2560 * 1e6 / 1e12)
     assert utilisation.mfu(trial(of), of, None) is None
-    assert utilisation.mfu(trial(), cell(device_kind="cuda"), 1e12) is None
-    assert utilisation.mfu(trial(of), cell(flops_per_token=1e6), 1e12) is None
+    assert utilisation.mfu(trial(), cell(), 1e12) is None
+    generating = cell(flops_per_token=1e6, phase="generate", new_tokens=4)
+    assert utilisation.mfu(trial(generating), generating, 1e12) is None
+
+
+def test_mfu_is_over_the_peak_of_all_devices():
+    of = cell("ddp", 2, flops_per_token=1e6)
+    assert utilisation.mfu(trial(of), of, 1e10) == pytest.approx(0.128)
 
 
 def test_the_bubble_is_the_time_that_ranks_wait_for_other_stages():

@@ -18,17 +18,19 @@ from parbench.launch.rank_process import (
     LOOPBACK,
     PEERS_GRACE_S,
     TERMINATION_GRACE_S,
+    WORKER,
     run_rank,
     signal_session,
 )
 
 
 class LocalLauncher(Launcher):
-    """Starts ranks on this machine; they communicate over loopback."""
+    """Starts ranks on this machine; they communicate over loopback. A rank is the `work` of module `worker`."""
 
     name = "local"
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str = WORKER) -> None:
+        self._worker = worker
         self._forks = ForkServer()
         self._running: list[ForkServerProcess] = []
 
@@ -50,6 +52,7 @@ class LocalLauncher(Launcher):
                         _torchrun_variables(rank, processes, port),
                         None if rank else listener,
                         self._forks.pid,
+                        self._worker,
                     ),
                 )
                 for rank in range(processes)

@@ -10,7 +10,8 @@ from parbench.training.workload import AUTOCAST
 SIZES = {"cpu": (768,), "cuda": (4096, 8192)}
 """Rows and columns of the matrices: enough for full speed, few enough to take milliseconds."""
 
-REPEATS = 6
+REPEATS, ENOUGH_S = 6, 3.0
+"""How often a size is timed; after so many seconds twice is enough, since what takes long varies little."""
 
 PRODUCTS = {"cpu": 1, "cuda": 10}
 """Products that are timed together: on a GPU, calling the clock and waiting for the end costs a tenth of one."""
@@ -32,7 +33,10 @@ def measure_matmul_flops(device: torch.device, precision: Precision) -> float:
 def _measure_size(size: int, device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     products = PRODUCTS[device.type]
-    return products * 2 * size**3 / min(_time_products(left, right, products) for _ in range(REPEATS))
+    times: list[float] = []
+    while len(times) < REPEATS and (len(times) < 2 or sum(times) < ENOUGH_S):
+        times.append(_time_products(left, right, products))
+    return products * 2 * size**3 / min(times)
 
 
 def _time_products(left: torch.Tensor, right: torch.Tensor, products: int) -> float:
