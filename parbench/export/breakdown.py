@@ -1,6 +1,7 @@
 """The account of every cell's step as people read it, and as a document that every format can write."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -27,6 +28,8 @@ TITLES: dict[CellPart, str] = {
     "unexplained": "unexpl.",
 }
 """What stands above the columns of parts whose names are long, or say too little."""
+
+NAME_WIDTH = 29
 
 NOTHING = 0.005
 """A part that takes less of every step has no column."""
@@ -59,7 +62,8 @@ def print_breakdown(table: "pd.DataFrame", console: Console) -> None:
         for number, name in enumerate(columns):
             view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
         for row in rows.to_dict(orient="records"):
-            view.add_row(*(Text(plain(column(row))) for column in columns.values()))
+            name, *shares = (plain(column(row)) for column in columns.values())
+            view.add_row(Text(_fold(name)), *map(Text, shares))
         console.print(view)
         for line in _explain(rows):
             console.print(Text(line, style="dim"), soft_wrap=True)
@@ -68,15 +72,20 @@ def print_breakdown(table: "pd.DataFrame", console: Console) -> None:
 
 def _columns(table: "pd.DataFrame") -> dict[str, Column]:
     columns: dict[str, Column] = {
-        "strategy": lambda row: f"{name_of(row)} on {row['devices']}",
+        "strategy": lambda row: f"{name_of(row)} on\N{NO-BREAK SPACE}{row['devices']}",
         "step": lambda row: with_unit(row["mean_step_s"], "s"),
     }
     for part in _parts(table):
         columns[TITLES.get(part, part)] = lambda row, part=part: f"{100 * row[part]:.0f}"  # type: ignore[misc]
-    for name, title in (("overlapped_comm", "(overlap)"), ("profiled_step", "profiled")):
+    for name, title in (("overlapped_comm", "overlap"), ("profiled_step", "prof.")):
         if table[name].notna().any():
             columns[title] = lambda row, name=name: FIGURES[name].text(row[name])  # type: ignore[misc]
     return columns
+
+
+def _fold(name: str) -> str:
+    """A long name on several lines, broken before its options and between them."""
+    return name if len(name) <= NAME_WIDTH else "\n".join(wrap(name.replace("(", " (", 1), NAME_WIDTH))
 
 
 def _parts(table: "pd.DataFrame") -> Iterator[CellPart]:
@@ -89,5 +98,5 @@ def _explain(table: "pd.DataFrame") -> Iterator[str]:
     for part in _parts(table):
         if part not in ("forward", "loss", "backward", "optimizer"):
             yield f"{TITLES.get(part, part)}: {PART_MEANINGS[part]}"
-    yield "(overlap): communication while something is computed, in none of the other columns"
-    yield "profiled: a step under the profiler, by which this was made, over one without it"
+    yield "overlap: communication while something is computed, in none of the other columns"
+    yield "prof.: a step under the profiler, by which this was made, over one without it"
