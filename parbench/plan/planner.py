@@ -177,7 +177,7 @@ class Planner:
         if scaling == "weak":
             attempt.workload = _scaled(workload, devices.count)
             lanes = lay_out(cls, options, attempt.workload, devices).lanes
-            attempt.workload = _scaled(workload, devices.count // lanes)
+            attempt.workload = _scaled(workload, max(1, devices.count // lanes))
         attempt.layout = lay_out(cls, options, attempt.workload, devices)
 
     def _record(self, combination: Combination, attempt: Attempt) -> CellRecord:

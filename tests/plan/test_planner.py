@@ -288,6 +288,8 @@ def test_weak_scaling_grows_the_batch_with_the_devices_that_share_a_model(plan):
         assert batches == {1: 32, 2: 64, 4: 128}
     lanes = cells(made, "task_pool", "weak").values()
     assert {cell.record.global_batch for cell in lanes} == {32}
+    crowded = cells(plan("scaling=weak", "strategies=[{task_pool: {tasks_per_device: 2}}]"), "task_pool", "weak").values()
+    assert {cell.record.global_batch for cell in crowded} == {32}
     assert all(cell.workload.global_batch == cell.record.global_batch for cell in made.cells)
 
 
