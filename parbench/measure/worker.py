@@ -53,6 +53,7 @@ def _work(folder: Path, listener: socket.socket | None) -> int:
         set_malloc_policy(assignment.malloc)
         role = Role.of(assignment, rank, local_rank)
         role.pin()
+        role.require_service()
         journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)
         journal.enter("join")
         teams = form_teams(role, listener)
