@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
+    from torch.optim import Optimizer
 
     from parbench.data.batches import Batch
     from parbench.training.generation import Mark
@@ -170,6 +171,10 @@ class Strategy(ABC, Generic[O]):
         self.model = workload.model(job, wrap=lambda model: self.wrap(model, context))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job)
+
+    def optimizers(self) -> "Sequence[Optimizer]":
+        """What changes the parameters, once `setup` is done: several where each of several models has its own."""
+        return [self.updates.optimizer]
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":  # noqa: ARG002 - for overriding
         """The model as this strategy runs it; itself, unless overridden."""
