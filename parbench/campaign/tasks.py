@@ -136,7 +136,7 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
         status=status,
         reason=reason,
         log_tail="" if status == "ok" else log_tail(folder, processes),
-        warnings=warnings_of(ranks),
+        warnings=(*outcome.warnings, *warnings_of(ranks, mps=assignment.mps)),
         ranks=ranks,
     )
 
@@ -187,6 +187,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         nodes=devices.nodes,
         threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // on_a_node),
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
+        mps=not is_reference and cell.layout is not None and cell.layout.mps,
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
 from parbench.records.node import NodeRecord
 from parbench.registry import Registry
-from parbench.system.devices import Machine, detect
+from parbench.system.devices import NOT_STARTED, Machine, detect
 from parbench.system.environment import Environment, capture
 
 LAUNCHERS: "Registry[Launcher]" = Registry("parbench.launch", module="launcher")
@@ -83,13 +83,14 @@ class Outcome:
 
     `exit_codes` are by rank, negative for a signal, None for a rank that the launcher ended itself. `wall_s` is the
     time in seconds from the launch to the end of the last rank. `timed_out`: the deadline ended the trial. `reason` is
-    an error that the launcher itself saw, such as a lost node.
+    an error that the launcher itself saw, such as a lost node. `warnings` say what it did otherwise than asked.
     """
 
     exit_codes: tuple[int | None, ...]
     wall_s: float
     timed_out: bool = False
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Launcher(ABC):
@@ -134,8 +135,8 @@ class Launcher(ABC):
         raise UsageError(f"--submit: launcher {cls.name} has no batch system to submit to")
 
     def machine(self) -> Machine:
-        """The devices that trials can use."""
-        return detect()
+        """The devices that trials can use. A launcher that starts MPS for trials that ask for it says where it can."""
+        return replace(detect(), no_mps=NOT_STARTED)
 
     def environment(self, nodes: Sequence[NodeRecord]) -> Environment:
         """The environment in which trials on these nodes are measured."""

@@ -13,6 +13,14 @@ from parbench.system.files import made, opened, write_all, writing
 LOG_TAIL_CHARACTERS = 8000
 
 
+def asks_for_mps(folder: Path) -> bool:
+    """Whether the ranks of a trial are to go through MPS. A folder without a good assignment is theirs to report."""
+    try:
+        return Assignment.model_validate_json((folder / "cell.json").read_bytes()).mps
+    except (OSError, ValidationError):
+        return False
+
+
 def prepare_folder(folder: Path, assignment: Assignment) -> None:
     """Makes a trial folder that holds nothing but `cell.json`. Raises `ResultsError` if it cannot be written."""
     with writing(folder):

@@ -18,6 +18,7 @@ from parbench.records.assignment import Assignment
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.system.devices import Devices
+from parbench.system.mps import is_client
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,14 @@ class Role:
         prepare_compiler(self.device, self.assignment.threads)
         if self.device.type == "cuda":
             set_precision(self.spec.precision)
+
+    def require_service(self) -> None:
+        """Raises `RuntimeError` where MPS is to serve this rank and does not: CUDA goes on without it in silence."""
+        for device in self.devices if self.assignment.mps else ():
+            if device.type == "cuda":
+                torch.cuda.init()
+                if is_client(device.index) is False:
+                    raise RuntimeError(f"MPS does not serve {device}; its logs are in the folder mps of the trial")
 
 
 def pin_to(device: torch.device, cpus: tuple[int, ...], threads: int) -> None:

@@ -72,7 +72,7 @@ def hold_learning_rate(strategy: Strategy[Options], steps: range, quiet: int) ->
     rates: list[Any] = []
     for index in steps:
         if quiet and index == 0:
-            rates = [group["lr"] for group in strategy.updates.optimizer.param_groups]
+            rates = [group["lr"] for group in _groups(strategy)]
             _set_rates(strategy, [0.0] * len(rates))
         if quiet and index == quiet:
             _set_rates(strategy, rates)
@@ -80,8 +80,12 @@ def hold_learning_rate(strategy: Strategy[Options], steps: range, quiet: int) ->
 
 
 def _set_rates(strategy: Strategy[Options], rates: Sequence[Any]) -> None:
-    for group, rate in zip(strategy.updates.optimizer.param_groups, rates, strict=True):
+    for group, rate in zip(_groups(strategy), rates, strict=True):
         group["lr"] = rate
+
+
+def _groups(strategy: Strategy[Options]) -> list[dict[str, Any]]:
+    return [group for optimizer in strategy.optimizers() for group in optimizer.param_groups]
 
 
 def _train(training: Training, shard: Shard, workload: Workload, set_up: SetUp, steps: int, quiet: int) -> list[float]:

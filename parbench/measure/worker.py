@@ -41,6 +41,7 @@ def _run_trial(folder: Path, listener: socket.socket | None, journal: Journal) -
     set_malloc_policy(assignment.malloc)
     role = Role.of(assignment, journal.record.rank, journal.record.local_rank)
     role.pin()
+    role.require_service()
     journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)
     journal.enter("join")
     teams = form_teams(role, listener)

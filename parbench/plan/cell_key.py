@@ -5,7 +5,7 @@ from typing import Any
 from parbench.base_types import DeviceKind
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.trial import SCHEMA_VERSION
-from parbench.scenario.specs import MeasureSpec, Scenario, WorkloadSpec
+from parbench.scenario.specs import MeasureSpec, Options, Scenario, WorkloadSpec
 from parbench.system.digests import digest_of_json
 
 NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps", "account", "trace"}
@@ -28,16 +28,20 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
         "device_kind": kind,
         "cores_per_device": scenario.devices.cores_per_device,
         "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED | _default_later(scenario.measure)),
-        **{
-            key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-            for key, value in place.items()
-        },
+        **{key: _without_default_later(value) if isinstance(value, Options) else value for key, value in place.items()},
     }
     return digest_of_json(content)[:16]
 
 
 def _default_later(measure: MeasureSpec) -> set[str]:
     return {name for name, default in LATER_FIELDS.items() if getattr(measure, name) == default}
+
+
+def _without_default_later(options: Options) -> dict[str, Any]:
+    """The options as plain data; one that older versions lack is left out where it has its default."""
+    fields = type(options).model_fields
+    default = {name for name in options.later_options if getattr(options, name) == fields[name].default}
+    return options.model_dump(mode="json", exclude=default)
 
 
 def without_compilation(workload: WorkloadSpec) -> WorkloadSpec:

@@ -11,7 +11,14 @@ from parbench.plan.cell_key import cell_key, without_compilation
 from parbench.plan.cells import Cell
 from parbench.plan.mistakes import Attempts, add_mistakes
 from parbench.plan.proof import proofs_of
-from parbench.plan.refusals import lay_out, refuse_on_error, require_imported, require_possible, require_room
+from parbench.plan.refusals import (
+    lay_out,
+    refuse_on_error,
+    require_imported,
+    require_possible,
+    require_room,
+    require_service,
+)
 from parbench.records.cell import CellRecord, ProofRecord
 from parbench.scenario.exclude import FIELDS, is_excluded
 from parbench.scenario.loader import Draft
@@ -177,8 +184,10 @@ class Planner:
         if scaling == "weak":
             attempt.workload = _scaled(workload, devices.count)
             lanes = lay_out(cls, options, attempt.workload, devices).lanes
-            attempt.workload = _scaled(workload, devices.count // lanes)
-        attempt.layout = lay_out(cls, options, attempt.workload, devices)
+            attempt.workload = _scaled(workload, max(1, devices.count // lanes))
+        layout = lay_out(cls, options, attempt.workload, devices)
+        require_service(layout, self.machine)
+        attempt.layout = layout
 
     def _record(self, combination: Combination, attempt: Attempt) -> CellRecord:
         name, _, scaling, strategy, devices = combination

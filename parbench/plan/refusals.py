@@ -61,6 +61,12 @@ def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None
         raise Unsupported(f"{devices.count} devices cannot be shared equally by {devices.nodes} nodes")
 
 
+def require_service(layout: Layout, machine: Machine) -> None:
+    """Raises `Unsupported` for a layout that needs MPS where that cannot be started."""
+    if layout.mps and machine.no_mps:
+        raise Unsupported(machine.no_mps)
+
+
 def lay_out(cls: type[Strategy[Any]], options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:
     """The strategy's layout over the devices. Raises `Unsupported`, also where a process would span nodes."""
     with refuse_on_error("layout"):

@@ -30,7 +30,8 @@ class Assignment(Record):
     """What the ranks of one trial compute and measure: the content of `cell.json` in the trial's folder.
 
     `cores` are the logical CPUs of each device of this host, in order; it is empty where ranks are not pinned. Relative
-    paths in `workload` start at `folder`, which is the scenario's.
+    paths in `workload` start at `folder`, which is the scenario's. `mps`: ranks that share a GPU go through the
+    Multi-Process Service, which the launcher starts.
 
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
@@ -53,6 +54,7 @@ class Assignment(Record):
     nodes: int = 1
     threads: int
     cores: tuple[tuple[int, ...], ...]
+    mps: bool = False
     corpus: Corpus
     seed: int
     warmup: int | Literal["auto"]

@@ -119,14 +119,16 @@ class MemoryRecord(Record):
 
 
 class GpuSurroundings(Record):
-    """A GPU: the number of processes on it at the end of a window.
+    """A GPU: the number of processes that compute on it at the end of a window, without servers of MPS.
 
+    `mps` says whether the rank goes through the Multi-Process Service; it is None where the driver does not tell.
     `throttled_s` are the seconds of all windows for which each cause held its clock down, of the causes that NVML
     counts there.
     """
 
     uuid: str
     processes: int | None = None
+    mps: bool | None = None
     throttled_s: dict[str, float] = Field(default_factory=dict)
 
 

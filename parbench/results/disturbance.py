@@ -16,11 +16,21 @@ CORES = 1.0
 """How many of a host's cores other processes may keep busy before a warning, where ranks are not pinned to cores."""
 
 
-def warnings_of(ranks: Sequence[RankRecord]) -> tuple[str, ...]:
-    """A sentence for each disturbance: other processes, a hypervisor, heat, other users of a GPU, stalls."""
+def warnings_of(ranks: Sequence[RankRecord], *, mps: bool = False) -> tuple[str, ...]:
+    """A sentence for each disturbance: other processes, a hypervisor, heat, other users of a GPU, stalls.
+
+    `mps`: the ranks were to share GPUs through the Multi-Process Service.
+    """
     pinned = [rank for rank in ranks if rank.cores]
     free = [rank for rank in ranks if not rank.cores]
-    return (*_about_cores(pinned), *_about_hosts(free), *_about_heat(ranks), *_about_gpus(ranks), *_about_stalls(ranks))
+    return (
+        *_about_cores(pinned),
+        *_about_hosts(free),
+        *_about_heat(ranks),
+        *_about_gpus(ranks),
+        *(() if mps else _about_mps(ranks)),
+        *_about_stalls(ranks),
+    )
 
 
 def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
@@ -67,6 +77,13 @@ def _about_gpus(ranks: Sequence[RankRecord]) -> Iterator[str]:
                 reported.add(place)
                 yield f"{foreign} other process{'es' * (foreign > 1)} computed on {gpu.uuid} of rank {rank.rank}"
             yield from _about_throttling(rank, gpu)
+
+
+def _about_mps(ranks: Sequence[RankRecord]) -> Iterator[str]:
+    """A daemon that runs here serves all processes that find it, also ranks that were to take turns on a GPU."""
+    served = {(rank.host, gpu.uuid): rank for rank in reversed(ranks) for gpu in rank.surroundings.gpus if gpu.mps}
+    for (_, uuid), rank in sorted(served.items(), key=lambda place: place[0]):
+        yield f"MPS, for which this cell does not ask, served rank {rank.rank} on {uuid}"
 
 
 def _about_throttling(rank: RankRecord, gpu: GpuSurroundings) -> Iterator[str]:

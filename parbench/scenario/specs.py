@@ -1,6 +1,6 @@
 """The models of a scenario: workloads, strategies, devices, and how cells are measured and checked. Without torch."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
@@ -47,7 +47,13 @@ MetricName = Annotated[str, _MetricChoice()]
 
 
 class Options(Spec):
-    """A strategy's options. Strategies subclass it."""
+    """A strategy's options. Strategies subclass it.
+
+    `later_options` are those that older versions lack, which measured as their defaults say: cells that have these keep
+    their keys.
+    """
+
+    later_options: ClassVar[frozenset[str]] = frozenset()
 
 
 class OptimizerSpec(Spec):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
+    from torch.optim import Optimizer
 
     from parbench.data.batches import Batch
     from parbench.training.generation import Mark
@@ -32,17 +33,19 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 class Layout:
     """How a strategy lays a workload out over N devices.
 
-    `processes` ranks drive `devices_per_process` devices each, or `processes_per_device` of them share a device. The
-    global batch is cut into `data_shards` equal parts. `lanes` models are trained at the same time, or `stacked` models
-    in every lane, in one step. `queued`: a lane that is free takes the next model. `averaged`: the parameters of all
-    models are averaged into one at the end. `emulated`: the strategy stands in for what torch lacks on these devices.
-    `note` says where the parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule
-    leaves its stages idle if all else is ideal.
+    `processes` ranks drive `devices_per_process` devices each, or `processes_per_device` of them share a device; `mps`:
+    through the Multi-Process Service, which the launcher starts. The global batch is cut into `data_shards` equal
+    parts. `lanes` models are trained at the same time, or `stacked` models in every lane, in one step. `queued`: a lane
+    that is free takes the next model. `averaged`: the parameters of all models are averaged into one at the end.
+    `emulated`: the strategy stands in for what torch lacks on these devices. `note` says what the numbers do not, such
+    as where the parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule leaves
+    its stages idle if all else is ideal.
     """
 
     processes: int
     devices_per_process: int = 1
     processes_per_device: int = 1
+    mps: bool = False
     data_shards: int = 1
     lanes: int = 1
     stacked: int = 1
@@ -94,7 +97,7 @@ class Layout:
         parts += [(self.stacked, "model stacked", "models stacked")] * (self.stacked > 1)
         words = [f"{count} {singular if count == 1 else plural}" for count, singular, plural in parts]
         words[0] += f" on {nodes} nodes" * (nodes > 1)
-        return ", ".join(words + [self.note] * bool(self.note))
+        return ", ".join(words + ["through MPS"] * self.mps + [self.note] * bool(self.note))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +179,10 @@ class Strategy(ABC, Generic[O]):
         self.model = workload.model(job, wrap=lambda model: self.wrap(model, context))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job)
+
+    def optimizers(self) -> "Sequence[Optimizer]":
+        """What changes the parameters, once `setup` is done: several where each of several models has its own."""
+        return [self.updates.optimizer]
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":  # noqa: ARG002 - for overriding
         """The model as this strategy runs it; itself, unless overridden."""

@@ -8,8 +8,11 @@ from typing import Any
 from parbench.base_types import DeviceKind
 from parbench.system.cpus import allowed_cores
 from parbench.system.cuda_query import ask_cuda
+from parbench.system.mps import why_no_mps
 from parbench.system.nvml import answer, gpu_handle, nvml, nvml_gpu_uuids, visible_gpus, whole_gpu
 from parbench.system.software import torch_build
+
+NOT_STARTED = "MPS is started by launcher local alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Machine:
     `cores` are this node's allowed physical cores, each with the numbers of its allowed logical CPUs.
     `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
     as CUDA numbers it. `granted` says that it is an allocation, such as SLURM's, and not a whole machine.
+    `no_mps` says why the Multi-Process Service cannot be started for a trial; it is None where it can.
     """
 
     cores: tuple[tuple[int, ...], ...]
@@ -40,6 +44,7 @@ class Machine:
     compute_capability: tuple[int, int] | None = None
     nodes: int = 1
     granted: bool = False
+    no_mps: str | None = NOT_STARTED
 
     @property
     def preferred_kind(self) -> DeviceKind:
@@ -89,7 +94,7 @@ def detect() -> Machine:
     Where NVML does not answer, CUDA is asked.
     """
     gpus, capability = _gpus_of_nvml() or _gpus_of_cuda()
-    return Machine(cores=allowed_cores(), gpus=gpus, compute_capability=capability)
+    return Machine(cores=allowed_cores(), gpus=gpus, compute_capability=capability, no_mps=why_no_mps())
 
 
 def _gpus_of_nvml() -> tuple[int, tuple[int, int] | None] | None:

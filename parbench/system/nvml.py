@@ -33,7 +33,7 @@ def answer(query: Callable[..., T], *arguments: object) -> T | None:
 
     try:
         return query(*arguments)
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):  # the second, where the driver is an older one
         return None
 
 

@@ -3,6 +3,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,29 @@ def test_ranks_that_share_a_gpu_share_its_machines_cores(tmp_path: Path) -> None
     corpus = prepare(spec.data, seq_len=4, seed=0, folder=tmp_path)
     threads = {task.cell.record.strategy: assign(plan, task, corpus).threads for task in shuffled_rounds(plan)}
     assert threads == {"single": 8, "task_pool": 2}
+
+
+def test_ranks_go_through_mps_where_their_layout_says_so_and_their_reference_does_not(tmp_path: Path) -> None:
+    class Warned(FakeLauncher):
+        """Has something to say of each launch."""
+
+        def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+            outcome = super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
+            return replace(outcome, warnings=("it was served",))
+
+    here = Machine(cores=((0,), (1,)), gpus=1, compute_capability=(9, 0), no_mps=None)
+    plan = planned(
+        tmp_path,
+        "devices={kind: cuda}",
+        "scaling=strong",
+        "strategies=[single, {task_pool: {tasks_per_device: 2, sharing: [time, mps]}}]",
+        here=here,
+    )
+    launcher = Warned()
+    run = campaign(plan, tmp_path / "out", launcher)
+    asked = {(each.strategy, each.options.get("sharing"), each.mps) for each in launcher.launched}
+    assert asked == {("single", None, False), ("task_pool", "time", False), ("task_pool", "mps", True)}
+    assert {trial.warnings for trial in run.trials} == {("it was served",)}
 
 
 def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tmp_path: Path) -> None:

@@ -69,6 +69,6 @@ def all_tensors(strategy: Any) -> Iterator[Tensor]:
     """Parameters, buffers, and the optimizer's state."""
     yield from strategy.model.parameters()
     yield from strategy.model.buffers()
-    optimizer = strategy.updates.optimizer
-    for state in optimizer.state.values():
-        yield from (value for value in state.values() if isinstance(value, Tensor))
+    for optimizer in strategy.optimizers():
+        for state in optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))

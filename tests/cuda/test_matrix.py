@@ -53,7 +53,7 @@ def test_ddp_hands_over_each_gradient_once(results, cell: str) -> None:
         assert result["given_bytes"] == 4 * result["parameters"]
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if "/task_pool/" in cell or "/ensemble" in cell])
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "/task_pool" in cell or "/ensemble" in cell])
 def test_models_on_their_own_exchange_nothing(results, cell: str) -> None:
     assert {result["calls"] for result in results[cell]} == {0}
 
@@ -61,3 +61,8 @@ def test_models_on_their_own_exchange_nothing(results, cell: str) -> None:
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "/model_parallel" in cell and "/1" not in cell])
 def test_stages_hand_over_activations(results, cell: str) -> None:
     assert all(result["given_bytes"] > 0 for result in results[cell])
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "sharing=streams" in cell or "/ensemble" in cell])
+def test_each_model_of_a_device_has_its_own_loss(results, cell: str) -> None:
+    assert [result["loss"][2] for result in results[cell]] == [[2]] * len(results[cell])

@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +22,18 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.faults.scenarios import alive, offspring, scenario, trials_of
+from tests.support.mps import install_mps, known_of_daemon, prepare_trial, seen_by_ranks
 from tests.support.waiting import PATIENCE_S, ending, wait_for
 
 T = TypeVar("T")
 
 RUN = ("run", "faults.yaml", "--out", "out")
+LAUNCHING = """
+import sys
+from pathlib import Path
+from parbench.launch.local.launcher import LocalLauncher
+LocalLauncher().launch(Path(sys.argv[1]), processes=2, deadline_s=3600)
+"""
 LEAVING = """
 import os, subprocess
 from torch import nn
@@ -169,6 +178,24 @@ def test_row_08_kill_9_of_a_comparison_of_two_arms(stuck) -> None:
     found.process.communicate()
     _, left = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert left == []
+
+
+def test_row_08_kill_9_of_a_launcher_whose_ranks_mps_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_mps(tmp_path / "bin", monkeypatch, "stubborn")
+    trial = prepare_trial(tmp_path, hang=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = {**os.environ, "TMPDIR": temporary}
+        process = subprocess.Popen([sys.executable, "-c", LAUNCHING, str(trial)], env=environment)
+        try:
+            wait_for(lambda: len(seen_by_ranks(trial)) == 2, "two ranks that hang", ended=lambda: ending(process))
+            known = known_of_daemon(trial)
+            family = [psutil.Process(known["server"]), *psutil.Process(process.pid).children(recursive=True)]
+            assert known["daemon"] in {each.pid for each in family}
+        finally:
+            process.kill()
+            process.wait()
+        _, left = psutil.wait_procs(family, timeout=PATIENCE_S)
+        assert left == []
 
 
 def test_row_09_ctrl_c(stuck) -> None:

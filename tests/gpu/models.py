@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.gpu.campaigns import REPOSITORY, SCENARIOS, run
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, run
 from tests.gpu.ledger import Bench, Claim
 
 
@@ -34,6 +34,29 @@ def train_eight(bench: Bench) -> Iterator[Claim]:
     yield campaign.parity()
     rates = campaign.figures("models_per_hour")
     yield Claim("models per hour are known by each way", bool(rates) and all(rates.values()), rates)
+    yield find_clients(campaign)
+    yield find_guests(campaign)
+
+
+def find_clients(campaign: Campaign) -> Claim:
+    """MPS serves the ranks of cells that ask for it and no others; where it cannot be started, nobody asks."""
+    served = {
+        trial["cell"]: sorted({str(gpu["mps"]) for rank in trial["ranks"] for gpu in rank["surroundings"]["gpus"]})
+        for trial in campaign.trials
+        if trial["purpose"] == "measure" and trial["status"] == "ok"
+    }
+    holds = all(each == [str("sharing=mps" in cell)] for cell, each in served.items())
+    return Claim("MPS serves the cells that ask for it, and no others", bool(served) and holds, served)
+
+
+def find_guests(campaign: Campaign) -> Claim:
+    """Nobody else computes here, so a server of MPS, or a client that counts twice, would show as one who does."""
+    guests = {
+        trial["cell"]: trial["warnings"]
+        for trial in campaign.trials
+        if any("computed on" in warning for warning in trial["warnings"])
+    }
+    return Claim("no rank and no server of MPS is taken for a guest", not guests, guests)
 
 
 def generate(bench: Bench) -> Iterator[Claim]:

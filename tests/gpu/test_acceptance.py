@@ -5,14 +5,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from parbench.plan.reading import read_plan
 from parbench.system.devices import Machine, detect
-from tests.gpu import acceptance
-from tests.gpu.campaigns import REPOSITORY, SCENARIOS, read
+from tests.gpu import acceptance, models
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, read
 from tests.gpu.ledger import Bench, Claim, Ledger, Step
 
 ONE_GPU = Machine(cores=tuple((core,) for core in range(16)), gpus=1, compute_capability=(9, 0))
@@ -69,6 +70,44 @@ def test_a_run_is_read_back_by_cell() -> None:
     assert campaign.figures("mfu") == campaign.figures("time_per_output_token_p50_s") == {}
     assert set(campaign.figures("models_per_hour")) <= set(campaign.rows)
     assert campaign.trials[0]["ranks"]
+
+
+def test_eight_models_share_a_gpu_by_each_way() -> None:
+    plan = read_plan(SCENARIOS / "eight_models.yaml", replace(ONE_GPU, no_mps=None))
+    pools = [cell for cell in plan.runnable if cell.record.strategy == "task_pool"]
+    shared = [(cell.record.family, cell.strategy.options) for cell in pools]
+    ways = {(family, options.sharing, options.tasks_per_device) for family, options in shared}
+    by_time = {(family, "time", tasks) for family in ("transformer", "lstm") for tasks in (1, 2, 4, 8)}
+    others = {("transformer", sharing, tasks) for sharing in ("mps", "streams") for tasks in (2, 4, 8)}
+    assert ways == by_time | others | {("lstm", "mps", 8), ("lstm", "streams", 8)}
+
+
+@pytest.mark.parametrize(
+    ("mps", "warnings", "clients", "guests"),
+    [
+        ({"time": False, "mps": True}, [], True, True),
+        ({"time": True, "mps": True}, [], False, True),
+        ({"time": False, "mps": False}, [], False, True),
+        ({"time": False, "mps": None}, [], False, True),
+        ({}, [], False, True),
+        ({"time": False, "mps": True}, ["1 other process computed on GPU-1 of rank 0"], True, False),
+    ],
+)
+def test_it_is_seen_who_goes_through_mps_and_who_is_taken_for_a_guest(
+    mps: dict[str, bool | None], warnings: list[str], clients: bool, guests: bool
+) -> None:
+    trials = [
+        {
+            "cell": f"small/task_pool(sharing={sharing})/1",
+            "purpose": "measure",
+            "status": "ok",
+            "warnings": warnings,
+            "ranks": [{"surroundings": {"gpus": [{"mps": served}]}}],
+        }
+        for sharing, served in mps.items()
+    ]
+    campaign = Campaign(Path(), {}, trials)
+    assert (models.find_clients(campaign).holds, models.find_guests(campaign).holds) == (clients, guests)
 
 
 def test_a_step_that_claims_nothing_fails(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.errors import Mistake, ScenarioError
+from parbench.plan.cell_key import cell_key
 from parbench.plan.cells import Cell, Plan
 from parbench.plan.reading import catalogue, read_plan
+from parbench.scenario.specs import Options
 from parbench.strategies.base import STRATEGIES
-from parbench.system.devices import Machine
+from parbench.system.devices import NOT_STARTED, Machine
 
 SCENARIOS = sorted(Path(__file__).parents[2].glob("scenarios/*.yaml"))
 GOOD = """\
@@ -288,6 +290,10 @@ def test_weak_scaling_grows_the_batch_with_the_devices_that_share_a_model(plan):
         assert batches == {1: 32, 2: 64, 4: 128}
     lanes = cells(made, "task_pool", "weak").values()
     assert {cell.record.global_batch for cell in lanes} == {32}
+    crowded = cells(
+        plan("scaling=weak", "strategies=[{task_pool: {tasks_per_device: 2}}]"), "task_pool", "weak"
+    ).values()
+    assert {cell.record.global_batch for cell in crowded} == {32}
     assert all(cell.workload.global_batch == cell.record.global_batch for cell in made.cells)
 
 
@@ -460,3 +466,53 @@ def test_a_token_needs_a_forward_pass_and_for_training_a_backward_pass_of_twice_
     cell = cells(plan(f"workloads.lstm.phase={phase}"), "single")[1]
     forward = 4 * 16 * 256**2 + 2 * 256 * cell.workload.vocab_size
     assert cell.record.flops_per_token == passes * forward
+
+
+SHARED = 'strategies=["single", {"task_pool": {"tasks_per_device": [1, 2], "sharing": ["time", "mps", "streams"]}}]'
+
+
+def test_mps_is_skipped_with_the_reason_where_it_cannot_be_started(plan):
+    def reasons(here: Machine) -> dict[str, str | None]:
+        made = plan(SHARED, "devices={kind: cuda, counts: [1]}", here=here)
+        two = (cell.record for cell in made.cells if "tasks_per_device=2" in cell.record.label)
+        return {record.label: record.reason for record in two}
+
+    labels = [f"task_pool(tasks_per_device=2, sharing={sharing})" for sharing in ("time", "mps", "streams")]
+    assert reasons(machine(gpus=1)) == dict(zip(labels, (None, NOT_STARTED, None), strict=True))
+    there = replace(machine(gpus=1), no_mps=None)
+    assert reasons(there) == dict.fromkeys(labels)
+
+
+def test_on_cpu_nothing_but_time_is_shared(plan):
+    made = plan(SHARED, "devices={kind: cpu, counts: [1]}")
+    assert {cell.record.label for cell in made.runnable} == {
+        "single",
+        *(f"task_pool(tasks_per_device={tasks}, sharing=time)" for tasks in (1, 2)),
+    }
+
+
+def test_a_key_tells_how_a_gpu_is_shared_and_is_that_of_before_where_it_is_as_before(plan):
+    def keys(options: str) -> list[str]:
+        here = replace(machine(gpus=1), no_mps=None)
+        made = plan(f"strategies=[{{task_pool: {options}}}]", "devices.kind=cuda", here=here)
+        return [cell.record.key for cell in made.runnable]
+
+    ways = [keys(f"{{tasks_per_device: 2, sharing: {sharing}}}") for sharing in ("time", "mps", "streams")]
+    assert keys("{tasks_per_device: 2}") == ways[0]
+    assert len({key for way in ways for key in way}) == 3
+
+
+def test_an_option_that_older_versions_lack_leaves_the_keys_of_its_default_alone(plan):
+    class Before(Options):
+        width: int = 1
+
+    class Now(Before):
+        later_options = frozenset({"height"})
+        height: int = 2
+
+    def key(options: Options) -> str:
+        made = plan()
+        return cell_key(made.scenario, made.cells[0].workload, "cpu", options=options)
+
+    assert key(Before()) == key(Now()) == key(Now(height=2))
+    assert len({key(Now()), key(Now(height=3)), key(Now(width=3))}) == 3

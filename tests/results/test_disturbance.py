@@ -13,6 +13,7 @@ from parbench.measure.probes.surroundings import Surroundings
 from parbench.records.trial import GpuSurroundings, SurroundingsRecord
 from parbench.results.disturbance import warnings_of
 from parbench.results.stalls import Stall, longest_stall
+from parbench.system.gpu_users import GpuUsers
 from tests.support.records import job, rank
 
 
@@ -80,10 +81,9 @@ def test_a_rank_that_is_not_pinned_sees_what_runs_on_any_core() -> None:
 
 def test_a_gpus_counters_are_summed_over_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([{"heat": 1.0}, {"heat": 1.5}, {"heat": 4.0}, {"heat": 4.25}])
-    monkeypatch.setattr(
-        surroundings, "nvml", lambda: nullcontext(SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=0))
-    )
-    monkeypatch.setattr(surroundings, "answer", lambda *_: ["rank", "guest"])
+    monkeypatch.setattr(surroundings, "nvml", lambda: nullcontext(SimpleNamespace()))
+    monkeypatch.setattr(surroundings, "users_of", lambda *_: GpuUsers(compute=(1, 2), servers=(3,)))
+    monkeypatch.setattr(surroundings, "is_client", lambda device: device == 0)
     monkeypatch.setattr(surroundings, "gpu_of_torch", lambda _, uuid: (f"MIG-{uuid}", "handle"))
     monkeypatch.setattr(surroundings, "read_throttled_seconds", lambda *_: next(counts))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=7))
@@ -91,11 +91,12 @@ def test_a_gpus_counters_are_summed_over_its_windows(monkeypatch: pytest.MonkeyP
     for _ in range(2):
         around.start_window()
         around.end_window()
-    assert around.read().gpus == (GpuSurroundings(uuid="MIG-7", processes=2, throttled_s={"heat": 0.75}),)
+    (gpu,) = around.read().gpus
+    assert gpu == GpuSurroundings(uuid="MIG-7", processes=2, mps=True, throttled_s={"heat": 0.75})
 
 
-def gpu(number: int, processes: int | None, **throttled_s: float):
-    gpus = (GpuSurroundings(uuid="GPU-1", processes=processes, throttled_s=throttled_s),)
+def gpu(number: int, processes: int | None, *, mps: bool | None = None, **throttled_s: float):
+    gpus = (GpuSurroundings(uuid="GPU-1", processes=processes, mps=mps, throttled_s=throttled_s),)
     return rank(number, surroundings=SurroundingsRecord(window_s=1.0, gpus=gpus))
 
 
@@ -103,6 +104,16 @@ def test_guests_of_a_gpu_are_those_that_are_not_ranks_of_this_trial() -> None:
     assert warnings_of([gpu(0, 2), gpu(1, 2)]) == ()
     assert warnings_of([gpu(0, 4), gpu(1, 4)]) == ("2 other processes computed on GPU-1 of rank 0",)
     assert warnings_of([gpu(0, None)]) == ()
+
+
+def test_ranks_go_through_mps_where_they_were_told_to_and_else_that_is_said() -> None:
+    served = [gpu(0, 2, mps=True), gpu(1, 2, mps=True)]
+    assert warnings_of(served, mps=True) == ()
+    assert warnings_of(served) == ("MPS, for which this cell does not ask, served rank 0 on GPU-1",)
+    assert warnings_of([gpu(0, 2, mps=False), gpu(1, 2)]) == ()
+    assert warnings_of([gpu(0, 3, mps=True), gpu(1, 3, mps=True)], mps=True) == (
+        "1 other process computed on GPU-1 of rank 0",
+    )
 
 
 def test_a_clock_that_was_held_down_is_told() -> None:

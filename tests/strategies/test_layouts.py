@@ -140,6 +140,62 @@ def test_what_cannot_be_laid_out_over_four_devices_says_why(name, options, spec,
     assert caught.value.field == field
 
 
+def models(count="auto", **changes):
+    return WorkloadSpec(model=LSTM(layers=4, d_model=8), models=count, **changes)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "expected", "words"),
+    [
+        (
+            "time",
+            Layout(processes=8, processes_per_device=4, lanes=8, queued=True),
+            "8 processes, 4 on each device, 8 lanes",
+        ),
+        (
+            "mps",
+            Layout(processes=8, processes_per_device=4, mps=True, lanes=8, queued=True),
+            "8 processes, 4 on each device, 8 lanes, through MPS",
+        ),
+        (
+            "streams",
+            Layout(processes=2, lanes=2, stacked=4, queued=True, note="a CUDA stream for each model"),
+            "2 processes, 2 lanes, 4 models stacked, a CUDA stream for each model",
+        ),
+    ],
+)
+def test_eight_tasks_on_two_gpus_by_each_way_to_share_them(sharing, expected, words):
+    made = layout("task_pool", 2, kind="cuda", spec=models(16), tasks_per_device=4, sharing=sharing)
+    assert (made, made.in_words(), made.devices) == (expected, words, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "spec", "reason"),
+    [
+        ({"sharing": "mps"}, "cpu", models(), "sharing: mps is how models share a GPU; on CPU the kernel"),
+        ({"sharing": "streams"}, "cpu", models(), "sharing: streams is how models share a GPU"),
+        ({"sharing": "mps", "tasks_per_device": 1}, "cuda", models(), "one shares with nobody"),
+        ({"sharing": "streams"}, "cuda", models(8, phase="generate"), "sharing: streams does not generate"),
+        ({"sharing": "streams"}, "cuda", models(9), "9 models do not divide into groups of 2"),
+        ({"sharing": "streams"}, "cuda", models(4), "a pool of 4 devices × 2 tasks needs at least 8 models"),
+        ({"sharing": "streams"}, "cuda", models(8, length_per_model=(1.0,) * 8), "leave length_per_model out"),
+        ({"sharing": "streams", "aggregate": "average"}, "cuda", models(), "aggregate averages models of processes"),
+        ({"sharing": "streams", "tasks_per_device": 33}, "cuda", models(), "torch has 32 CUDA streams for a device"),
+    ],
+)
+def test_what_cannot_share_a_gpu_says_why_and_is_skipped(options, kind, spec, reason):
+    with pytest.raises(Unsupported, match=reason) as caught:
+        layout("task_pool", 4, kind=kind, spec=spec, **{"tasks_per_device": 2, **options})
+    assert caught.value.field is None
+
+
+@pytest.mark.parametrize("sharing", ["time", "mps"])
+def test_processes_that_share_a_gpu_generate_and_average(sharing):
+    options = {"kind": "cuda", "tasks_per_device": 2, "sharing": sharing}
+    assert layout("task_pool", 1, spec=models(phase="generate"), **options).processes == 2
+    assert layout("task_pool", 1, spec=models(), aggregate="average", **options).averaged
+
+
 @pytest.mark.parametrize("schedule", ["naive", "gpipe"])
 def test_fewer_micro_batches_than_stages_are_fine_where_the_schedule_allows_it(schedule):
     parts = {} if schedule == "naive" else {"micro_batches": 2}

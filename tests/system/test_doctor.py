@@ -379,6 +379,8 @@ def gpu(monkeypatch):
         DeviceGetName="NVIDIA H100",
         DeviceGetPersistenceMode=pynvml.NVML_FEATURE_ENABLED,
         DeviceGetComputeRunningProcesses=[],
+        DeviceGetMPSComputeRunningProcesses=[],
+        SystemGetProcessName=lambda pid: "nvidia-cuda-mps-server" if pid == 9 else "python",
         DeviceGetCurrentClocksThrottleReasons=pynvml.nvmlClocksThrottleReasonGpuIdle,
         DeviceGetComputeMode=pynvml.NVML_COMPUTEMODE_DEFAULT,
         DeviceGetMigMode=(pynvml.NVML_DEVICE_MIG_DISABLE, pynvml.NVML_DEVICE_MIG_DISABLE),
@@ -454,6 +456,11 @@ def test_hidden_gpus_are_mentioned(monkeypatch):
             "DeviceGetComputeRunningProcesses",
             [SimpleNamespace(pid=42), SimpleNamespace(pid=7)],
             "processes 7, 42 compute on it",
+        ),
+        (
+            "DeviceGetComputeRunningProcesses",
+            [SimpleNamespace(pid=9)],
+            "MPS serves it (process 9): ranks that share it do not take turns",
         ),
         (
             "DeviceGetCurrentClocksThrottleReasons",

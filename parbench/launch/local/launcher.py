@@ -2,7 +2,7 @@
 
 Each rank has its own session, so that a signal reaches its children too; children that left the session are found by
 the mark of the fork server. If parbench itself is killed, the kernel kills the fork server and the ranks, and the guard
-(`parbench.launch.cleanup_guard`) kills their children.
+(`parbench.launch.cleanup_guard`) kills their children, and the daemon of MPS where one serves the trial.
 """
 
 import signal
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.fork_server import CANNOT_FORK, ForkServer
+from parbench.launch.mps import Mps
 from parbench.launch.rank_process import (
     LOOPBACK,
     PEERS_GRACE_S,
@@ -22,6 +23,8 @@ from parbench.launch.rank_process import (
     run_rank,
     signal_session,
 )
+from parbench.launch.trial_folder import asks_for_mps
+from parbench.system.devices import Machine, detect
 
 
 class LocalLauncher(Launcher):
@@ -33,6 +36,11 @@ class LocalLauncher(Launcher):
         self._worker = worker
         self._forks = ForkServer()
         self._running: list[ForkServerProcess] = []
+        self._mps: Mps | None = None
+
+    def machine(self) -> Machine:
+        """The devices of this machine, where trials that ask for MPS get it."""
+        return detect()
 
     def start(self) -> None:
         """Starts importing torch in the fork server, without waiting for it."""
@@ -42,37 +50,43 @@ class LocalLauncher(Launcher):
         """Runs the trial. An exception, also that of Ctrl-C, leaves this call after the ranks have ended."""
         self._forks.ready()
         started = time.monotonic()
+        mps = self._mps = Mps(self._forks, folder / "mps") if asks_for_mps(folder) else None
         with socket.create_server((LOOPBACK, 0), backlog=processes) as listener:
-            port = listener.getsockname()[1]
-            self._running = [
-                self._forks.context.Process(
-                    target=run_rank,
-                    args=(
-                        folder,
-                        _torchrun_variables(rank, processes, port),
-                        None if rank else listener,
-                        self._forks.pid,
-                        self._worker,
-                    ),
-                )
-                for rank in range(processes)
-            ]
             try:
-                reason = self._start_all()
+                reason = (mps.start() if mps else None) or self._start_all(folder, processes, listener)
                 timed_out = reason is None and not self._wait(started + deadline_s)
-                exit_codes = tuple(None if reason else process.exitcode for process in self._running)
+                exit_codes = [None if reason else process.exitcode for process in self._running]
             finally:
                 self._end_all()
-        wall_s = time.monotonic() - started
-        return Outcome(exit_codes=exit_codes, wall_s=wall_s, timed_out=timed_out, reason=reason)
+        return Outcome(
+            exit_codes=tuple(exit_codes) or (None,) * processes,
+            wall_s=time.monotonic() - started,
+            timed_out=timed_out,
+            reason=reason,
+            warnings=mps.warnings if mps else (),
+        )
 
     def close(self) -> None:
         """Ends the ranks that still run. The fork server ends with this process."""
         self._end_all()
         self._forks.close()
 
-    def _start_all(self) -> str | None:
+    def _start_all(self, folder: Path, processes: int, listener: socket.socket) -> str | None:
         """Starts the ranks. The reason if one could not be forked: then the next launch starts a new fork server."""
+        port, service = listener.getsockname()[1], self._mps.variables if self._mps else {}
+        self._running = [
+            self._forks.context.Process(
+                target=run_rank,
+                args=(
+                    folder,
+                    {**_torchrun_variables(rank, processes, port), **service},
+                    None if rank else listener,
+                    self._forks.pid,
+                    self._worker,
+                ),
+            )
+            for rank in range(processes)
+        ]
         for rank, process in enumerate(self._running):
             try:
                 process.start()
@@ -116,6 +130,9 @@ class LocalLauncher(Launcher):
                 process.join()
                 self._forks.unguard(process.pid)
             self._running.pop().close()
+        if self._mps is not None:
+            self._mps.end()
+            self._mps = None
         self._forks.sweep()
 
 

@@ -119,7 +119,7 @@ class RemoteLauncher(Launcher):
         """Has the server run the trial on this machine."""
         self._send(LaunchRequest(folder=str(folder.resolve()), processes=processes, deadline_s=deadline_s))
         reply = self._answer(LaunchReply)
-        return Outcome(exit_codes=reply.exit_codes, wall_s=reply.wall_s, timed_out=reply.timed_out, reason=reply.reason)
+        return Outcome(**reply.model_dump(exclude={"kind"}))
 
     def close(self) -> None:
         """Ends the server, which ends its ranks."""

@@ -65,6 +65,7 @@ class LaunchReply(Record):
     wall_s: float
     timed_out: bool = False
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class ExamineRequest(Record):

@@ -27,7 +27,7 @@ from parbench.launch.torchrun.parts import Parts
 from parbench.launch.torchrun.reception import Reception
 from parbench.records.assignment import Assignment
 from parbench.records.node import NodeRecord
-from parbench.system.devices import Machine, detect
+from parbench.system.devices import Machine
 
 RENDEZVOUS_TIMEOUT_S = 120.0
 LOOPBACK_VARIABLES = {"GLOO_SOCKET_IFNAME": "lo"}
@@ -75,7 +75,7 @@ class TorchrunLauncher(Launcher):
 
     def machine(self) -> Machine:
         """This machine's devices on each of the nodes, which must be alike."""
-        return replace(detect(), nodes=self._nodes, granted=self._nodes > 1)
+        return replace(super().machine(), nodes=self._nodes, granted=self._nodes > 1)
 
     def start(self) -> None:
         """Starts importing torch. Raises `UsageError` if the rendezvous is not on loopback and has no secret."""

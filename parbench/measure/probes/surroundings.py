@@ -9,8 +9,10 @@ import torch
 
 from parbench.records.trial import GpuSurroundings, SurroundingsRecord
 from parbench.system.cpus import allowed_cpus
+from parbench.system.gpu_users import users_of
 from parbench.system.kernel import CPUS, read
-from parbench.system.nvml import answer, gpu_of_torch, nvml
+from parbench.system.mps import is_client
+from parbench.system.nvml import gpu_of_torch, nvml
 from parbench.system.throttling import read_throttled_seconds
 
 
@@ -82,7 +84,7 @@ class _Gpu:
 
     def __init__(self, device: torch.device) -> None:
         self._torch_uuid = torch.cuda.get_device_properties(device).uuid
-        self._record = GpuSurroundings(uuid=f"GPU-{self._torch_uuid}")
+        self._record = GpuSurroundings(uuid=f"GPU-{self._torch_uuid}", mps=is_client(device.index))
         self._start: dict[str, float] = {}
 
     def start_window(self, driver: Any) -> None:
@@ -92,16 +94,13 @@ class _Gpu:
 
     def end_window(self, driver: Any) -> None:
         _, handle = gpu_of_torch(driver, self._torch_uuid)
-        processes = answer(driver.nvmlDeviceGetComputeRunningProcesses, handle)
+        users = users_of(driver, handle)
         now, before = read_throttled_seconds(driver, handle), self._record.throttled_s
         throttled_s = {
             cause: before.get(cause, 0.0) + now[cause] - start for cause, start in self._start.items() if cause in now
         }
-        self._record = GpuSurroundings(
-            uuid=self._record.uuid,
-            processes=None if processes is None else len(processes),
-            throttled_s=throttled_s,
-        )
+        processes = None if users is None else len(users.compute)
+        self._record = self._record.model_copy(update={"processes": processes, "throttled_s": throttled_s})
 
     def read(self) -> GpuSurroundings:
         return self._record

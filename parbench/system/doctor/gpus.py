@@ -5,6 +5,8 @@ from typing import Any
 
 from parbench.system.cuda_query import ask_cuda
 from parbench.system.doctor.check import Check, list_numbers, warn_if
+from parbench.system.gpu_users import users_of
+from parbench.system.mps import CONTROL
 from parbench.system.nvml import answer, gpu_handles, is_sliced, name_compute_mode, nvml, whole_gpu
 from parbench.system.software import installed_torch
 
@@ -75,10 +77,7 @@ def _gpu(driver: Any, topic: str, gpu: Any) -> Iterator[Check]:
     if is_sliced(driver, whole_gpu(driver, gpu)):
         state = "it is cut into slices (MIG), of which CUDA shows one to a process"
         yield Check(topic, "warning", state, "Turn MIG off to measure the whole GPU: sudo nvidia-smi -mig 0.")
-    others = answer(driver.nvmlDeviceGetComputeRunningProcesses, gpu)
-    if others:
-        state = f"processes {list_numbers(other.pid for other in others)} compute on it"
-        yield Check(topic, "warning", state, "Stop them, or hide this GPU with CUDA_VISIBLE_DEVICES.")
+    yield from _users(driver, topic, gpu)
     bits = answer(driver.nvmlDeviceGetCurrentClocksThrottleReasons, gpu) or 0
     reasons = [
         why for name, why in THROTTLE_REASONS.items() if bits & getattr(driver, f"nvmlClocksThrottleReason{name}")
@@ -86,3 +85,14 @@ def _gpu(driver: Any, topic: str, gpu: Any) -> Iterator[Check]:
     if reasons:
         advice = "Let it cool down, and read its limits with nvidia-smi -q -d PERFORMANCE."
         yield Check(topic, "warning", f"slowed down by {', '.join(reasons)}", advice)
+
+
+def _users(driver: Any, topic: str, gpu: Any) -> Iterator[Check]:
+    """Who else is on a GPU, and whether the Multi-Process Service (MPS) serves it."""
+    users = users_of(driver, gpu)
+    if users and users.compute:
+        state = f"processes {list_numbers(users.compute)} compute on it"
+        yield Check(topic, "warning", state, "Stop them, or hide this GPU with CUDA_VISIBLE_DEVICES.")
+    if users and users.servers:
+        state = f"MPS serves it (process {list_numbers(users.servers)}): ranks that share it do not take turns"
+        yield Check(topic, "warning", state, f"End MPS: echo quit | {CONTROL}.")
