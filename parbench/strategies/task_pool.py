@@ -28,6 +28,7 @@ class TaskPool(Strategy[TaskPoolOptions]):
     """
 
     name = "task_pool"
+    independent = True
     options_type = TaskPoolOptions
 
     @classmethod
