@@ -101,9 +101,18 @@ def print_breakdown_of(run: Run, output_format: str, *, wide: bool = False) -> N
 
 
 def _plan_table(plan: Plan) -> Table:
-    launches, rounds = plan.launches_a_round, plan.scenario.measure.rounds
-    title = f"{plan.scenario.name}: {len(plan.runnable)} cells to measure, {sum(launches.values()) * rounds} launches"
-    table = Table(title=Text(plain(title)), title_justify="left")
+    launches, companions = plan.launches_a_round, [plain(each.record.id) for each in plan.companions]
+    total = (sum(launches.values()) + len(companions)) * plan.scenario.measure.rounds
+    what = f"{len(plan.runnable)} cells to measure" + f" and {len(companions)} companions" * bool(companions)
+    note = (
+        f"Companions, which explain cells, are launched once a round: {'; '.join(companions)}" if companions else None
+    )
+    table = Table(
+        title=Text(plain(f"{plan.scenario.name}: {what}, {total} launches")),
+        title_justify="left",
+        caption=Text(note) if note else None,
+        caption_justify="left",
+    )
     for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
         table.add_column(column)
     for cell in plan.cells:

@@ -3,15 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from parbench.figures.base import Figure, Launch
+from parbench.figures.base import UNEXPLAINED, Companions, Figure, Launch
 from parbench.figures.peaks import peaks_of
 from parbench.figures.statistics import RoundId
 from parbench.records.assignment import Purpose
-from parbench.records.cell import CellRecord
+from parbench.records.cell import CellRecord, CompanionRecord
 from parbench.records.trial import Status, Trial
 from parbench.results.parity import COMPARABLE, Evidence, Parity, judge, worst_of
 from parbench.results.store import Run
@@ -28,7 +28,7 @@ class JudgedCell:
     `reason` says why it was not measured well. `base` is the cell that its ratios are over: of the same workload and
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
     reference, and where the cell itself is not comparable. `peak_flops` is one accelerator's peak in operations a
-    second, where it is known.
+    second, where it is known. `companions` are the good launches, by round, of what explains its speed.
     """
 
     record: CellRecord
@@ -38,6 +38,7 @@ class JudgedCell:
     reason: str | None
     base: "JudgedCell | None" = None
     peak_flops: float | None = None
+    companions: Mapping[RoundId, Companions] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -69,7 +70,8 @@ class JudgedCell:
     def _launch(self, trial: Trial, number: RoundId, base_trials: Sequence[Trial]) -> Launch:
         base = self.base.record if self.base else self.record
         bases = (Launch(each, base, peak_flops=self.peak_flops, session=number.session) for each in base_trials)
-        return Launch(trial, self.record, tuple(bases), self.peak_flops, number.session)
+        companions = self.companions.get(number, UNEXPLAINED)
+        return Launch(trial, self.record, tuple(bases), self.peak_flops, number.session, companions)
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
@@ -89,7 +91,7 @@ def judge_cells(run: Run) -> list[JudgedCell]:
 
 def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
     """The cells of one session, still without their bases."""
-    trials = counted_trials(run, "measure")
+    trials, companions = counted_trials(run, "measure"), counted_trials(run, "companion")
     references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
     cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
     peaks = _peaks(run.record.environment)
@@ -107,9 +109,29 @@ def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
                 parity=parity,
                 reason="; ".join(filter(None, (reason, parity.reason))) or None,
                 peak_flops=peaks.get(cell.precision),
+                companions=_companions(cell, (trials, companions), session),
             )
         )
     return cells
+
+
+def _companions(
+    cell: CellRecord, timed: Sequence[Mapping[str, Sequence[Trial]]], session: int
+) -> Mapping[RoundId, Companions]:
+    """The launches that explain a cell, whether they were launched for that or are those of another cell."""
+    if cell.companions is None:
+        return {}
+
+    def launches(companion: CompanionRecord) -> Mapping[RoundId, tuple[Launch, ...]]:
+        record = cell.model_copy(update={"global_batch": companion.global_batch})
+        good = [trial for trials in timed for trial in trials.get(companion.key, ()) if trial.status == "ok"]
+        return {
+            number: tuple(Launch(trial, record, session=session) for trial in each)
+            for number, each in _by_round(good, session).items()
+        }
+
+    alone, together = launches(cell.companions.alone), launches(cell.companions.together)
+    return {number: Companions(alone.get(number, ()), together.get(number, ())) for number in {**alone, **together}}
 
 
 def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
@@ -118,6 +140,7 @@ def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
     return replace(
         cells[0],
         rounds={number: trials for cell in cells for number, trials in cell.rounds.items()},
+        companions={number: each for cell in cells for number, each in cell.companions.items()},
         status=max((cell.status for cell in cells), key=_severity),
         parity=worst_of([cell.parity for cell in cells]),
         # What a plan skips is skipped in all sessions for one reason.
