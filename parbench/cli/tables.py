@@ -17,12 +17,14 @@ from parbench.export.base import FORMATS
 from parbench.export.breakdown import breakdown_document, print_breakdown
 from parbench.export.cells import cells_document
 from parbench.export.terminal import print_table
+from parbench.export.waterfall import print_waterfall, waterfall_document
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
 from parbench.results.breakdown import breakdown_table
 from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
+from parbench.results.waterfall import waterfall_table
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.text import plain
 
@@ -98,6 +100,16 @@ def print_breakdown_of(run: Run, output_format: str, *, wide: bool = False) -> N
         print_breakdown(table, table_console(wide=wide))
     else:
         write_out(FORMATS[output_format]().write(breakdown_document(table)))
+
+
+def print_waterfall_of(run: Run, output_format: str, *, wide: bool = False) -> None:
+    """Prints what each cell on several devices loses of its ideal speedup."""
+    say_problems(run.problems)
+    table = waterfall_table(run)
+    if output_format == "text":
+        print_waterfall(table, table_console(wide=wide))
+    else:
+        write_out(FORMATS[output_format]().write(waterfall_document(table)))
 
 
 def _plan_table(plan: Plan) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 from parbench.figures.base import UNEXPLAINED, Companions, Figure, Launch
 from parbench.figures.peaks import peaks_of
 from parbench.figures.statistics import RoundId
+from parbench.figures.waterfall import Waterfall, waterfall_of
 from parbench.records.assignment import Purpose
 from parbench.records.cell import CellRecord, CompanionRecord
 from parbench.records.trial import Status, Trial
@@ -59,6 +60,11 @@ class JudgedCell:
             for number, trials in self.rounds.items()
             for trial in trials
         )
+
+    @cached_property
+    def waterfall(self) -> Waterfall | None:
+        """What it loses of its ideal speedup; None where it has none, or nothing tells."""
+        return waterfall_of(self.launches)
 
     def values_by_round(self, figure: Figure) -> dict[RoundId, float]:
         """The figure's value in every round that has one; of a round's several launches, the geometric mean."""
