@@ -1,7 +1,7 @@
 """What cells lose of their ideal speedup as people read it, and as a document that every format can write."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,7 +13,7 @@ from parbench.export.cells import Column, name_of
 from parbench.export.json import as_json
 from parbench.figures.speed import SPEEDUP
 from parbench.figures.waterfall import LOSS_MEANINGS, Loss
-from parbench.text import is_number, plain
+from parbench.text import plain, with_reach
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,9 @@ TITLES: dict[Loss, str] = {
 
 NOTHING = 0.005
 """A loss that is smaller in every row has no column."""
+
+ENDS = ("", "_ci_low", "_ci_high")
+"""How the columns of a value and of the ends of its interval end."""
 
 
 def waterfall_document(table: "pd.DataFrame") -> Document:
@@ -70,23 +73,13 @@ def print_waterfall(table: "pd.DataFrame", console: Console) -> None:
         console.print()
 
 
-def with_reach(row: Mapping[Any, Any], loss: Loss) -> str:
-    """A loss with half of its interval, such as `0.12 ±0.03`; `–` where it is not known."""
-    value, low, high = (row[f"{loss}{end}"] for end in ("", "_ci_low", "_ci_high"))
-    if not is_number(value):
-        return "–"
-    # A zero without a sign, also where a small gain is rounded to it.
-    text = f"{round(value, 2) + 0.0:.2f}"
-    return f"{text} ±{(high - low) / 2:.2f}" if is_number(low) and is_number(high) else text
-
-
 def _columns(table: "pd.DataFrame") -> dict[str, Column]:
     columns: dict[str, Column] = {
         "strategy": lambda row: f"{name_of(row)} on {row['devices']}",
         "ideal": lambda row: f"{row['ideal']}×",
     }
     for loss in _losses(table):
-        columns[TITLES.get(loss, loss)] = lambda row, loss=loss: with_reach(row, loss)  # type: ignore[misc]
+        columns[TITLES.get(loss, loss)] = lambda row, loss=loss: with_reach(*(row[f"{loss}{end}"] for end in ENDS))  # type: ignore[misc]
     return {**columns, SPEEDUP.title: lambda row: SPEEDUP.text(row[SPEEDUP.name])}
 
 
