@@ -30,6 +30,17 @@ def with_unit(value: object, unit: str) -> str:
     return _FORMATS[unit](number) if unit in _FORMATS else f"{significant(number)} {unit}"
 
 
+def with_reach(value: object, low: object, high: object) -> str:
+    """A number with half the width of its interval, where that is known: `0.12 ±0.03`; `–` where there is none."""
+    if not is_number(value):
+        return "–"
+    # Adding zero takes the sign off a zero that is what rounding leaves of a small negative number.
+    text = f"{round(float(value), 2) + 0.0:.2f}"  # type: ignore[arg-type]
+    if not is_number(low) or not is_number(high):
+        return text
+    return f"{text} ±{(float(high) - float(low)) / 2:.2f}"  # type: ignore[arg-type]
+
+
 def is_number(value: object) -> bool:
     """Whether a table's field holds a number: tables have NaN, or None, where a figure is unknown."""
     return isinstance(value, int | float) and not math.isnan(value)

@@ -41,6 +41,7 @@ def run_arms(
     between rounds, and no difference between the arms. With `looks`, the campaign has as many rounds as one of them
     says: it goes on until `decided`, or to the last.
     """
+    plan = plan.unexplained()
     require_open_files(most_ranks(plan))
     stops = looks.rounds if looks else (plan.scenario.measure.rounds,)
     corpora, rounds = prepare_corpora(plan), shuffled_rounds(_of_rounds(plan, stops[-1]))

@@ -77,6 +77,7 @@ def check_scenario(
     confirm: bool = False,
 ) -> Report:
     """Measures the scenario and compares it with a baseline; with `confirm`, measures twice what looks worse."""
+    plan = plan.unexplained()
     run = bench.run(plan)
     report = against_baseline(run, baseline, only=only, portable=portable)
     suspects = _suspects(plan, report)

@@ -9,7 +9,7 @@ from parbench.campaign.progress import Progress
 from parbench.campaign.tasks import Launch, Origin, Task, measure
 from parbench.launch.base import Launcher
 from parbench.plan.cells import Plan
-from parbench.records.assignment import Twin
+from parbench.records.assignment import TIMED, Twin
 from parbench.records.corpus import Corpus
 from parbench.records.trial import Status, Trial
 from parbench.results.store import Store
@@ -40,7 +40,7 @@ class Outline(NamedTuple):
 
     def covers(self, task: Task) -> bool:
         """Whether the trial makes the task unnecessary. An untimed one does not where the task takes more steps."""
-        if task.purpose == "measure" or self.status != "ok":
+        if task.purpose in TIMED or self.status != "ok":
             return True
         is_long_enough = max(self.steps, default=0) >= task.steps and self.validated >= set(task.validate_at)
         return (

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from parbench.campaign.recorder import Outline
 from parbench.campaign.tasks import Launch
 from parbench.errors import ResultsError
+from parbench.records.assignment import TIMED
 from parbench.records.run import RunRecord
 from parbench.results.store import RUN_FILE, Run, read_run
 from parbench.system.environment import Environment, differences
@@ -55,9 +56,9 @@ def read_earlier(folder: Path, record: RunRecord, resume: bool) -> Earlier:
     notes = [*run.problems]
     if foreign := sum(not resumed.counts(trial) for trial in run.trials):
         notes.append(f"{foreign} trials are not used, but measured anew: {_changes(run.record, record)}")
-    planned = {(cell.key, number) for cell in record.cells for number in range(record.rounds)}
-    timed = [launch for launch in outlines if launch.purpose == "measure"]
-    if unplanned := [launch for launch in timed if (launch.key, launch.round) not in planned]:
+    planned = {key for cell in record.cells for key in cell.timed_keys}
+    timed = [launch for launch in outlines if launch.purpose in TIMED]
+    if unplanned := [launch for launch in timed if launch.key not in planned or launch.round >= record.rounds]:
         notes.append(f"{len(unplanned)} trials are of cells that are not planned any more; they stay, unused")
     return Earlier(outlines, tuple(notes), run.record.created_at)
 

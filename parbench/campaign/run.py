@@ -79,7 +79,8 @@ def prepare_corpora(plan: Plan) -> dict[str, Corpus]:
 
 def most_ranks(plan: Plan) -> int:
     """The number of ranks of the largest trial."""
-    return max((cell.layout.processes for cell in plan.runnable if cell.layout), default=1)
+    cells = (*plan.runnable, *plan.companions)
+    return max((cell.layout.processes for cell in cells if cell.layout), default=1)
 
 
 def code_of(plan: Plan) -> str:

@@ -1,7 +1,7 @@
 """One launch of a campaign: the assignment of its ranks, and the trial that their records make."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cell_key import without_compilation
 from parbench.plan.cells import Cell, Plan
-from parbench.records.assignment import PARITY_STEPS, Assignment, Purpose, Twin
+from parbench.records.assignment import PARITY_STEPS, TIMED, Assignment, Purpose, Twin
 from parbench.records.corpus import Corpus
 from parbench.records.trial import Status, Trial
 from parbench.results.disturbance import warnings_of
@@ -68,9 +68,9 @@ class Task:
     @property
     def folder_name(self) -> str:
         """The name of the folder with the trial's files; it holds numbers and hashes only."""
-        if self.purpose != "measure":
-            return f"{self.purpose}-{self.key}"
-        return f"r{self.round:03d}-{self.key}" + f"-{self.repeat}" * (self.repeat > 0)
+        place = f"r{self.round:03d}-" if self.purpose in TIMED else ""
+        kind = "" if self.purpose == "measure" else f"{self.purpose}-"
+        return f"{kind}{place}{self.key}" + f"-{self.repeat}" * (self.repeat > 0)
 
 
 class Origin(NamedTuple):
@@ -81,7 +81,7 @@ class Origin(NamedTuple):
 
 
 def shuffled_rounds(plan: Plan) -> list[Task]:
-    """The tasks of all rounds; in each round, all cells in a random order of its own.
+    """The tasks of all rounds; in each round, all cells and their companions in a random order of its own.
 
     A cell that a round launches several times is spread evenly over it, from a random place on: what slows the machine
     down for a part of the round meets some of its launches, and not all.
@@ -93,9 +93,10 @@ def shuffled_rounds(plan: Plan) -> list[Task]:
 def _shuffled_round(plan: Plan, number: int, order: random.Random) -> list[Task]:
     """The tasks of one round; each has a place in it from 0 to 1."""
     times = plan.launches_a_round
-    once = [cell for cell in plan.runnable if times[cell.record.key] == 1]
+    once = [_timed(cell, number, 0) for cell in plan.runnable if times[cell.record.key] == 1]
+    once += [replace(_timed(cell, number, 0), purpose="companion") for cell in plan.companions]
     order.shuffle(once)
-    places = [((index + 0.5) / len(once), _timed(cell, number, 0)) for index, cell in enumerate(once)]
+    places = [((index + 0.5) / len(once), task) for index, task in enumerate(once)]
     for cell in plan.runnable:
         if (count := times[cell.record.key]) > 1:
             start = order.random()
@@ -165,7 +166,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     A reference takes its steps for each of its models one after another, so its deadline is as many times longer.
     """
     cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
-    is_reference, is_timed = task.purpose == "reference", task.purpose == "measure"
+    is_reference, is_watched = task.purpose == "reference", task.purpose == "measure"
     devices = Devices(kind=cell.devices.kind, count=1) if is_reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
     processes = 1 if is_reference or cell.layout is None else cell.layout.processes
@@ -199,10 +200,10 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         quiet_steps=task.quiet_steps,
         validate_at=task.validate_at,
         twins=task.twins,
-        matmul=None if is_timed else cell.workload.precision,
+        matmul=None if task.purpose in TIMED else cell.workload.precision,
         malloc=measure_spec.malloc,
-        account=is_timed and (measure_spec.account or measure_spec.trace),
-        trace=is_timed and measure_spec.trace,
+        account=is_watched and (measure_spec.account or measure_spec.trace),
+        trace=is_watched and measure_spec.trace,
     )
 
 

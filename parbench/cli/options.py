@@ -53,6 +53,9 @@ only_option = click.option(
 breakdown_option = click.option(
     "--breakdown", is_flag=True, help="Where the time of each cell's step goes, instead of its figures."
 )
+waterfall_option = click.option(
+    "--waterfall", is_flag=True, help="What each cell loses on the way from ideal speedup to its own, instead."
+)
 wide_option = click.option("--wide", is_flag=True, help="Every column of the table, however wide that makes it.")
 rounds_option = click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
 

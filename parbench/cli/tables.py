@@ -17,12 +17,14 @@ from parbench.export.base import FORMATS
 from parbench.export.breakdown import breakdown_document, print_breakdown
 from parbench.export.cells import cells_document
 from parbench.export.terminal import print_table
+from parbench.export.waterfall import print_waterfall, waterfall_document
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
 from parbench.results.breakdown import breakdown_table
 from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
+from parbench.results.waterfall import waterfall_table
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.text import plain
 
@@ -100,10 +102,29 @@ def print_breakdown_of(run: Run, output_format: str, *, wide: bool = False) -> N
         write_out(FORMATS[output_format]().write(breakdown_document(table)))
 
 
+def print_waterfall_of(run: Run, output_format: str, *, wide: bool = False) -> None:
+    """Prints what each cell on several devices loses of its ideal speedup."""
+    say_problems(run.problems)
+    table = waterfall_table(run)
+    if output_format == "text":
+        print_waterfall(table, table_console(wide=wide))
+    else:
+        write_out(FORMATS[output_format]().write(waterfall_document(table)))
+
+
 def _plan_table(plan: Plan) -> Table:
-    launches, rounds = plan.launches_a_round, plan.scenario.measure.rounds
-    title = f"{plan.scenario.name}: {len(plan.runnable)} cells to measure, {sum(launches.values()) * rounds} launches"
-    table = Table(title=Text(plain(title)), title_justify="left")
+    launches, companions = plan.launches_a_round, [plain(each.record.id) for each in plan.companions]
+    total = (sum(launches.values()) + len(companions)) * plan.scenario.measure.rounds
+    what = f"{len(plan.runnable)} cells to measure" + f" and {len(companions)} companions" * bool(companions)
+    note = (
+        f"Companions, which explain cells, are launched once a round: {'; '.join(companions)}" if companions else None
+    )
+    table = Table(
+        title=Text(plain(f"{plan.scenario.name}: {what}, {total} launches")),
+        title_justify="left",
+        caption=Text(note) if note else None,
+        caption_justify="left",
+    )
     for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
         table.add_column(column)
     for cell in plan.cells:

@@ -53,6 +53,16 @@ def mean_shares(trials: Iterable[Trial]) -> dict[CellPart, float]:
     return {part: fmean(shares[part] for shares in every) for part in PART_MEANINGS} if every else {}
 
 
+def exchanges_by_time(trials: Iterable[Trial]) -> list[str]:
+    """The kinds of collectives, sends and receives that the trials' accounts hold, those that take longest first."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for trial in trials:
+        for rank in trial.ranks:
+            for exchange in rank.account.exchanges if rank.account else ():
+                seconds[exchange.name] += exchange.seconds
+    return sorted(seconds, key=lambda name: -seconds[name])
+
+
 def disturbance(trials: Iterable[Trial]) -> float | None:
     """How many times as long steps take under the profiler: on the slowest rank, the mean over trials."""
     ratios = [ratio for trial in trials if (ratio := _disturbance(trial)) is not None]

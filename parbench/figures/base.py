@@ -5,7 +5,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from parbench import text
 from parbench.figures.statistics import RoundId, Summary, mean_of_round, summarise_rounds
@@ -20,6 +20,17 @@ Unit = Literal[
 Place = Literal["table", "terminal", "terminal always", "charts"]
 
 
+class Companions(NamedTuple):
+    """Launches of what `CompanionsRecord` names; empty where there was none."""
+
+    alone: tuple["Launch", ...] = ()
+    together: tuple["Launch", ...] = ()
+
+
+UNEXPLAINED = Companions()
+"""Nothing was launched to explain it."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """One good trial of a cell, and what a figure may relate it to.
@@ -27,7 +38,7 @@ class Launch:
     `bases` are the launches, in the same round of the same session, of the cell that ratios are over. `peak_flops` is
     one accelerator's peak in operations a second by its data sheet, `matmul_flops` the rate that matrix products in the
     cell's precision were measured to reach on one device; None where it is not known. `session` numbers the runs that
-    are pooled.
+    are pooled. `companions` are launches of the same round that explain its speed.
     """
 
     trial: Trial
@@ -36,6 +47,7 @@ class Launch:
     peak_flops: float | None = None
     session: int = 0
     matmul_flops: float | None = None
+    companions: Companions = UNEXPLAINED
 
     @property
     def round(self) -> RoundId:

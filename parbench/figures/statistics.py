@@ -17,7 +17,7 @@ class RoundId(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A geometric mean and its confidence interval; the interval is None where one value says nothing about spread."""
+    """A mean and its confidence interval; the interval is None where one value says nothing about spread."""
 
     mean: float
     low: float | None
@@ -56,18 +56,36 @@ def summarise_rounds(values: Mapping[RoundId, float], confidence: float = CONFID
     """
     if not values or min(values.values()) <= 0:
         raise ValueError(f"a geometric mean needs positive values, not {list(values.values())}")
-    sessions = _logarithms(values)
-    means = [math.fsum(logs) / len(logs) for logs in sessions]
+    mean, low, high = _mean_of_sessions(_logarithms(values), confidence)
+    if low is None or high is None:
+        return Summary(math.exp(mean), None, None)
+    return Summary(math.exp(mean), math.exp(low), math.exp(high))
+
+
+def mean_over_rounds(values: Mapping[RoundId, float], confidence: float = CONFIDENCE) -> Summary:
+    """The arithmetic mean of values of any sign, such as differences of ratios, and its interval.
+
+    The interval is that of `summarise_rounds`, of the values instead of their logarithms. Raises `ValueError` where
+    there is no value.
+    """
+    if not values:
+        raise ValueError("there is no mean of no values")
+    return _mean_of_sessions(_by_session(values), confidence)
+
+
+def _mean_of_sessions(sessions: Sequence[Sequence[float]], confidence: float) -> Summary:
+    """The mean of the sessions' means, with its interval."""
+    means = [math.fsum(values) / len(values) for values in sessions]
     center = math.fsum(means) / len(means)  # of one session, its mean to the last digit
-    mean = math.exp(center)
-    if len({log for logs in sessions for log in logs}) == 1:
-        return Summary(mean, *((mean, mean) if len(values) > 1 else (None, None)))
+    if len({value for values in sessions for value in values}) == 1:
+        is_repeated = sum(map(len, sessions)) > 1
+        return Summary(center, *((center, center) if is_repeated else (None, None)))
     observations = means if len(sessions) > 1 else sessions[0]
     low, high = _students_interval(observations, center, confidence)
     if len(sessions) > 1 and (explained := _explained_by_rounds(sessions)):
         reach = _students_quantile(_freedom(sessions), confidence) * math.sqrt(explained / len(means))
         low, high = min(low, center - reach), max(high, center + reach)
-    return Summary(mean, math.exp(low), math.exp(high))
+    return Summary(center, low, high)
 
 
 def deviation_between_sessions(values: Mapping[RoundId, float]) -> float:
@@ -102,9 +120,14 @@ def _students_quantile(df: float, confidence: float) -> float:
 
 def _logarithms(values: Mapping[RoundId, float]) -> list[list[float]]:
     """The logarithms of each session's rounds."""
+    return [[math.log(value) for value in rounds] for rounds in _by_session(values)]
+
+
+def _by_session(values: Mapping[RoundId, float]) -> list[list[float]]:
+    """The values of each session's rounds."""
     sessions: defaultdict[int, list[float]] = defaultdict(list)
     for number, value in values.items():
-        sessions[number.session].append(math.log(value))
+        sessions[number.session].append(value)
     return list(sessions.values())
 
 

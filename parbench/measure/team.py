@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import Store
 from parbench.base_types import Precision
 from parbench.measure.probes.compile_time import prepare_compiler
 from parbench.models.base import FAMILIES
-from parbench.records.assignment import Assignment
+from parbench.records.assignment import TIMED, Assignment
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
 from parbench.system.devices import Devices
@@ -85,7 +85,7 @@ class Role:
     @property
     def is_timed(self) -> bool:
         """Whether its steps are timed; references and proofs only need losses."""
-        return self.assignment.purpose == "measure"
+        return self.assignment.purpose in TIMED
 
     def make_strategy(self) -> Strategy[Any]:
         """A new object of the strategy, for one model."""

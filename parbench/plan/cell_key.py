@@ -8,9 +8,9 @@ from parbench.records.trial import SCHEMA_VERSION
 from parbench.scenario.specs import MeasureSpec, Options, Scenario, WorkloadSpec
 from parbench.system.digests import digest_of_json
 
-NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps", "account", "trace"}
-"""Fields of `measure` that change no single measurement: how many there are, the time to wait, what is verified, and
-what is watched after the window."""
+NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps", "account", "trace", "explain"}
+"""Fields of `measure` that change no single measurement: how many there are, the time to wait, what is verified, what
+is watched after the window, and what is launched beside cells."""
 
 LATER_FIELDS = {"malloc": "default"}
 """Fields that older versions lack, with the value by which they measured: keys without that value stay as they were."""

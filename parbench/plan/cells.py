@@ -2,9 +2,10 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from parbench.errors import Unsupported
 from parbench.plan.refusals import Broken
@@ -24,6 +25,8 @@ class Cell:
     strategy: StrategySpec
     devices: Devices
     layout: Layout | None
+    companions: "Companions | None" = None
+    """What would explain its speed; None for what is on one device, or skipped."""
     refusal: Unsupported | None = field(default=None, compare=False)
     """Why it is skipped, if it is."""
 
@@ -31,6 +34,22 @@ class Cell:
     def is_broken(self) -> bool:
         """Whether it is skipped because code failed, such as a plug-in's, and not because the strategy cannot do it."""
         return isinstance(self.refusal, Broken)
+
+
+class Companions(NamedTuple):
+    """What is launched to explain a cell, as cells that are no rows of the comparison: see `CompanionsRecord`."""
+
+    alone: Cell
+    together: Cell
+
+
+def bases_of(cells: Iterable[Cell]) -> dict[tuple[str, str], Cell]:
+    """The cell that ratios are over, by workload and scaling: the first of those to measure that can be one."""
+    bases: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        if cell.layout and cell.record.can_be_base:
+            bases.setdefault(cell.record.base_group, cell)
+    return bases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +82,30 @@ class Plan:
 
     def _compared_with_bases(self) -> dict[str, set[str]]:
         """The keys of all bases, each with those of the other measurements whose ratios are over it."""
-        records = [cell.record for cell in self.cells if cell.layout]
-        bases: dict[tuple[str, str], str] = {}
-        for record in records:
-            if record.can_be_base:
-                bases.setdefault(record.base_group, record.key)
+        bases = bases_of(self.cells)
         compared: dict[str, set[str]] = defaultdict(set)
-        for record in records:
-            if base := bases.get(record.base_group):
-                compared[base] |= {record.key} - {base}
+        for cell in self.cells:
+            if cell.layout and (base := bases.get(cell.record.base_group)):
+                compared[base.record.key] |= {cell.record.key} - {base.record.key}
         return compared
+
+    @property
+    def companions(self) -> list[Cell]:
+        """What every round launches once to explain cells, one of each key, where the scenario asks for it.
+
+        A companion that is a cell of the plan is measured as that.
+        """
+        if not self.scenario.measure.explain:
+            return []
+        bases, own = bases_of(self.cells), {cell.record.key for cell in self.runnable}
+        explained = [cell.companions for cell in self.cells if cell.companions and cell.record.base_group in bases]
+        every = {each.record.key: each for companions in explained for each in companions}
+        return [each for key, each in every.items() if key not in own]
+
+    def unexplained(self) -> "Plan":
+        """The plan without what would be launched only to explain its cells."""
+        measure = self.scenario.measure.model_copy(update={"explain": False})
+        return replace(self, scenario=self.scenario.model_copy(update={"measure": measure}))
 
     @property
     def broken(self) -> list[Cell]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from parbench.errors import ScenarioError
 from parbench.models.base import FAMILIES
 from parbench.plan.cells import Plan
+from parbench.plan.companions import with_companions
 from parbench.plan.planner import Planner
 from parbench.scenario.document import read_document
 from parbench.scenario.loader import Catalogue, Draft, draft_scenario
@@ -29,6 +30,7 @@ def read_plan(path: Path, machine: Machine, overrides: Sequence[str] = ()) -> Pl
     cells = tuple(Planner(scenario, machine, draft).cells()) if scenario else ()
     if draft.mistakes or scenario is None:
         raise ScenarioError(draft.mistakes)
+    cells = with_companions(cells, scenario, machine)
     return Plan(scenario=scenario, machine=machine, folder=path.parent, cells=cells)
 
 

@@ -5,9 +5,13 @@ from typing import Any, Literal
 from parbench.base_types import DeviceKind, MallocPolicy, Precision, Record
 from parbench.records.corpus import Corpus
 
-Purpose = Literal["measure", "reference", "proof"]
-"""Why a trial is launched. `measure` times a cell. The others take untimed steps to compare losses: a `reference` with
-the reference strategy on one device, a `proof` with the cell's own strategy."""
+Purpose = Literal["measure", "companion", "reference", "proof"]
+"""Why a trial is launched. `measure` times a cell, `companion` what explains cells. The others take untimed steps to
+compare losses: a `reference` with the reference strategy on one device, a `proof` with the cell's own strategy."""
+
+
+TIMED: tuple[Purpose, ...] = ("measure", "companion")
+"""The purposes of trials whose steps are timed, round by round."""
 
 
 PARITY_STEPS = 5

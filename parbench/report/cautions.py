@@ -63,6 +63,17 @@ def _check_trials(run: Run) -> Iterator[Caution]:
             "Measure again when nothing else runs. parbench check --against is fair even so: it alternates versions.",
             disturbed,
         )
+    failed = [
+        f"round {trial.round + 1} of {plain(trial.cell)}: {trial.status}: {plain(trial.reason)}"
+        for trial in counted
+        if trial.purpose == "companion" and trial.status != "ok"
+    ]
+    if failed:
+        yield Caution(
+            f"{len(failed)} launches that were to explain cells did not run to the end.",
+            "No cell fails for that, but the waterfall of what it loses has fewer rounds, or fewer parts.",
+            failed,
+        )
 
 
 def _check_load(run: Run) -> Iterator[Caution]:

@@ -3,15 +3,16 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
-from parbench.figures.base import Figure, Launch
+from parbench.figures.base import UNEXPLAINED, Companions, Figure, Launch
 from parbench.figures.peaks import peaks_of
 from parbench.figures.statistics import RoundId
+from parbench.figures.waterfall import Waterfall, waterfall_of
 from parbench.records.assignment import Purpose
-from parbench.records.cell import CellRecord
+from parbench.records.cell import CellRecord, CompanionRecord
 from parbench.records.trial import Status, Trial
 from parbench.results.parity import COMPARABLE, Evidence, Parity, judge, worst_of
 from parbench.results.store import Run
@@ -29,7 +30,7 @@ class JudgedCell:
     scaling, the first comparable reference on one device, which is its own base. It is None where there is no such
     reference, and where the cell itself is not comparable. `peak_flops` is one accelerator's peak in operations a
     second by its data sheet, `matmul_flops` what matrix products in the cell's precision were measured to reach on one
-    device; None where it is not known.
+    device; None where it is not known. `companions` are the good launches, by round, of what explains its speed.
     """
 
     record: CellRecord
@@ -40,6 +41,7 @@ class JudgedCell:
     base: "JudgedCell | None" = None
     peak_flops: float | None = None
     matmul_flops: float | None = None
+    companions: Mapping[RoundId, Companions] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -61,6 +63,11 @@ class JudgedCell:
             for trial in trials
         )
 
+    @cached_property
+    def waterfall(self) -> Waterfall | None:
+        """What it loses of its ideal speedup; None where it has none, or nothing tells."""
+        return waterfall_of(self.launches)
+
     def values_by_round(self, figure: Figure) -> dict[RoundId, float]:
         """The figure's value in every round that has one; of a round's several launches, the geometric mean."""
         return figure.by_round(self.launches)
@@ -71,7 +78,8 @@ class JudgedCell:
     def _launch(self, trial: Trial, number: RoundId, base_trials: Sequence[Trial]) -> Launch:
         base = self.base.record if self.base else self.record
         launch = partial(Launch, peak_flops=self.peak_flops, session=number.session, matmul_flops=self.matmul_flops)
-        return launch(trial, self.record, tuple(launch(each, base) for each in base_trials))
+        bases = tuple(launch(each, base) for each in base_trials)
+        return launch(trial, self.record, bases, companions=self.companions.get(number, UNEXPLAINED))
 
 
 def judge_cells(run: Run) -> list[JudgedCell]:
@@ -91,7 +99,7 @@ def judge_cells(run: Run) -> list[JudgedCell]:
 
 def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
     """The cells of one session, still without their bases."""
-    trials = counted_trials(run, "measure")
+    trials, companions = counted_trials(run, "measure"), counted_trials(run, "companion")
     references, proofs = newest_trials(run, "reference"), newest_trials(run, "proof")
     cap = run.record.scenario.get("measure", {}).get("verify_steps", math.inf)
     peaks = _peaks(run.record.environment)
@@ -110,9 +118,29 @@ def _judged_alone(run: Run, session: int) -> list[JudgedCell]:
                 reason="; ".join(filter(None, (reason, parity.reason))) or None,
                 peak_flops=peaks.get(cell.precision) if cell.device_kind == "cuda" else None,
                 matmul_flops=_matmul_flops(references.get(cell.reference)),
+                companions=_companions(cell, (trials, companions), session),
             )
         )
     return cells
+
+
+def _companions(
+    cell: CellRecord, timed: Sequence[Mapping[str, Sequence[Trial]]], session: int
+) -> Mapping[RoundId, Companions]:
+    """The launches that explain a cell, whether they were launched for that or are those of another cell."""
+    if cell.companions is None:
+        return {}
+
+    def launches(companion: CompanionRecord) -> Mapping[RoundId, tuple[Launch, ...]]:
+        record = cell.model_copy(update={"global_batch": companion.global_batch})
+        good = [trial for trials in timed for trial in trials.get(companion.key, ()) if trial.status == "ok"]
+        return {
+            number: tuple(Launch(trial, record, session=session) for trial in each)
+            for number, each in _by_round(good, session).items()
+        }
+
+    alone, together = launches(cell.companions.alone), launches(cell.companions.together)
+    return {number: Companions(alone.get(number, ()), together.get(number, ())) for number in {**alone, **together}}
 
 
 def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
@@ -121,6 +149,7 @@ def _pooled(cells: Sequence[JudgedCell], sessions: Sequence[str]) -> JudgedCell:
     return replace(
         cells[0],
         rounds={number: trials for cell in cells for number, trials in cell.rounds.items()},
+        companions={number: each for cell in cells for number, each in cell.companions.items()},
         status=max((cell.status for cell in cells), key=_severity),
         parity=worst_of([cell.parity for cell in cells]),
         matmul_flops=max(filter(None, (cell.matmul_flops for cell in cells)), default=None),

@@ -200,7 +200,9 @@ class MeasureSpec(Section):
     end. What was computed in the first `verify_steps` steps of a trial, warm-up and window, is compared with the
     reference step by step. `malloc: trim` has freed blocks of 4 MiB and more return to the system at once, in every
     rank; `default` leaves that to the C library. With `account`, some steps after the window are watched, to tell where
-    their time goes; with `trace`, all events of these steps are kept for `parbench trace`.
+    their time goes; with `trace`, all events of these steps are kept for `parbench trace`. With `explain`, every round
+    also launches what tells why cells on several devices are not as many times as fast as one: one device with the
+    batch that each of them computes, and as many independent copies of that at once.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
@@ -214,6 +216,7 @@ class MeasureSpec(Section):
     malloc: MallocPolicy = "default"
     account: bool = True
     trace: bool = False
+    explain: bool = False
 
 
 LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}

@@ -35,11 +35,12 @@ class Layout:
 
     `processes` ranks drive `devices_per_process` devices each, or `processes_per_device` of them share a device; `mps`:
     through the Multi-Process Service, which the launcher starts. The global batch is cut into `data_shards` equal
-    parts. `lanes` models are trained at the same time, or `stacked` models in every lane, in one step. `queued`: a lane
-    that is free takes the next model. `averaged`: the parameters of all models are averaged into one at the end.
-    `emulated`: the strategy stands in for what torch lacks on these devices. `note` says what the numbers do not, such
-    as where the parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule leaves
-    its stages idle if all else is ideal.
+    parts, which a process divides among its devices, and computes in `micro_batches` equal parts one after another.
+    `lanes` models are trained at the same time, or `stacked` models in every lane, in one step. `queued`: a lane that
+    is free takes the next model. `averaged`: the parameters of all models are averaged into one at the end. `emulated`:
+    the strategy stands in for what torch lacks on these devices. `note` says what the numbers do not, such as where the
+    parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule leaves its stages
+    idle if all else is ideal.
     """
 
     processes: int
@@ -47,6 +48,7 @@ class Layout:
     processes_per_device: int = 1
     mps: bool = False
     data_shards: int = 1
+    micro_batches: int = 1
     lanes: int = 1
     stacked: int = 1
     queued: bool = False
@@ -56,8 +58,8 @@ class Layout:
     bubble: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (self.devices_per_process, self.processes_per_device, self.data_shards, self.lanes, self.stacked)
-        if min(self.processes, *numbers) < 1:
+        per_process = (self.devices_per_process, self.processes_per_device, self.micro_batches)
+        if min(self.processes, *per_process, self.data_shards, self.lanes, self.stacked) < 1:
             raise ValueError(f"every number of a layout must be at least 1: {self}")
         if self.processes % (self.lanes * self.data_shards):
             raise ValueError(f"the processes of a layout must divide evenly into its lanes and data shards: {self}")
@@ -138,6 +140,8 @@ class Strategy(ABC, Generic[O]):
     """It computes what one device computes, so the parity gate applies."""
     reference: ClassVar[bool] = False
     """It is what all other strategies are compared with."""
+    independent: ClassVar[bool] = False
+    """It trains a model of its own on each device, and devices do not communicate."""
     scales: ClassVar[bool] = True
     """It can use more than one device; otherwise it makes one cell, on one device."""
     phases: ClassVar[tuple[Phase, ...]] = ("train", "score", "generate")

@@ -103,10 +103,10 @@ class Hybrid(Strategy[HybridOptions]):
                 f"tensor parallelism of degree {tensor} would reach beyond a node, which has {devices.per_node} devices"
             )
         require_equal_parts(workload, data, "data shards")
-        note, bubble = "", None
+        note, bubble, micro_batches = "", None, 1
         if pipeline > 1:
-            stages = plan_stages(options, workload, pipeline)
-            require_equal_parts(workload, data * options.parts(pipeline, workload), "micro-batches of data shards")
+            stages, micro_batches = plan_stages(options, workload, pipeline), options.parts(pipeline, workload)
+            require_equal_parts(workload, data * micro_batches, "micro-batches of data shards")
             _require_exchange(options)
             note, bubble = write_note(options, workload, stages), options.bubble(pipeline, workload)
         if tensor > 1:
@@ -114,6 +114,7 @@ class Hybrid(Strategy[HybridOptions]):
         return Layout(
             processes=devices.count,
             data_shards=data,
+            micro_batches=micro_batches,
             note="; ".join(filter(None, (_write_mesh(options, devices), note))),
             bubble=bubble,
         )

@@ -171,6 +171,7 @@ class ModelParallel(Strategy[PipelineOptions]):
         require_equal_parts(workload, options.parts(devices.count, workload), "micro-batches")
         return Layout(
             processes=devices.count,
+            micro_batches=options.parts(devices.count, workload),
             note=write_note(options, workload, stages),
             bubble=options.bubble(devices.count, workload),
         )

@@ -48,6 +48,7 @@ class TaskPool(Strategy[TaskPoolOptions]):
     """
 
     name = "task_pool"
+    independent = True
     options_type = TaskPoolOptions
     tasks: "Sequence[TaskPool]" = ()
     """The models that share this process, each as a task of its own; empty where there is one."""

@@ -9,6 +9,7 @@ from parbench.results.judged_cells import JudgedCell
 from parbench.verdict.candidates import OTHER_WORK, SEVERAL_MODELS, amount, memory, speed, tokens_per_s
 from parbench.verdict.contest import POWER
 from parbench.verdict.lines import Line, Name, Phrase, capitalised, listing, phrase, separated
+from parbench.verdict.losses import list_losses, say_losses
 from parbench.verdict.rounds import summary
 from parbench.verdict.standing import Standing
 
@@ -24,13 +25,15 @@ _NOTHING_SEEN = 9.0
 
 def lines_of(standing: Standing, *, emulated_hosts: bool) -> Iterator[Line]:
     """The sentences, the most important first. `emulated_hosts` says that all hosts are parts of one machine."""
-    yield Line("fastest", _say_fastest(standing))
+    explained = next((cell for cell in standing.candidates if standing.tested and cell.waterfall), None)
+    why = _say_why(standing, explained) if explained else ()
+    yield Line("fastest", separated([each for each in (_say_fastest(standing), why) if each], " "))
     if standing.thriftiest:
         yield Line("memory", _say_least_memory(standing))
     if standing.frontier:
         yield Line("frontier", _say_frontier(standing))
     if standing.tested and any((standing.followers.faster, standing.followers.level, standing.followers.slower)):
-        yield Line("losers", _say_losers(standing))
+        yield Line("losers", _say_losers(standing, explained))
     unjudged: list[Phrase] = []
     if standing.candidates and standing.others:
         unjudged.append(phrase("Not ranked: {}; the table has the reasons.", _list_others(standing)))
@@ -77,6 +80,12 @@ def _say_fastest(standing: Standing) -> Phrase:
     )
 
 
+def _say_why(standing: Standing, cell: JudgedCell) -> Phrase:
+    """What the fastest cell on several devices loses of its ideal speedup."""
+    just_named = len(standing.leaders) == 1 and standing.leaders[0] is cell
+    return say_losses(cell, ("It",) if just_named else _with_devices(cell))
+
+
 def _say_fastest_untested(standing: Standing, gerund: str, workload: Name) -> Phrase:
     """Which cell was fastest, where no round or only one is shared: that does not tell how much launches differ."""
     best = standing.leaders[0]
@@ -115,8 +124,15 @@ def _say_frontier(standing: Standing) -> Phrase:
     return phrase("Between these two, each the fastest that saves memory: {}.", listing(between, 4))
 
 
-def _say_losers(standing: Standing) -> Phrase:
-    """The strategies behind the fastest, by how they compare with one device, and what they lose it to."""
+def _say_losers(standing: Standing, explained: JudgedCell | None) -> Phrase:
+    """The strategies behind the fastest, by how they compare with one device, and what they lose it to.
+
+    Of one that is `explained` already, no losses are listed.
+    """
+
+    def name(cell: JudgedCell) -> Phrase:
+        return _with_amount(cell) if cell is explained else _with_losses(cell)
+
     device = " than one device" if standing.base else ""
     groups = (
         (f"behind, but faster{device}", standing.followers.faster),
@@ -125,7 +141,7 @@ def _say_losers(standing: Standing) -> Phrase:
     )
     said = [(words, cells) for words, cells in groups if cells]
     limit = 4 if len(said) == 1 else 2
-    clauses = [phrase("{}: {}", words, listing([_with_losses(cell) for cell in cells], limit)) for words, cells in said]
+    clauses = [phrase("{}: {}", words, listing([name(cell) for cell in cells], limit)) for words, cells in said]
     return capitalised(phrase("{}.", separated(clauses, "; ")))
 
 
@@ -156,7 +172,11 @@ def _blind_spot(standing: Standing) -> str:
 
 
 def _with_losses(cell: JudgedCell) -> Phrase:
-    """A cell with its speed, and what it loses: the shares of its step that are lost, or else what it communicates."""
+    """A cell with its speed, and what it loses: of its ideal speedup, or else the shares of its step that are lost, or
+    else what it communicates.
+    """
+    if lost := list_losses(cell, most=2):
+        return phrase("{} (it loses {})", _with_amount(cell), lost)
     losses = [
         f"{figure.title} {figure.text(share)}"
         for figure in FIGURES.values()

@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +59,19 @@ def times_of(plan: Plan) -> dict[str, int]:
 
 def timed(run: Run, cell: str = BASE) -> list[Trial]:
     return [trial for trial in run.trials if (trial.purpose, trial.cell) == ("measure", cell)]
+
+
+def fake_servers(
+    launcher: Callable[[str], FakeLauncher],
+) -> Callable[[Arms], contextlib.AbstractContextManager[tuple[dict[str, FakeLauncher], dict[str, Greeting]]]]:
+    """Stands for the servers of two arms; `launcher` makes one for the arm of a name."""
+
+    @contextlib.contextmanager
+    def servers(arms: Arms) -> Iterator[tuple[dict[str, FakeLauncher], dict[str, Greeting]]]:
+        greeting = Greeting(environment=capture(), modules=(), purposes=("reference", "measure", "proof"))
+        yield {arm.name: launcher(arm.name) for arm in arms}, {arm.name: greeting for arm in arms}
+
+    return servers
 
 
 def test_a_round_launches_the_base_of_six_cells_twice_and_each_of_them_once(tmp_path: Path) -> None:
@@ -169,12 +182,7 @@ def test_both_arms_launch_the_base_as_often_and_go_first_in_turns(
                 order.append((self.arm, last.round, last.repeat))
             return ended
 
-    @contextlib.contextmanager
-    def servers(arms: Arms) -> Iterator[tuple[dict[str, FakeLauncher], dict[str, Greeting]]]:
-        greeting = Greeting(environment=capture(), modules=(), purposes=("reference", "measure", "proof"))
-        yield {arm.name: Watched(arm.name) for arm in arms}, {arm.name: greeting for arm in arms}
-
-    monkeypatch.setattr(against, "servers", servers)
+    monkeypatch.setattr(against, "servers", fake_servers(Watched))
     plan = planned(tmp_path, "measure.rounds=4")
     with arms_against("itself") as arms:
         progress = PlainProgress(Console(file=io.StringIO()))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from parbench.figures.account import FIGURES, disturbance, mean_shares, shares_of_step
+from parbench.figures.account import FIGURES, disturbance, exchanges_by_time, mean_shares, shares_of_step
 from parbench.figures.base import Launch
-from parbench.records.account import AccountRecord
+from parbench.records.account import AccountRecord, ExchangeRecord
 from tests.support.records import cell, job, rank, trial
 
 
@@ -49,6 +49,18 @@ def test_shares_are_averaged_over_trials() -> None:
     one, other = (trial(ranks=(rank(account=account(forward=f, host=1 - f)),)) for f in (0.4, 0.8))
     assert mean_shares([one, other, trial()])["forward"] == pytest.approx(0.6)
     assert sum(mean_shares([one, other]).values()) == pytest.approx(1)
+
+
+def test_what_is_exchanged_is_sorted_by_the_time_of_all_ranks() -> None:
+    one, other = (
+        account(forward=0.1).model_copy(
+            update={"exchanges": tuple(ExchangeRecord(name=name, calls=1, seconds=s) for name, s in seconds.items())}
+        )
+        for seconds in ({"send": 0.3, "all_reduce": 0.2}, {"all_reduce": 0.2})
+    )
+    both = trial(ranks=(rank(0, account=one), rank(1, account=other), rank(2)))
+    assert exchanges_by_time([both, trial()]) == ["all_reduce", "send"]
+    assert exchanges_by_time([trial()]) == []
 
 
 def test_the_disturbance_is_that_of_the_slowest_rank() -> None:

@@ -10,6 +10,7 @@ from parbench.figures.statistics import (
     RoundId,
     deviation_between_sessions,
     mean_of_round,
+    mean_over_rounds,
     summarise,
     summarise_rounds,
 )
@@ -111,6 +112,18 @@ def test_sessions_that_agree_by_luck_are_no_surer_than_their_rounds():
     summary = summarise_rounds(sessions_of(*[[math.exp(-0.1), math.exp(0.1)]] * 2))
     assert summary.high == pytest.approx(math.exp(4.302652730 * math.sqrt(0.01 / 2)))
     assert deviation_between_sessions(sessions_of(*[[math.exp(-0.1), math.exp(0.1)]] * 2)) == 0.0
+
+
+def test_values_of_any_sign_have_an_arithmetic_mean_and_the_same_intervals():
+    # Rounds of -1, 0 and 1: a standard deviation of 1, and Student's t of 2 degrees of freedom is 4.30265.
+    reach = 4.302652730 / math.sqrt(3)
+    assert mean_over_rounds(sessions_of([-1.0, 0.0, 1.0])) == pytest.approx((0.0, -reach, reach))
+    assert mean_over_rounds(sessions_of([-1.0])) == (-1.0, None, None)
+    assert mean_over_rounds(sessions_of([0.0] * 3)) == (0.0, 0.0, 0.0)
+    around = [[center - 0.1, center + 0.1] for center in (0.0, 1.0, 2.0)]
+    assert mean_over_rounds(sessions_of(*around)) == pytest.approx((1.0, 1 - reach, 1 + reach))
+    with pytest.raises(ValueError, match="no values"):
+        mean_over_rounds({})
 
 
 def test_one_session_says_nothing_of_others():

@@ -81,6 +81,7 @@ def test_ranks_of_one_shard_are_neighbours():
         {"processes": 0},
         {"processes": 1, "devices_per_process": 0},
         {"processes": 2, "data_shards": 0},
+        {"processes": 2, "micro_batches": 0},
         {"processes": 2, "lanes": 0},
         {"processes": 4, "data_shards": 3},
         {"processes": 4, "lanes": 3},
@@ -102,6 +103,7 @@ def test_a_layout_that_does_not_come_out_even_cannot_be_made(numbers):
             *("model_parallel", "cpu"),
             Layout(
                 processes=4,
+                micro_batches=4,
                 note="embed+block 0 12% | block 1 12% | block 2–3 25% | head 50%; 4 micro-batches",
                 bubble=3 / 7,
             ),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from parbench.launch.base import Launcher, Outcome
-from parbench.records.assignment import Assignment
+from parbench.records.assignment import TIMED, Assignment
 from parbench.records.trial import JobRecord, MemoryRecord, RankRecord, TwinRecord, ValidationRecord
 
 WARMUP_STEPS, WINDOW_STEPS = 5, 10
@@ -27,7 +27,7 @@ class FakeLauncher(Launcher):
         self.launched.append(assignment)
         models = assignment.workload["models"]
         trained = models if assignment.purpose == "reference" and isinstance(models, int) else 1
-        job = timed_job(assignment) if assignment.purpose == "measure" else untimed_job(assignment)
+        job = timed_job(assignment) if assignment.purpose in TIMED else untimed_job(assignment)
         for rank in range(processes):
             record = RankRecord(
                 rank=rank,
