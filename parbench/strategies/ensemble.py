@@ -92,7 +92,7 @@ def stack_models(models: "list[nn.Module]") -> "nn.Module":
 
     from parbench.models.nn.attention import Attention
     from parbench.models.nn.folding import attend_folded
-    from parbench.training.workload import next_token_loss
+    from parbench.training.loss import next_token_loss
 
     skeleton = copy.deepcopy(models[0]).to("meta")
     for module in skeleton.modules():

@@ -128,6 +128,7 @@ class StagedModel:
             micro_batches=options.parts(line.ranks, workload.spec),
             device=workload.device,
             group=line.group,
+            loss=workload.loss,
             scaled=self._scale,
         )
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
-from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from parbench.base_types import Precision
@@ -20,6 +19,7 @@ from parbench.models.whole import WholeFamily
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
+from parbench.training.loss import next_token_loss
 from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
@@ -134,14 +134,3 @@ class Workload:
                 return Adam, arguments
             case "adamw":
                 return AdamW, arguments
-
-
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
-    flat, wanted = logits.flatten(0, 1), targets.flatten()
-    if isinstance(logits, DTensor):
-        # Where logits are split over devices, every device has the whole loss.
-        loss = functional.cross_entropy(flat.float(), wanted)
-        return loss.full_tensor() if isinstance(loss, DTensor) else loss
-    # CUDA's kernel reads 16-bit logits itself: a copy in fp32 would be the largest tensor of a step.
-    return functional.nll_loss(functional.log_softmax(flat, dim=-1, dtype=torch.float32), wanted)
