@@ -71,6 +71,8 @@ class Family(Spec, ABC):
     """Its blocks take a cache, so tokens can be generated one by one."""
     draws_random: ClassVar[bool] = False
     """Its models may draw random numbers in the forward pass; checkpointing then restores the generator's state."""
+    chunks_loss: ClassVar[bool] = False
+    """Its head works on each token alone, so the loss can be computed over one chunk of the tokens at a time."""
     stacks: ClassVar[bool] = False
     """Several of its models can run as one under `torch.vmap`."""
     imports: ClassVar[tuple[str, ...]] = ()

@@ -213,7 +213,7 @@ class Strategy(ABC, Generic[O]):
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's shard, in nats per token."""
-        return self.workload.loss(self.model(batch.inputs), batch.targets)
+        return self.workload.loss_of(self.model, batch)
 
     def waiting_s(self) -> float | None:
         """Seconds that this rank has waited for other stages so far; None where there are none or nobody counts."""

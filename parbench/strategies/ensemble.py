@@ -41,6 +41,7 @@ class Ensemble(Strategy[EnsembleOptions]):
             workload,
             compile="torch.compile cannot compile torch.vmap over functional calls",
             activation_checkpointing="activations under torch.vmap cannot be checkpointed",
+            loss_chunks="loss_chunks takes gradients within the forward pass, which torch.vmap cannot",
         )
         require_equal_parts(workload, 1, "batches")
         if workload.optimizer.lr_per_model:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from parbench.base_types import Precision
-from parbench.data.batches import Batches
+from parbench.data.batches import Batch, Batches
 from parbench.models.base import Family
 from parbench.models.nn.language_model import PartHook
 from parbench.models.stages import Stage
@@ -19,7 +19,7 @@ from parbench.models.whole import WholeFamily
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
-from parbench.training.loss import next_token_loss
+from parbench.training.loss import chunked_loss, next_token_loss
 from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
@@ -93,6 +93,13 @@ class Workload:
         """`next_token_loss`, compiled where the workload is: in 16 bits no fp32 logits are ever written then."""
         loss = next_token_loss if isinstance(logits, DTensor) else self._compiled_loss
         return loss(logits, targets)
+
+    def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a whole model on a batch, by chunks of its tokens where the workload asks for them."""
+        if self.spec.loss_chunks == 1:
+            return self.loss(model(batch.inputs), batch.targets)
+        by_chunks = partial(chunked_loss, targets=batch.targets, chunks=self.spec.loss_chunks, loss=self.loss)
+        return cast("Tensor", model(batch.inputs, loss=by_chunks))
 
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""

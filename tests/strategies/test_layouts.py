@@ -228,6 +228,30 @@ def test_random_numbers_that_must_come_again_cannot_be_recorded():
         layout("single", 1, kind="cuda", spec=brought, cuda_graphs=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("data_parallel", {}, "the first device gathers whole logits"),
+        ("ensemble", {}, "which torch.vmap cannot"),
+        ("tensor_parallel", {}, "the vocabulary is split over ranks"),
+        ("model_parallel", {}, "a micro-batch is a chunk already"),
+        ("hybrid", {"data": 2, "pipeline": 2}, "a micro-batch is a chunk already"),
+        ("hybrid", {"data": 2, "tensor": 2}, "the vocabulary is split over ranks"),
+    ],
+)
+def test_a_loss_that_is_not_computed_in_chunks_says_why(name, options, reason):
+    assert layout(name, 4, spec=gpt(), **options).devices == 4
+    with pytest.raises(Unsupported, match=reason):
+        layout(name, 4, spec=gpt(loss_chunks=2), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddp", {}), ("fsdp", {}), ("local_sgd", {}), ("task_pool", {}), ("hybrid", {"data": 4})]
+)
+def test_whoever_has_a_whole_head_can_compute_the_loss_in_chunks(name, options):
+    assert layout(name, 4, spec=gpt(loss_chunks=2), **options).processes == 4
+
+
 def test_stages_that_only_compute_forward_are_one_a_rank():
     scoring = workload().model_copy(update={"phase": "score"})
     assert layout("model_parallel", 2, spec=scoring, schedule="gpipe").bubble == 1 / 5
