@@ -18,6 +18,7 @@ class Llama(Family):
     """
 
     generates = True
+    decodes_in_place = True
     chunks_loss = True
     imports = ("parbench.models.nn.embedding", "parbench.models.nn.block", "parbench.models.nn.llama")
     stacks = True

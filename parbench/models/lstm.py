@@ -17,6 +17,7 @@ class LSTM(Family):
     """
 
     generates = True
+    decodes_in_place = True
     chunks_loss = True
     imports = ("parbench.models.nn.embedding", "parbench.models.nn.lstm")
     presets: ClassVar[dict[str, dict[str, Any]]] = {

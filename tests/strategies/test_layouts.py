@@ -213,6 +213,7 @@ def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
         ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
         ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
         ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
+        ("single", {"cuda_graphs": True}, {"phase": "score"}, "and not phase score"),
     ],
 )
 def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):
@@ -226,6 +227,14 @@ def test_random_numbers_that_must_come_again_cannot_be_recorded():
     brought = spec.model_copy(update={"model": Custom(build="m.py:build")})
     with pytest.raises(Unsupported, match="the state of random numbers"):
         layout("single", 1, kind="cuda", spec=brought, cuda_graphs=True)
+
+
+def test_tokens_are_decoded_in_a_graph_where_caches_have_a_static_form():
+    decoding = workload().model_copy(update={"phase": "generate", "precision": "fp16"})
+    assert layout("single", 1, kind="cuda", spec=decoding, cuda_graphs=True).processes == 1
+    growing = decoding.model_copy(update={"model": Custom(build="m.py:build")})
+    with pytest.raises(Unsupported, match="caches of family custom grow with every token"):
+        layout("single", 1, kind="cuda", spec=growing, cuda_graphs=True)
 
 
 @pytest.mark.parametrize(

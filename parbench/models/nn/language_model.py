@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from parbench.models.nn.cache import Start
 from parbench.models.whole import WholeFamily
 
 PartHook = Callable[[nn.Module, str], None]
@@ -51,7 +52,7 @@ class LanguageModel(nn.Module):
         self,
         hidden: Tensor,
         caches: Sequence[Any] | None = None,
-        start: int = 0,
+        start: Start = 0,
         *,
         loss: HeadLoss | None = None,
     ) -> Tensor:
@@ -82,7 +83,7 @@ class LanguageModel(nn.Module):
             )
         return hidden
 
-    def _continue(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
+    def _continue(self, hidden: Tensor, caches: Sequence[Any], start: Start) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden, start)
         for block, cache in zip(self.blocks.values(), caches, strict=True):
