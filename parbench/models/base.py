@@ -59,7 +59,8 @@ class Family(Spec, ABC):
     and `head` hidden states to logits (batch, seq_len, vocab_size). Parts import torch when they are built.
 
     A family that `generates` has parts that can continue a prompt: `embed(tokens, start)` with the position of the
-    first token, blocks with `new_cache(length)` and `block(hidden, cache)`.
+    first token, blocks with `new_cache(length)` and `block(hidden, cache)`. If it `decodes_in_place`, they also take a
+    start that is a tensor on the device, and what `static(place)` of their caches returns (`models.nn.cache`).
 
     `vocab_size` sets a larger vocabulary than the data's, such as that of a published model.
     """
@@ -69,8 +70,12 @@ class Family(Spec, ABC):
 
     generates: ClassVar[bool] = False
     """Its blocks take a cache, so tokens can be generated one by one."""
+    decodes_in_place: ClassVar[bool] = False
+    """The step of one token can have tensors of fixed shapes in fixed places, as a CUDA graph needs them."""
     draws_random: ClassVar[bool] = False
     """Its models may draw random numbers in the forward pass; checkpointing then restores the generator's state."""
+    chunks_loss: ClassVar[bool] = False
+    """Its head works on each token alone, so the loss can be computed over one chunk of the tokens at a time."""
     stacks: ClassVar[bool] = False
     """Several of its models can run as one under `torch.vmap`."""
     imports: ClassVar[tuple[str, ...]] = ()

@@ -18,6 +18,8 @@ class Llama(Family):
     """
 
     generates = True
+    decodes_in_place = True
+    chunks_loss = True
     imports = ("parbench.models.nn.embedding", "parbench.models.nn.block", "parbench.models.nn.llama")
     stacks = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {

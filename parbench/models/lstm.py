@@ -17,6 +17,8 @@ class LSTM(Family):
     """
 
     generates = True
+    decodes_in_place = True
+    chunks_loss = True
     imports = ("parbench.models.nn.embedding", "parbench.models.nn.lstm")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lstm-laptop": {"layers": 4, "d_model": 128},

@@ -22,6 +22,8 @@ class Transformer(Family):
     """
 
     generates = True
+    decodes_in_place = True
+    chunks_loss = True
     imports = ("parbench.models.nn.embedding", "parbench.models.nn.block")
     stacks = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {

@@ -12,7 +12,7 @@ NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps", "accoun
 """Fields of `measure` that change no single measurement: how many there are, the time to wait, what is verified, what
 is watched after the window, and what is launched beside cells."""
 
-LATER_FIELDS = {"malloc": "default"}
+LATER_FIELDS = {"malloc": "default", "loss_chunks": 1}
 """Fields that older versions lack, with the value by which they measured: keys without that value stay as they were."""
 
 
@@ -24,7 +24,7 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
     content = {
         "schema_version": SCHEMA_VERSION,
         "parity_steps": PARITY_STEPS,
-        "workload": workload.model_dump(mode="json"),
+        "workload": workload.model_dump(mode="json", exclude=_default_later(workload)),
         "device_kind": kind,
         "cores_per_device": scenario.devices.cores_per_device,
         "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED | _default_later(scenario.measure)),
@@ -33,8 +33,8 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
     return digest_of_json(content)[:16]
 
 
-def _default_later(measure: MeasureSpec) -> set[str]:
-    return {name for name, default in LATER_FIELDS.items() if getattr(measure, name) == default}
+def _default_later(spec: MeasureSpec | WorkloadSpec) -> set[str]:
+    return {name for name, default in LATER_FIELDS.items() if getattr(spec, name, None) == default}
 
 
 def _without_default_later(options: Options) -> dict[str, Any]:

@@ -44,9 +44,27 @@ def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: 
     family = workload.model
     if workload.phase == "generate" and not family.generates:
         raise Unsupported(f"models of family {family.kind} cannot go on after a prompt: their blocks take no cache")
+    _require_chunks(workload)
     reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
     if reason:
         raise Unsupported(reason)
+
+
+def _require_chunks(workload: WorkloadSpec) -> None:
+    """Raises `Unsupported` where the loss cannot be computed in as many chunks as the workload asks for."""
+    family = workload.model
+    if workload.loss_chunks == 1:
+        return
+    if not family.chunks_loss:
+        raise Unsupported(
+            f"models of family {family.kind} have not been shown to have a head that works on each token alone, as "
+            "loss_chunks needs it"
+        )
+    if workload.phase == "train" and workload.precision == "fp16":
+        raise Unsupported(
+            "loss_chunks takes gradients in the forward pass, before fp16 scales its loss: small ones would be lost; "
+            "use bf16"
+        )
 
 
 def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None:

@@ -27,6 +27,7 @@ FIELDS = {
     "compile": bool,
     "activation_checkpointing": bool,
     "gradient_accumulation": int,
+    "loss_chunks": int,
 }
 """The fields of a cell that a rule can name, with the type of their values; text may hold the shell's wildcards."""
 

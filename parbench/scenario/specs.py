@@ -82,6 +82,7 @@ class WorkloadSettings(Spec):
     A `precision` below fp32 is mixed: matrix products use it, while parameters and their updates stay in fp32. In phase
     `generate` a sequence is a prompt followed by `new_tokens` (half of `seq_len` if left out), which are decoded
     greedily. `length_per_model` gives relative numbers of steps, so that some models train longer than others.
+    `loss_chunks` is the number of parts of a rank's tokens whose logits and loss are computed one after another.
     """
 
     data: DataSpec = StandardLibraryText()
@@ -96,6 +97,7 @@ class WorkloadSettings(Spec):
     compile: bool = False
     activation_checkpointing: bool = False
     gradient_accumulation: PositiveInt = 1
+    loss_chunks: PositiveInt = 1
 
     @model_validator(mode="after")
     def _one_value_a_model(self) -> Self:
@@ -124,6 +126,8 @@ class WorkloadSettings(Spec):
             raise ValueError(f"seq_len {self.seq_len} must be longer than new_tokens: a prompt comes first")
         elif self.compile:
             raise ValueError("compile is for phases train and score: a cache grows with every token that is generated")
+        elif self.loss_chunks > 1:
+            raise ValueError("loss_chunks is for phases train and score: what is generated has no loss")
         return self
 
     @property

@@ -232,7 +232,7 @@ class Strategy(ABC, Generic[O]):
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's shard, in nats per token."""
-        return self.workload.loss(self.model(batch.inputs), batch.targets)
+        return self.workload.loss_of(self.model, batch)
 
     def step_parts(self) -> list[StepPart]:
         """The methods that make up a step, for the account of its time. A part may enclose others.

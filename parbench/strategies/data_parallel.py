@@ -34,7 +34,11 @@ class DataParallel(Strategy[Options]):
         """One process with all devices. The batch is whole: it is scattered within the step."""
         require_equal_parts(workload, devices.count, "replica batches")
         if devices.count > 1:
-            refuse(workload, compile="replicas are copied anew in every step, and compiled code is not")
+            refuse(
+                workload,
+                compile="replicas are copied anew in every step, and compiled code is not",
+                loss_chunks="the first device gathers whole logits, so loss_chunks has nothing to cut",
+            )
         return Layout(processes=1, devices_per_process=devices.count, emulated=devices.kind == "cpu")
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":

@@ -41,6 +41,7 @@ class Ensemble(Strategy[EnsembleOptions]):
             workload,
             compile="torch.compile cannot compile torch.vmap over functional calls",
             activation_checkpointing="activations under torch.vmap cannot be checkpointed",
+            loss_chunks="loss_chunks takes gradients within the forward pass, which torch.vmap cannot",
         )
         require_equal_parts(workload, 1, "batches")
         if workload.optimizer.lr_per_model:
@@ -92,7 +93,7 @@ def stack_models(models: "list[nn.Module]") -> "nn.Module":
 
     from parbench.models.nn.attention import Attention
     from parbench.models.nn.folding import attend_folded
-    from parbench.training.workload import next_token_loss
+    from parbench.training.loss import next_token_loss
 
     skeleton = copy.deepcopy(models[0]).to("meta")
     for module in skeleton.modules():

@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 from parbench.errors import Unsupported
 from parbench.models.stages import Stage, cut_into_stages
 from parbench.scenario.specs import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, StepPart, Strategy, require_equal_parts
+from parbench.strategies.base import Context, Layout, StepPart, Strategy, refuse, require_equal_parts
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class StagedModel:
             micro_batches=options.parts(line.ranks, workload.spec),
             device=workload.device,
             group=line.group,
+            loss=workload.loss,
             scaled=self._scale,
         )
 
@@ -209,6 +210,7 @@ class ModelParallel(Strategy[PipelineOptions]):
 
 def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) -> list[Stage]:
     """The stages of the pipeline, balanced by what their parts cost; raises `Unsupported` where it cannot be made."""
+    refuse(workload, loss_chunks="a micro-batch is a chunk already; leave loss_chunks out, or take more micro_batches")
     family = workload.model
     if reason := family.stage_refusal():
         raise Unsupported(reason)

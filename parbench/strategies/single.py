@@ -1,6 +1,7 @@
 """One device: the reference that every other strategy is compared with."""
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
@@ -8,17 +9,19 @@ from parbench.strategies.base import Context, Layout, Strategy, refuse
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from parbench.data.batches import Batch
+    from parbench.training.generation import Mark, StaticDecoder
+    from parbench.training.graphs import Replayed
     from parbench.training.workload import Workload
-
-EAGER_STEPS = 3
 
 
 class SingleOptions(Options):
-    """`cuda_graphs` captures a whole training step once and replays it, so that the CPU launches one graph a step."""
+    """`cuda_graphs` captures a step once and replays it, so that the CPU launches one graph instead of every kernel.
+
+    It is a whole training step or, in phase `generate`, the step of one token; prompts are taken in without a graph.
+    """
 
     cuda_graphs: bool = False
 
@@ -30,7 +33,10 @@ class Single(Strategy[SingleOptions]):
     reference = True
     scales = False
     options_type = SingleOptions
-    graph: "torch.cuda.CUDAGraph | None" = None
+    replayed: "Replayed[Any] | None" = None
+    """The step that is captured and replayed, once the first one has come."""
+    inputs: "Batch"
+    decoder: "StaticDecoder"
 
     @classmethod
     def layout(cls, options: SingleOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
@@ -38,72 +44,65 @@ class Single(Strategy[SingleOptions]):
         if devices.count != 1:
             raise Unsupported("runs on one device only")
         if options.cuda_graphs:
-            if devices.kind != "cuda":
-                raise Unsupported("cuda_graphs needs a CUDA device")
-            if workload.phase != "train" or workload.precision == "fp16":
-                raise Unsupported(
-                    "cuda_graphs captures a training step, whose loss scale must not change: no fp16, no other phase"
-                )
-            refuse(workload, gradient_accumulation="cuda_graphs captures steps of one backward pass")
-            family = workload.model
-            if workload.activation_checkpointing and family.draws_random:
-                raise Unsupported(
-                    "cuda_graphs cannot capture the state of random numbers, which activation_checkpointing restores"
-                )
+            _require_graphs(workload, devices)
         return Layout(processes=1)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
-        """With a graph, the optimizer keeps its step counts on the device."""
+        """Where a training step is captured, the optimizer keeps its step counts on the device."""
         super().setup(workload, job, context)
-        if self.options.cuda_graphs:
-            import torch
-
+        if self.options.cuda_graphs and workload.trains:
             counts_steps = workload.spec.optimizer.name != "sgd"
             self.updates = workload.updates(self.model.parameters(), job, capturable=counts_steps or None)
-            self.steps, self.side_stream = 0, torch.cuda.Stream()
 
     def step(self, batch: "Batch") -> "Tensor | None":
-        """Runs the first steps eagerly, then captures one, and replays it from there on."""
+        """A step; with a graph, on tensors into which each batch is copied."""
         if not self.options.cuda_graphs:
             return super().step(batch)
-        self.steps += 1
-        if self.steps <= EAGER_STEPS:
-            return self._step_on_side_stream(batch)
-        if self.graph is None:
-            self._capture(batch)
-        return self._replay(batch)
+        if self.replayed is None:
+            from parbench.training.graphs import Replayed
 
-    def _step_on_side_stream(self, batch: "Batch") -> "Tensor | None":
-        """A step on a stream of its own, as torch requires before a capture."""
-        import torch
-
-        self.side_stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.side_stream):
-            loss = super().step(batch)
-        torch.cuda.current_stream().wait_stream(self.side_stream)
-        return loss
-
-    def _capture(self, batch: "Batch") -> None:
-        """Captures a step on buffers into which later batches are copied. A capture computes nothing."""
-        import torch
-
-        self.inputs = type(batch)(*(part.clone() for part in batch))
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            loss = self.loss(self.inputs)
-            loss.backward()
-            self.updates.optimizer.step()
-        self.captured_loss = loss.detach()
-
-    def _replay(self, batch: "Batch") -> "Tensor":
-        if self.graph is None:
-            raise RuntimeError("no step has been captured")
+            self.inputs = type(batch)(*(part.clone() for part in batch))
+            self.replayed = Replayed(partial(super().step, self.inputs))
         for buffer, part in zip(self.inputs, batch, strict=True):
             buffer.copy_(part, non_blocking=True)
-        self.graph.replay()
+        loss: Tensor = self.replayed()
         # A copy, because the next replay overwrites the loss.
-        return self.captured_loss.clone()
+        return loss.clone()
+
+    def generate(self, prompts: "Tensor", new_tokens: int, mark: "Mark") -> "Tensor | None":
+        """Decodes greedily; with a graph, all tokens but the first by replays."""
+        if not self.options.cuda_graphs:
+            return super().generate(prompts, new_tokens, mark)
+        if self.replayed is None:
+            from parbench.training.generation import StaticDecoder
+            from parbench.training.graphs import Replayed
+
+            self.decoder = StaticDecoder(self.model, prompts.shape[1] + new_tokens)
+            self.replayed = Replayed(self.decoder.step)
+        return self.decoder.decode(prompts, mark, self.replayed)
 
     def close(self) -> None:
         """Frees the graph's memory."""
-        self.graph = None
+        self.replayed = None
+
+
+def _require_graphs(workload: WorkloadSpec, devices: Devices) -> None:
+    """Raises `Unsupported` where no step of the workload can be captured and replayed."""
+    if devices.kind != "cuda":
+        raise Unsupported("cuda_graphs needs a CUDA device")
+    family = workload.model
+    if workload.phase == "score":
+        raise Unsupported("cuda_graphs captures training steps and the steps of new tokens, and not phase score")
+    if workload.phase == "generate":
+        if not family.decodes_in_place:
+            raise Unsupported(
+                f"cuda_graphs replays steps of fixed shapes, and caches of family {family.kind} grow with every token"
+            )
+        return
+    if workload.precision == "fp16":
+        raise Unsupported("cuda_graphs captures a training step, whose loss scale must not change: no fp16")
+    refuse(workload, gradient_accumulation="cuda_graphs captures steps of one backward pass")
+    if workload.activation_checkpointing and family.draws_random:
+        raise Unsupported(
+            "cuda_graphs cannot capture the state of random numbers, which activation_checkpointing restores"
+        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from parbench.errors import Unsupported
 from parbench.models.base import Family
 from parbench.scenario.specs import Options, WorkloadSpec
-from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
+from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, refuse, require_equal_parts
 from parbench.system.devices import Devices
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def split_loss_context() -> "AbstractContextManager[None]":
 
 def require_tensor_plan(options: TensorParallelOptions, workload: WorkloadSpec, degree: int) -> None:
     """Raises `Unsupported` where the workload's tensors cannot be split over `degree` devices."""
+    refuse(workload, loss_chunks="the vocabulary is split over ranks, and so are logits already; leave loss_chunks out")
     family = workload.model
     reason = family.tensor_refusal(degree)
     if reason:

@@ -12,7 +12,7 @@ from torch.distributed.pipelining import schedules
 
 from parbench.data.batches import Batch
 from parbench.training.generation import Mark, choose_likeliest
-from parbench.training.workload import next_token_loss
+from parbench.training.loss import TokenLoss
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ class Pipeline:
     """The stages of one rank under a schedule.
 
     `modules` are the stages by their number in the whole pipeline of `stages`; they are split and wrapped already.
-    The backward pass starts from `scaled(loss)`.
+    `loss` is the mean loss of what the last stage gives, and the backward pass starts from `scaled(loss)`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Pipeline:
         micro_batches: int,
         device: torch.device,
         group: ProcessGroup | None,
+        loss: TokenLoss,
         scaled: Callable[[Tensor], Tensor],
     ) -> None:
         self.modules = modules
@@ -68,6 +69,7 @@ class Pipeline:
         self.losses: list[Tensor] = []
         self.forms: dict[tuple[int, torch.Size], TensorForm] = {}
         self.clock = WaitClock(device)
+        self._mean_loss = loss
         self._scaled = scaled
         own_stages = self.own_stages = [
             self.clock.attach(PipelineStage(module, index, stages, device, group=group))
@@ -77,7 +79,7 @@ class Pipeline:
         self._schedule = SCHEDULES[schedule](
             own_stages if takes_several else own_stages[0],
             n_microbatches=micro_batches,
-            loss_fn=self.clock.time_work(self._call_loss),
+            loss_fn=self.clock.time_work(self._share_of_loss),
             scale_grads=False,
         )
         self._run_schedule = self.clock.time_schedule(self._schedule.step)
@@ -91,13 +93,8 @@ class Pipeline:
         # The last ones: before its first step a schedule also calls the loss on made-up logits, to learn its shape.
         return torch.stack(self.losses[-self.micro_batches :]).mean() if self.last else None
 
-    def _call_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Looks `compute_loss` up anew: it may have been replaced by one that also says when it is called."""
-        return self.compute_loss(logits, targets)
-
-    def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What the backward pass of a micro-batch starts from."""
-        loss = next_token_loss(logits, targets)
+    def _share_of_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        loss = self._mean_loss(logits, targets)
         self.losses.append(loss.detach())
         # Divided here: the schedule would divide all gradients, also those that earlier parts of the step have left.
         return self._scaled(loss / self.micro_batches)
@@ -110,7 +107,7 @@ class Pipeline:
         passes = [(stage, name, "forward") for stage in self.own_stages for name in FORWARD]
         passes += [(stage, name, "backward") for stage in self.own_stages for name in BACKWARD if hasattr(stage, name)]
         schedule = [(self, name, "pipeline") for name in ("_run_schedule", "evaluate", "generate")]
-        return [*passes, *schedule, (self, "compute_loss", "loss"), (Relay, "_run_stage", "forward")]
+        return [*passes, *schedule, (self, "_mean_loss", "loss"), (Relay, "_run_stage", "forward")]
 
     def evaluate(self, batch: Batch) -> Tensor | None:
         """The mean loss without a backward pass, in the rank of the last stage."""
@@ -118,7 +115,7 @@ class Pipeline:
         if not self.last:
             return None
         targets = batch.targets.chunk(self.micro_batches)
-        losses = [next_token_loss(logits, part) for logits, part in zip(outputs, targets, strict=True)]
+        losses = [self._mean_loss(logits, part) for logits, part in zip(outputs, targets, strict=True)]
         return torch.stack(losses).mean()
 
     def generate(self, prompts: Tensor, new_tokens: int, mark: Mark) -> Tensor | None:

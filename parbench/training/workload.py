@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
-from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from parbench.base_types import Precision
-from parbench.data.batches import Batches
+from parbench.data.batches import Batch, Batches
 from parbench.models.base import Family
 from parbench.models.nn.language_model import PartHook
 from parbench.models.stages import Stage
@@ -20,6 +19,7 @@ from parbench.models.whole import WholeFamily
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
+from parbench.training.loss import chunked_loss, next_token_loss
 from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
@@ -94,6 +94,13 @@ class Workload:
         loss = next_token_loss if isinstance(logits, DTensor) else self._compiled_loss
         return loss(logits, targets)
 
+    def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a whole model on a batch, by chunks of its tokens where the workload asks for them."""
+        if self.spec.loss_chunks == 1:
+            return self.loss(model(batch.inputs), batch.targets)
+        by_chunks = partial(chunked_loss, targets=batch.targets, chunks=self.spec.loss_chunks, loss=self.loss)
+        return cast("Tensor", model(batch.inputs, loss=by_chunks))
+
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""
         return Batches(
@@ -134,14 +141,3 @@ class Workload:
                 return Adam, arguments
             case "adamw":
                 return AdamW, arguments
-
-
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats per token, in fp32; logits (batch, seq_len, vocab_size), targets (batch, seq_len)."""
-    flat, wanted = logits.flatten(0, 1), targets.flatten()
-    if isinstance(logits, DTensor):
-        # Where logits are split over devices, every device has the whole loss.
-        loss = functional.cross_entropy(flat.float(), wanted)
-        return loss.full_tensor() if isinstance(loss, DTensor) else loss
-    # CUDA's kernel reads 16-bit logits itself: a copy in fp32 would be the largest tensor of a step.
-    return functional.nll_loss(functional.log_softmax(flat, dim=-1, dtype=torch.float32), wanted)

@@ -16,7 +16,7 @@ PLAN = read_plan(SCENARIO, GPUS)
 def values_of(cell: Cell) -> tuple[Hashable, ...]:
     """A cell's value on each axis."""
     record = cell.record
-    return (record.workload.partition("(")[0], record.precision, record.label, record.devices)
+    return (record.workload.partition("(")[0], record.family, record.precision, record.label, record.devices)
 
 
 CELLS = {cell.record.id: cell for cell in pairwise(PLAN.runnable, values_of)}

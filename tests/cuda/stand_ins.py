@@ -78,12 +78,25 @@ CUDA: dict[str, Any] = {
 }
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False, enable_gqa: bool = False) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    enable_gqa: bool = False,
+) -> Tensor:
     """The kernels that CUDA chooses, by name: without a device, torch would choose the one that writes scores out."""
     if enable_gqa:
         assert query.dtype != torch.float32, "no fused fp32 kernel shares heads"
         groups = query.shape[1] // key.shape[1]
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    if attn_mask is not None:
+        # A mask goes to this kernel in any precision, as what is added to the scores.
+        shape = (*query.shape[:3], key.shape[2])
+        added = torch.zeros(shape, dtype=query.dtype, device=query.device).masked_fill(~attn_mask, float("-inf"))
+        return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, added, False)[0]
     if query.dtype == torch.float32:
         with_sums = query.requires_grad or key.requires_grad or value.requires_grad
         return torch.ops.aten._scaled_dot_product_efficient_attention(

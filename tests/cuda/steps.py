@@ -1,4 +1,4 @@
-"""Two steps of a cell as one of its ranks, on fake devices."""
+"""Steps of a cell as one of its ranks, on fake devices: two of training, or those of some new tokens."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +14,13 @@ from parbench.measure.probes.traffic import CollectiveCounter
 from parbench.measure.team import Role, make_lane_group, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.records.corpus import Corpus
+from parbench.strategies.base import Strategy
 from parbench.training.workload import Workload
 from tests.cuda.stand_ins import fake_cuda, give_shapes
 
 
 def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
-    """Sets the strategy up and takes two steps; where everything was, and what the second step exchanged."""
+    """Sets the strategy up and takes steps; where everything was, and what came of them."""
     record = cell.record
     task = Task(purpose="measure", cell=cell, key=record.key, models=record.models)
     corpus = Corpus(path="fake", sha256="0" * 64, tokens=10_000, vocab_size=cell.workload.vocab_size, dtype="int32")
@@ -36,20 +37,34 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
             workload = Workload(role.spec, corpus, seed=0, device=role.device)
             strategy = role.make_strategy()
             strategy.setup(workload, 0, role.context(group))
-            batch = make_batch(role)
-            strategy.step(batch)
-            with CollectiveCounter() as counter:
-                loss = strategy.step(batch)
-            places = {str(local(tensor).device) for tensor in all_tensors(strategy)}
-            return {
-                "devices": sorted(places),
-                "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
-                "calls": counter.calls,
-                "given_bytes": counter.given_bytes,
-                "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
-            }
+            outcome = decode(strategy, role) if role.spec.phase == "generate" else train(strategy, role)
+            return {"devices": sorted({str(local(tensor).device) for tensor in all_tensors(strategy)}), **outcome}
     finally:
         distributed.destroy_process_group()
+
+
+def train(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
+    """Takes two training steps; the loss, and what the second one exchanged."""
+    batch = make_batch(role)
+    strategy.step(batch)
+    with CollectiveCounter() as counter:
+        loss = strategy.step(batch)
+    return {
+        "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
+        "calls": counter.calls,
+        "given_bytes": counter.given_bytes,
+        "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
+    }
+
+
+def decode(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
+    """Continues prompts by so few tokens that no graph is captured, because there is nothing that could replay it."""
+    new_tokens = role.spec.generated
+    prompts = make_batch(role).inputs[:, : role.spec.seq_len - new_tokens]
+    with torch.no_grad():
+        tokens = strategy.generate(prompts, new_tokens, lambda: None)
+    assert tokens is not None
+    return {"tokens": [str(tokens.device), str(tokens.dtype), list(tokens.shape)]}
 
 
 def make_batch(role: Role) -> Batch:
@@ -66,9 +81,9 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def all_tensors(strategy: Any) -> Iterator[Tensor]:
-    """Parameters, buffers, and the optimizer's state."""
+    """Parameters, buffers and, where it trains, the optimizer's state."""
     yield from strategy.model.parameters()
     yield from strategy.model.buffers()
-    for optimizer in strategy.optimizers():
+    for optimizer in strategy.optimizers() if strategy.workload.trains else ():
         for state in optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))

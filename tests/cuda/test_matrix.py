@@ -43,8 +43,13 @@ def test_a_rank_builds_steps_and_keeps_everything_on_its_device(results, cell: s
         # An optimizer that is neither fused nor capturable counts its steps on the host.
         assert set(result["devices"]) <= {device, "cpu"}
         assert device in result["devices"]
-        if result["loss"] is not None:
+        if result.get("loss"):
             assert result["loss"][:2] == [device, "torch.float32"]
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.startswith("decode")])
+def test_new_tokens_stay_on_the_device(results, cell: str) -> None:
+    assert [result["tokens"] for result in results[cell]] == [["cuda:0", "torch.int64", [32, 4]]]
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "/ddp/" in cell])

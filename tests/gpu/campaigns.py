@@ -56,6 +56,6 @@ def read(folder: Path) -> Campaign:
     """The campaign in a run's folder."""
     command = [sys.executable, "-m", "parbench", "table", str(folder), "--format", "json"]
     table = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    rows = {f"{row['workload']}/{row['strategy']}/{row['devices']}": row for row in json.loads(table.stdout)}
+    rows = {f"{row['workload']}/{row['label']}/{row['devices']}": row for row in json.loads(table.stdout)}
     lines = (folder / "trials.jsonl").read_text().splitlines()
     return Campaign(folder, rows, [json.loads(line) for line in lines])

@@ -8,6 +8,8 @@ from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, run
 from tests.gpu.ledger import Bench, Claim
 
 EVENTS_TOLERANCE = 0.02
+CHUNKS_SAVE = 2**30
+"""Bytes: less than the logits of 16 × 1024 tokens over 50,304 in 16 bits, of which there are several."""
 
 
 def train_gpt2(bench: Bench) -> Iterator[Claim]:
@@ -20,9 +22,20 @@ def train_gpt2(bench: Bench) -> Iterator[Claim]:
         for flag in ("False", "True")
     )
     yield Claim("compiled is faster than eager", compiled > eager > 0, {"tokens_per_s": by_cell})
+    yield _compare_memory(campaign)
     yield _account_for_windows(campaign)
     used = campaign.figures("mfu")
     yield Claim("utilisation is known and below 1", bool(used) and max(used.values()) < 1, {"mfu": used})
+
+
+def _compare_memory(campaign: Campaign) -> Claim:
+    """A compiled loss holds gigabytes of logits, which chunks of it do not."""
+    peaks = {cell: peak for cell, peak in campaign.figures("peak_memory_bytes").items() if "compile=True" in cell}
+    whole, chunked = (
+        min((peak for cell, peak in peaks.items() if f"loss_chunks={chunks}" in cell), default=0.0) for chunks in (1, 8)
+    )
+    holds = 0 < chunked < whole - CHUNKS_SAVE
+    return Claim("a loss in chunks needs less memory", holds, {"peak_memory_bytes": peaks})
 
 
 def _account_for_windows(campaign: Campaign) -> Claim:

@@ -242,6 +242,14 @@ def test_checkpointing_without_blocks_is_refused_with_the_reason(scenario):
     }
 
 
+def test_a_head_that_may_look_at_several_tokens_takes_no_chunks(scenario):
+    found = reasons(plan(scenario, "seamed", "workloads.mine.loss_chunks=2"))
+    assert set(found.values()) == {
+        "models of family custom have not been shown to have a head that works on each token alone, as loss_chunks "
+        "needs it"
+    }
+
+
 def test_models_are_in_training_whenever_they_take_steps(scenario, launcher, tmp_path):
     """Also after they were validated: what ranks say to each other is counted in further steps."""
     made = plan(scenario, "strict", "strategies=[ddp]")

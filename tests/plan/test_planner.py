@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.errors import Mistake, ScenarioError
-from parbench.plan.cell_key import cell_key
+from parbench.plan import cell_key
 from parbench.plan.cells import Cell, Plan
 from parbench.plan.reading import catalogue, read_plan
 from parbench.scenario.specs import Options
@@ -388,6 +388,19 @@ def test_a_key_depends_on_what_becomes_of_freed_memory(plan):
     assert key_of(plan("measure.malloc=trim")) != key_of(plan())
 
 
+def test_fields_that_are_added_later_change_no_key_by_their_defaults(plan, monkeypatch):
+    with_defaults, chunked = key_of(plan()), key_of(plan("workloads.lstm.loss_chunks=2"), "single", 1)
+    assert chunked != key_of(plan(), "single", 1)
+    monkeypatch.delitem(cell_key.LATER_FIELDS, "loss_chunks")
+    assert key_of(plan()) != with_defaults
+
+
+def test_a_loss_in_chunks_needs_no_loss_scale(plan):
+    bf16, fp16 = (plan("workloads.lstm.loss_chunks=2", f"workloads.lstm.precision={each}") for each in ("bf16", "fp16"))
+    assert cells(bf16, "single")[1].layout is not None
+    assert "before fp16 scales its loss" in cells(fp16, "single")[1].record.reason
+
+
 def test_a_key_does_not_depend_on_names_or_on_the_rest_of_the_scenario(plan, tmp_path):
     path = tmp_path / "renamed.yaml"
     path.write_text(GOOD.replace("lstm:", "renamed:").replace("  - task_pool\n", "  - model_parallel\n"))
@@ -512,7 +525,7 @@ def test_an_option_that_older_versions_lack_leaves_the_keys_of_its_default_alone
 
     def key(options: Options) -> str:
         made = plan()
-        return cell_key(made.scenario, made.cells[0].workload, "cpu", options=options)
+        return cell_key.cell_key(made.scenario, made.cells[0].workload, "cpu", options=options)
 
     assert key(Before()) == key(Now()) == key(Now(height=2))
     assert len({key(Now()), key(Now(height=3)), key(Now(width=3))}) == 3

@@ -186,6 +186,7 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
         ("workloads.lstm.optimizer.lr=.inf", "workloads.lstm.optimizer.lr", "must be a finite number; got inf"),
         ("workloads.lstm.optimizer=adam", "workloads.lstm.optimizer", "must be a mapping; got 'adam'"),
         ("workloads.lstm.optimizer.momentum=0.9", "workloads.lstm.optimizer", "momentum belongs to sgd; adam has none"),
+        ("workloads.lstm={model: {kind: lstm}, phase: generate, loss_chunks: 2}", "workloads.lstm", "has no loss"),
         (
             "workloads.lstm.precision=fp7",
             "workloads.lstm.precision",

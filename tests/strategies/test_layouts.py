@@ -271,6 +271,7 @@ def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
         ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
         ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
         ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
+        ("single", {"cuda_graphs": True}, {"phase": "score"}, "and not phase score"),
     ],
 )
 def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):
@@ -284,6 +285,38 @@ def test_random_numbers_that_must_come_again_cannot_be_recorded():
     brought = spec.model_copy(update={"model": Custom(build="m.py:build")})
     with pytest.raises(Unsupported, match="the state of random numbers"):
         layout("single", 1, kind="cuda", spec=brought, cuda_graphs=True)
+
+
+def test_tokens_are_decoded_in_a_graph_where_caches_have_a_static_form():
+    decoding = workload().model_copy(update={"phase": "generate", "precision": "fp16"})
+    assert layout("single", 1, kind="cuda", spec=decoding, cuda_graphs=True).processes == 1
+    growing = decoding.model_copy(update={"model": Custom(build="m.py:build")})
+    with pytest.raises(Unsupported, match="caches of family custom grow with every token"):
+        layout("single", 1, kind="cuda", spec=growing, cuda_graphs=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("data_parallel", {}, "the first device gathers whole logits"),
+        ("ensemble", {}, "which torch.vmap cannot"),
+        ("tensor_parallel", {}, "the vocabulary is split over ranks"),
+        ("model_parallel", {}, "a micro-batch is a chunk already"),
+        ("hybrid", {"data": 2, "pipeline": 2}, "a micro-batch is a chunk already"),
+        ("hybrid", {"data": 2, "tensor": 2}, "the vocabulary is split over ranks"),
+    ],
+)
+def test_a_loss_that_is_not_computed_in_chunks_says_why(name, options, reason):
+    assert layout(name, 4, spec=gpt(), **options).devices == 4
+    with pytest.raises(Unsupported, match=reason):
+        layout(name, 4, spec=gpt(loss_chunks=2), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddp", {}), ("fsdp", {}), ("local_sgd", {}), ("task_pool", {}), ("hybrid", {"data": 4})]
+)
+def test_whoever_has_a_whole_head_can_compute_the_loss_in_chunks(name, options):
+    assert layout(name, 4, spec=gpt(loss_chunks=2), **options).processes == 4
 
 
 def test_stages_that_only_compute_forward_are_one_a_rank():

@@ -81,7 +81,7 @@ def references() -> dict[str, Trial]:
 
 def axes(cell: Cell) -> tuple[Hashable, ...]:
     record, spec = cell.record, cell.workload
-    memory = (spec.gradient_accumulation, spec.activation_checkpointing)
+    memory = (spec.gradient_accumulation, spec.activation_checkpointing, spec.loss_chunks)
     # A variant of a strategy's options is a value of its own.
     place = (record.strategy, record.label, record.devices, record.scaling, record.models)
     return (record.family, record.phase, record.precision, *memory, *place)
@@ -115,7 +115,7 @@ def test_losses_match_the_reference(
     assert validation_perplexity(trial) == pytest.approx(64, rel=0.5), "untrained on uniform tokens"
 
 
-AXES = [{"gradient_accumulation": 2}, {"activation_checkpointing": True}]
+AXES = [{"gradient_accumulation": 2}, {"activation_checkpointing": True}, {"loss_chunks": 3}]
 
 
 @pytest.mark.parametrize("changes", AXES, ids=lambda changes: next(iter(changes)))

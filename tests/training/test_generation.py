@@ -5,13 +5,18 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from parbench.figures import generation, several_models, speed, utilisation
+from parbench.models.llama import Llama
+from parbench.models.lstm import LSTM
+from parbench.models.nn.cache import Place
 from parbench.models.transformer import Transformer
 from parbench.records.trial import GenerationRecord
 from parbench.results import deviations
 from parbench.training.build import build_model
-from parbench.training.generation import decode_greedily, measure_closest_choices
+from parbench.training.generation import StaticDecoder, decode_greedily, measure_closest_choices
 from tests.conftest import CommandLine
 from tests.support.records import cell, job, rank, trial
 
@@ -166,3 +171,79 @@ def test_the_makespan_is_from_the_first_start_to_the_last_stop():
     assert several_models.makespan_s(trial(of, ranks=ranks)) == pytest.approx(4)
     assert several_models.models_per_hour(trial(of, ranks=ranks), of) == pytest.approx(1800)
     assert math.isclose(speed.tokens_per_s(trial(of, ranks=ranks), of), 2 * 2560)
+
+
+VOCABULARY, PROMPT, LENGTH = 61, 8, 40
+FAMILIES = pytest.mark.parametrize(
+    "family",
+    [
+        LSTM(layers=2, d_model=16),
+        Transformer(layers=2, d_model=16, heads=2),
+        Llama(layers=2, d_model=16, heads=4, key_value_heads=2),
+    ],
+    ids=lambda family: family.kind,
+)
+
+
+def draw_prompts(seed: int, length: int = PROMPT) -> torch.Tensor:
+    return torch.randint(VOCABULARY, (3, length), generator=torch.Generator().manual_seed(seed))
+
+
+@FAMILIES
+def test_static_caches_give_the_logits_of_caches_that_grow(family):
+    model = build_model(family, vocab_size=VOCABULARY, seq_len=LENGTH, seed="0/0")
+    place, static = Place(LENGTH, torch.device("cpu")), []
+    with torch.no_grad():
+        for seed in range(2):  # caches still hold what came after earlier prompts
+            prompts, growing = draw_prompts(seed), model.new_caches(LENGTH)
+            model(prompts, growing, 0)
+            static = static or [cache.static(place) for cache in growing]
+            for own, cache in zip(static, growing, strict=True):
+                own.take(cache)
+            place.move_to(PROMPT)
+            for position in range(PROMPT, LENGTH - 1):
+                token = draw_prompts(100 * seed + position, 1)
+                torch.testing.assert_close(model(token, static, place.start), model(token, growing, position))
+                place.advance()
+
+
+class Recording(TorchDispatchMode):
+    """Operations with the very tensors that they read and made. A CUDA graph replays them so, and Python has no say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "nothing can be read back in a capture"
+        made = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, made))
+        return made
+
+    def replay(self) -> None:
+        for function, args, kwargs, made in self.calls:
+            again = function(*args, **kwargs)
+            for place, value in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                if place is not None and place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+
+@FAMILIES
+def test_a_step_that_is_recorded_once_chooses_every_token(family):
+    model = build_model(family, vocab_size=VOCABULARY, seq_len=LENGTH, seed="0/0")
+    decoder, recording, marks = StaticDecoder(model, LENGTH), None, []
+
+    def take_step() -> None:
+        nonlocal recording
+        if recording is not None:
+            recording.replay()
+            return
+        with Recording() as recording:
+            decoder.step()
+
+    with torch.no_grad():
+        for seed in range(3):
+            prompts = draw_prompts(seed)
+            expected = decode_greedily(model, prompts, LENGTH - PROMPT, lambda: None)
+            assert torch.equal(decoder.decode(prompts, lambda: marks.append(0), take_step), expected)
+    assert len(marks) == 3 * (LENGTH - PROMPT)

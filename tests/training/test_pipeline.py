@@ -1,6 +1,8 @@
 """Stages of a pipeline by themselves; what they compute together is in tests/test_parity.py."""
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +10,15 @@ from torch import distributed, nn
 from torch.distributed import pipelining
 
 from parbench.data.batches import Batch
-from parbench.training import pipeline
+from parbench.measure.probes.compile_time import prepare_compiler
+from parbench.models.transformer import Transformer
+from parbench.records.corpus import Corpus
+from parbench.scenario.specs import WorkloadSpec
+from parbench.strategies.base import STRATEGIES, Context, Strategy
+from parbench.training import pipeline, workload
+from parbench.training.loss import next_token_loss
 from parbench.training.pipeline import Pipeline, PipelineStage, WaitClock
+from parbench.training.workload import Workload
 
 
 @pytest.fixture
@@ -72,7 +81,14 @@ def test_one_stage_waits_for_nobody_not_even_while_it_computes_the_loss(alone: N
 
     for schedule, parts in (("gpipe", 2), ("1f1b", 2), ("naive", 1)):
         line = Pipeline(
-            schedule, {0: stage}, stages=1, micro_batches=parts, device=torch.device("cpu"), group=None, scaled=scaled
+            schedule,
+            {0: stage},
+            stages=1,
+            micro_batches=parts,
+            device=torch.device("cpu"),
+            group=None,
+            loss=next_token_loss,
+            scaled=scaled,
         )
         batch = Batch(torch.randn(4, 2, 4), torch.zeros(4, 2, dtype=torch.long))
         assert line.train(batch) is not None
@@ -81,3 +97,41 @@ def test_one_stage_waits_for_nobody_not_even_while_it_computes_the_loss(alone: N
         line.evaluate(batch)
         assert clock[0] - started >= 7.0
         assert line.clock.read_seconds() == pytest.approx(before)
+
+
+def set_up(name: str, *, compiles_loss: bool, **options: Any) -> Strategy[Any]:
+    """A strategy whose blocks are not compiled, which would take a minute."""
+    family = Transformer(layers=2, d_model=16, heads=2)
+    spec = WorkloadSpec(model=family, seq_len=8, global_batch=4, compile=compiles_loss)
+    corpus = Corpus(path="none", sha256="0" * 64, tokens=1000, vocab_size=spec.vocab_size, dtype="uint8")
+    strategy = STRATEGIES[name](STRATEGIES[name].options_type(**options))
+    device, group = torch.device("cpu"), distributed.group.WORLD
+    context = Context(rank=0, ranks=1, devices=(device,), cores=((),), threads=1, group=group)
+    trained = Workload(spec, corpus, seed=0, device=device)
+    trained.spec = spec.model_copy(update={"compile": False})
+    strategy.setup(trained, 0, context)
+    return strategy
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler here")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own code
+def test_a_compiled_pipeline_compiles_its_loss_as_well(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[bool] = []
+
+    def watched(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        compiled.append(torch.compiler.is_compiling())
+        return next_token_loss(logits, targets)
+
+    prepare_compiler(torch.device("cpu"), 1)
+    tokens = torch.randint(256, (2, 4, 8), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens[0], tokens[1])
+    single = set_up("single", compiles_loss=False)
+    monkeypatch.setattr(workload, "next_token_loss", watched)
+    staged = set_up("model_parallel", compiles_loss=True, schedule="gpipe", micro_batches=2)
+    for _ in range(2):
+        torch.testing.assert_close(staged.step(batch), single.step(batch))
+    with torch.no_grad():
+        torch.testing.assert_close(staged.evaluate(batch), single.evaluate(batch))
+    # Also on the made-up logits, if the schedule learns shapes from them.
+    assert len(compiled) >= 6
+    assert all(compiled)

@@ -1,15 +1,18 @@
 """Causal attention with one fused projection, for GPT and Llama blocks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from parbench.models.nn.cache import KeyValueCache
+from parbench.models.nn.cache import KeyValueCache, Start, StaticKeyValues
 from parbench.models.nn.folding import Attend
 
-Rotate = Callable[[Tensor, int], Tensor]
+AttentionCache = KeyValueCache | StaticKeyValues
+
+Rotate = Callable[[Tensor, Start], Tensor]
 """Encodes positions in (batch, heads, length, head size), from the position of the first on."""
 
 
@@ -31,12 +34,13 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(d_model, sum(self.rows), bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
 
-    def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, cache: AttentionCache | None = None) -> Tensor:
         """With `cache`, `hidden` holds the positions that follow those in the cache."""
         projected = self.query_key_value(hidden).split(self.rows, dim=-1)
         batch, length = projected[0].shape[:2]
         query, key, value = (part.view(batch, length, -1, self.head_size).transpose(1, 2) for part in projected)
-        start = cache.filled if cache else 0
+        start: Start = 0 if cache is None else cache.start
+        visible = None if cache is None else cache.visible
         if self.rotate is not None:
             query, key = self.rotate(query, start), self.rotate(key, start)
         if cache is not None:
@@ -47,7 +51,8 @@ class Attention(nn.Module):
             key, value = (part.repeat_interleave(self.groups, dim=1) for part in (key, value))
             shared = False
         # A single new token attends to all before it; a prompt attends to what is not ahead, as in training.
-        mixed = self.attend(query, key, value, is_causal=start == 0, enable_gqa=shared)
+        limits: dict[str, Any] = {"is_causal": start == 0} if visible is None else {"attn_mask": visible}
+        mixed = self.attend(query, key, value, enable_gqa=shared, **limits)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
         return output
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from parbench.models.nn.attention import Attention
+from parbench.models.nn.attention import Attention, AttentionCache
 from parbench.models.nn.cache import KeyValueCache
 
 
@@ -16,7 +16,7 @@ class PreNormBlock(nn.Module):
         self.mlp_norm = mlp_norm
         self.mlp = mlp
 
-    def forward(self, hidden: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, cache: AttentionCache | None = None) -> Tensor:
         """With `cache`, `hidden` holds the positions that follow those in the cache."""
         hidden = hidden + self.attention(self.attention_norm(hidden), cache)
         transformed: Tensor = self.mlp(self.mlp_norm(hidden))

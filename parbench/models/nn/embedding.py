@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from parbench.models.nn.cache import Start, take_rows
+
 
 class TokenEmbedding(nn.Embedding):
     """Token embeddings for families that need no positions, or encode them elsewhere."""
 
-    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:  # noqa: ARG002 - the same at any position
+    def forward(self, tokens: Tensor, start: Start = 0) -> Tensor:  # noqa: ARG002 - the same at any position
         """The rows of the tokens; `start` makes no difference."""
         return super().forward(tokens)
 
@@ -22,7 +24,7 @@ class TokenAndPosition(nn.Module):
         nn.init.normal_(self.token.weight, std=0.02)
         nn.init.normal_(self.position, std=0.02)
 
-    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+    def forward(self, tokens: Tensor, start: Start = 0) -> Tensor:
         """`start` is the position of the first token."""
         embedded: Tensor = self.token(tokens)
-        return embedded + self.position[start : start + tokens.shape[1]]
+        return embedded + take_rows(self.position, start, tokens.shape[1])

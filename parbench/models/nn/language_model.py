@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from parbench.models.nn.cache import Start
 from parbench.models.whole import WholeFamily
 
 PartHook = Callable[[nn.Module, str], None]
@@ -15,6 +16,10 @@ PartHook = Callable[[nn.Module, str], None]
 
 Of a model without seams the names are `block`, for each of its units, and then `rest` or, without units, `whole`.
 """
+
+
+HeadLoss = Callable[[nn.Module, Tensor], Tensor]
+"""Computes a loss from the head and the hidden states (batch, seq_len, width) that it would take."""
 
 
 class LanguageModel(nn.Module):
@@ -43,17 +48,30 @@ class LanguageModel(nn.Module):
         self.checkpointing = False
         self.draws_random = draws_random
 
-    def forward(self, hidden: Tensor, caches: Sequence[Any] | None = None, start: int = 0) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        caches: Sequence[Any] | None = None,
+        start: Start = 0,
+        *,
+        loss: HeadLoss | None = None,
+    ) -> Tensor:
         """Token ids or hidden states in; hidden states or logits out.
 
         With `caches`, one a block, the tokens follow those in the caches, the first of them at position `start`, and
-        logits are those of the last position alone: (batch, 1, vocab_size).
+        logits are those of the last position alone: (batch, 1, vocab_size). With `loss`, what it computes comes out of
+        a whole model: its logits need never be whole.
         """
         # Entered here, because replicas run in threads and stages in a schedule, outside of the caller's context.
         with torch.autocast(hidden.device.type, self.autocast) if self.autocast else nullcontext():
-            return self._run_parts(hidden) if caches is None else self._continue(hidden, caches, start)
+            if caches is not None:
+                return self._continue(hidden, caches, start)
+            hidden = self._run_blocks(hidden)
+            if self.head is None:
+                return hidden
+            return self.head(hidden) if loss is None else loss(self.head, hidden)
 
-    def _run_parts(self, hidden: Tensor) -> Tensor:
+    def _run_blocks(self, hidden: Tensor) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden)
         recomputed = self.checkpointing and torch.is_grad_enabled()
@@ -63,9 +81,9 @@ class LanguageModel(nn.Module):
                 if recomputed
                 else block(hidden)
             )
-        return hidden if self.head is None else self.head(hidden)
+        return hidden
 
-    def _continue(self, hidden: Tensor, caches: Sequence[Any], start: int) -> Tensor:
+    def _continue(self, hidden: Tensor, caches: Sequence[Any], start: Start) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden, start)
         for block, cache in zip(self.blocks.values(), caches, strict=True):

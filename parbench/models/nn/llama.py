@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from parbench.models.nn.cache import Start, take_rows
+
 
 class RotaryPositions(nn.Module):
     """Rotates pairs of channels by an angle that grows with the position (Su et al. 2021, RoFormer)."""
@@ -17,10 +19,10 @@ class RotaryPositions(nn.Module):
         self.cosine: Tensor
         self.sine: Tensor
 
-    def forward(self, hidden: Tensor, start: int) -> Tensor:
+    def forward(self, hidden: Tensor, start: Start) -> Tensor:
         """(batch, heads, length, head size), whose first position is `start` → the same shape."""
         length = hidden.shape[2]
-        cosine, sine = (table[start : start + length].to(hidden.dtype) for table in (self.cosine, self.sine))
+        cosine, sine = (take_rows(table, start, length).to(hidden.dtype) for table in (self.cosine, self.sine))
         first, second = hidden.chunk(2, dim=-1)
         return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 

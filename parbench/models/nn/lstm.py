@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from parbench.models.nn.cache import CarriedState
+from parbench.models.nn.cache import CarriedState, StaticState
 
 
 class ResidualLSTM(nn.Module):
@@ -13,7 +13,7 @@ class ResidualLSTM(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.lstm = nn.LSTM(d_model, d_model, batch_first=True)
 
-    def forward(self, hidden: Tensor, cache: CarriedState | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, cache: CarriedState | StaticState | None = None) -> Tensor:
         """With `cache`, continues from the state in the cache."""
         if cache is None:
             output: Tensor = self.lstm(self.norm(hidden))[0]
