@@ -92,6 +92,8 @@ class Worker:
         if job is not None:
             if self.context.ranks > 1 and self.role.is_timed:
                 self.journal.write(traffic=job.count_traffic())
+            if self.role.is_timed:
+                self.journal.write(memory_account=job.account_for_memory())
             job.close()
         if average is not None:
             self._validate_average(average)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from parbench.base_types import Record
 from parbench.records.assignment import Purpose, Twin
+from parbench.records.memory_account import MemoryAccountRecord
 
 SCHEMA_VERSION = 1
 
@@ -13,7 +14,9 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_out"]
 
 
-Milestone = Literal["start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "close", "done"]
+Milestone = Literal[
+    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "memory", "close", "done"
+]  # fmt: skip
 
 
 class TwinRecord(Record):
@@ -163,7 +166,8 @@ class RankRecord(Record):
     `node` and `local_rank` say where it ran. `met_at` is the time at which all ranks had met, on the node's monotonic
     clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
-    `traffic` is None where the rank works alone. Untimed trials have `twins`, which are those of the first model, and
+    `traffic` is None where the rank works alone. `memory_account` says what the memory of the last model holds; None
+    where no model was timed. Untimed trials have `twins`, which are those of the first model, and
     `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device.
     """
 
@@ -182,6 +186,7 @@ class RankRecord(Record):
     memory: MemoryRecord = MemoryRecord()
     surroundings: SurroundingsRecord = SurroundingsRecord()
     traffic: TrafficRecord | None = None
+    memory_account: MemoryAccountRecord | None = None
     averaged_validation_loss: float | None = None
     twins: tuple[TwinRecord, ...] = ()
     matmul_flops: float | None = None

@@ -61,3 +61,9 @@ def test_models_on_their_own_exchange_nothing(results, cell: str) -> None:
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "/model_parallel" in cell and "/1" not in cell])
 def test_stages_hand_over_activations(results, cell: str) -> None:
     assert all(result["given_bytes"] > 0 for result in results[cell])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_rank_holds_what_its_strategys_arithmetic_says(results, cell: str) -> None:
+    for result in results[cell]:
+        assert result["held"] == result["expected"]

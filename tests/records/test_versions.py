@@ -12,6 +12,7 @@ from parbench.check.compare import against_baseline, spec_of
 from parbench.launch.trial_folder import read_ranks
 from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
+from parbench.records.memory_account import GrowthRecord, HeldRecord, MemoryAccountRecord, MemoryPartsRecord
 from parbench.records.node import NodeRecord
 from parbench.records.trial import (
     DeviceMemory,
@@ -36,6 +37,13 @@ RANK = records.rank(
     memory=MemoryRecord(devices=(DeviceMemory(allocated_peak=1, reserved_peak=2),)),
     surroundings=SurroundingsRecord(gpus=(GpuSurroundings(uuid="GPU-0"),)),
     traffic=TrafficRecord(calls=1.0, given_bytes=2.0),
+    memory_account=MemoryAccountRecord(
+        largest=MemoryPartsRecord(parameters=1),
+        at_peak=MemoryPartsRecord(rest=1),
+        expected=HeldRecord(),
+        whole=HeldRecord(),
+        growth=GrowthRecord(setup=1),
+    ),
     failure=Failure(error="x", traceback="y", out_of_memory=False, at=1.0),
 )
 TRIAL = records.trial(ranks=(RANK,))
