@@ -50,6 +50,9 @@ only_option = click.option(
     metavar="GLOB",
     help="Take only the cells whose id matches, such as 'lstm/ddp/*'; of several globs, any.",
 )
+memory_option = click.option(
+    "--memory", is_flag=True, help="What the memory of each cell's ranks holds, instead of its figures."
+)
 wide_option = click.option("--wide", is_flag=True, help="Every column of the table, however wide that makes it.")
 rounds_option = click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
 

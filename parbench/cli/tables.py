@@ -15,9 +15,11 @@ from parbench.cli.verdicts import print_verdicts
 from parbench.errors import UsageError
 from parbench.export.base import FORMATS
 from parbench.export.cells import cells_document
+from parbench.export.memory import memory_document, print_memory
 from parbench.export.terminal import print_table
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
+from parbench.results.memory import memory_table
 from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
@@ -53,8 +55,8 @@ def print_plan(plan: Plan) -> None:
     console().print(_plan_table(plan))
 
 
-def print_runs(runs: Sequence[Run], output_format: str, *, wide: bool = False) -> None:
-    """Prints the tables of several runs below each other.
+def print_runs(runs: Sequence[Run], output_format: str, show: Callable[..., object], *, wide: bool = False) -> None:
+    """Prints the tables of several runs below each other, each as `show` does it.
 
     Raises `UsageError` for a format that programs read, of which one document holds one table.
     """
@@ -68,7 +70,7 @@ def print_runs(runs: Sequence[Run], output_format: str, *, wide: bool = False) -
     for run in runs:
         if len(runs) > 1:
             console().print(Text(plain(run.record.id), style="bold underline"), soft_wrap=True)
-        print_run(run, output_format, wide=wide)
+        show(run, output_format, wide=wide)
 
 
 def print_run(run: Run, output_format: str, *, wide: bool = False) -> bool:
@@ -86,6 +88,16 @@ def print_run(run: Run, output_format: str, *, wide: bool = False) -> bool:
         write_out(FORMATS[output_format]().write(cells_document(cells)))
     statuses, parities = set(cells["status"].tolist()), set(cells["parity"].tolist())
     return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities
+
+
+def print_memory_of(run: Run, output_format: str, *, wide: bool = False) -> None:
+    """Prints what the memory of each cell's ranks holds."""
+    say_problems(run.problems)
+    table = memory_table(run)
+    if output_format == "text":
+        print_memory(table, table_console(wide=wide))
+    else:
+        write_out(FORMATS[output_format]().write(memory_document(table)))
 
 
 def _plan_table(plan: Plan) -> Table:

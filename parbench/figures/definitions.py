@@ -1,9 +1,19 @@
 """All figures by name, in the order in which people read them. Each is defined beside its formula."""
 
-from parbench.figures import generation, losses, memory, parity, several_models, speed, traffic, utilisation
+from parbench.figures import (
+    generation,
+    losses,
+    memory,
+    memory_account,
+    parity,
+    several_models,
+    speed,
+    traffic,
+    utilisation,
+)
 from parbench.figures.base import Figure
 
-SUBJECTS = (speed, memory, losses, utilisation, several_models, traffic, generation, parity)
+SUBJECTS = (speed, memory, losses, utilisation, several_models, traffic, memory_account, generation, parity)
 
 FIGURES: dict[str, Figure] = {figure.name: figure for subject in SUBJECTS for figure in subject.FIGURES}
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parbench.cli.options import each_option, format_option, results_option, wide_option
+from parbench.cli.options import each_option, format_option, memory_option, results_option, wide_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 @results_option
 @format_option("rows", "data", "frame")
 @each_option
+@memory_option
 @wide_option
-def command(runs: tuple[str, ...], results: "Path", output_format: str, *, each: bool, wide: bool) -> None:
+def command(
+    runs: tuple[str, ...], results: "Path", output_format: str, *, each: bool, memory: bool, wide: bool
+) -> None:
     """Print the table of RUN, and its verdict: a run's folder, its id, or latest.
 
     Several RUNs of one scenario in one environment are pooled as sessions; of others, each has a table of its own.
     """
-    from parbench.cli.tables import print_runs
+    from parbench.cli.tables import print_memory_of, print_run, print_runs
     from parbench.results.sessions import pool_sessions
     from parbench.results.store import find_run, read_run
 
     stored = [read_run(find_run(selector, results)) for selector in runs or ("latest",)]
-    print_runs(stored if each else pool_sessions(stored), output_format, wide=wide)
+    show = print_memory_of if memory else print_run
+    print_runs(stored if each else pool_sessions(stored), output_format, show, wide=wide)
