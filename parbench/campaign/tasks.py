@@ -203,6 +203,8 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         matmul=None if task.purpose in TIMED else cell.workload.precision,
         malloc=measure_spec.malloc,
         account=is_watched and (measure_spec.account or measure_spec.trace),
+        # What a cell holds is the same in every launch, so one of them tells.
+        account_memory=is_watched and measure_spec.account and task.round == task.repeat == 0,
         trace=is_watched and measure_spec.trace,
     )
 

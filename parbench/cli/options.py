@@ -56,6 +56,9 @@ breakdown_option = click.option(
 waterfall_option = click.option(
     "--waterfall", is_flag=True, help="What each cell loses on the way from ideal speedup to its own, instead."
 )
+memory_option = click.option(
+    "--memory", is_flag=True, help="What the memory of each cell's ranks holds, instead of its figures."
+)
 wide_option = click.option("--wide", is_flag=True, help="Every column of the table, however wide that makes it.")
 rounds_option = click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
 

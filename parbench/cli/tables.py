@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,20 +15,25 @@ from parbench.check.baselines import list_baselines
 from parbench.cli.console import PLAIN_WIDTH, console, say_problems, table_console, write_out
 from parbench.cli.verdicts import print_verdicts
 from parbench.errors import UsageError
-from parbench.export.base import FORMATS
+from parbench.export.base import FORMATS, Document
 from parbench.export.breakdown import breakdown_document, print_breakdown
 from parbench.export.cells import cells_document
+from parbench.export.memory import memory_document, print_memory
 from parbench.export.terminal import print_table
 from parbench.export.waterfall import print_waterfall, waterfall_document
 from parbench.models.base import FAMILIES, Family
 from parbench.plan.cells import Plan
 from parbench.results.breakdown import breakdown_table
+from parbench.results.memory import memory_table
 from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
 from parbench.results.waterfall import waterfall_table
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.text import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCENARIOS = Path("scenarios")
 
@@ -92,24 +99,30 @@ def print_run(run: Run, output_format: str, *, wide: bool = False) -> bool:
     return "ok" in statuses and statuses <= {"ok", "skipped"} and "failed" not in parities
 
 
-def print_breakdown_of(run: Run, output_format: str, *, wide: bool = False) -> None:
-    """Prints where the time of each cell's step goes."""
-    say_problems(run.problems)
-    table = breakdown_table(run)
-    if output_format == "text":
-        print_breakdown(table, table_console(wide=wide))
-    else:
-        write_out(FORMATS[output_format]().write(breakdown_document(table)))
+@dataclass(frozen=True)
+class View:
+    """Another table of a run than that of its figures: how it is made, printed, and exported."""
+
+    table: Callable[[Run], "pd.DataFrame"]
+    show: Callable[["pd.DataFrame", Console], None]
+    document: Callable[["pd.DataFrame"], Document]
+
+    def __call__(self, run: Run, output_format: str, *, wide: bool = False) -> None:
+        """Prints it."""
+        say_problems(run.problems)
+        table = self.table(run)
+        if output_format == "text":
+            self.show(table, table_console(wide=wide))
+        else:
+            write_out(FORMATS[output_format]().write(self.document(table)))
 
 
-def print_waterfall_of(run: Run, output_format: str, *, wide: bool = False) -> None:
-    """Prints what each cell on several devices loses of its ideal speedup."""
-    say_problems(run.problems)
-    table = waterfall_table(run)
-    if output_format == "text":
-        print_waterfall(table, table_console(wide=wide))
-    else:
-        write_out(FORMATS[output_format]().write(waterfall_document(table)))
+VIEWS = {
+    "breakdown": View(breakdown_table, print_breakdown, breakdown_document),
+    "waterfall": View(waterfall_table, print_waterfall, waterfall_document),
+    "memory": View(memory_table, print_memory, memory_document),
+}
+"""By the names of their options."""
 
 
 def _plan_table(plan: Plan) -> Table:

@@ -6,6 +6,7 @@ from parbench.figures import (
     generation,
     losses,
     memory,
+    memory_account,
     parity,
     several_models,
     speed,
@@ -14,7 +15,9 @@ from parbench.figures import (
 )
 from parbench.figures.base import Figure
 
-SUBJECTS = (speed, memory, energy, losses, utilisation, several_models, traffic, account, generation, parity)
+SUBJECTS = (
+    speed, memory, energy, losses, utilisation, several_models, traffic, account, memory_account, generation, parity,
+)  # fmt: skip
 
 FIGURES: dict[str, Figure] = {figure.name: figure for subject in SUBJECTS for figure in subject.FIGURES}
 

@@ -1,6 +1,7 @@
 """One model of a rank, from its set-up to its record; and the queue that says which model comes next."""
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,9 @@ from parbench.measure.failures import require_finite, require_finite_time
 from parbench.measure.journal import Journal
 from parbench.measure.phases import STEPS
 from parbench.measure.probes.compile_time import read_compile_seconds
-from parbench.measure.probes.traffic import count_traffic
+from parbench.measure.probes.expected_memory import expect_memory
+from parbench.measure.probes.memory_account import MemoryAccount
+from parbench.measure.probes.traffic import MAX_STEPS, count_traffic
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Team
 from parbench.measure.twins import hold_learning_rate
@@ -22,6 +25,7 @@ from parbench.measure.validation import compute_mean_losses, compute_shared_loss
 from parbench.measure.warmup import WarmUp, warm_up
 from parbench.records.account import AccountRecord
 from parbench.records.assignment import PARITY_STEPS
+from parbench.records.memory_account import MemoryAccountRecord
 from parbench.records.trial import JobRecord, TrafficRecord, ValidationRecord
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, StepPart
@@ -81,8 +85,11 @@ class Job:
         self.role = role
         self.journal = journal
         journal.enter("setup")
+        self.workload = workload
+        self.memory = MemoryAccount(role.device)
         self.strategy = role.make_strategy()
         self.strategy.setup(workload, number, context)
+        self.memory.end_setup(self.strategy)
         self.batches = make_batches(workload, number, role.layout.stacked)
         place = {"shard": role.shard, "shards": role.layout.data_shards}
         self.step = STEPS[role.spec.phase](
@@ -103,10 +110,12 @@ class Job:
         warm = warm_up(self.step, first, self.role.assignment.warmup, team, self.role.device)
         self.step.read_losses()  # raises where training has diverged, before a window is timed in vain
         compile_s = read_compile_seconds() - compiled_s
+        self.memory.end_phase("warm_up")
 
         self.journal.enter("window")
         steps = queue.window_steps(self.number, self.role.assignment.window_s, warm.step_s, cycle=self.strategy.cycle())
         timing, waiting_s = self._time_window(range(warm.steps, warm.steps + steps), team, probes)
+        self.memory.end_phase("window")
         record = self._timed_record(warm, compile_s, timing, waiting_s, probes)
 
         self.journal.enter("validation")
@@ -147,6 +156,28 @@ class Job:
             meet=team.meet,
         )
         return account_for_steps(watch, self.journal.trace_file if self.role.assignment.trace else None)
+
+    def account_for_memory(self) -> MemoryAccountRecord | None:
+        """What this rank's memory holds in further steps, which nobody times.
+
+        None where too many steps would be needed, or where a model on its own cannot be watched, as some operators
+        refuse. Of several ranks none may be missed by the others.
+        """
+        self.journal.enter("memory")
+        layout, cycle = self.role.layout, self.strategy.cycle()
+        if cycle > MAX_STEPS:
+            return None
+        steps = range(self.step.taken, self.step.taken + 1 + cycle)
+        try:
+            record = self.memory.take(self.strategy, self.step, steps, compiled=self.role.spec.compile)
+        except Exception:  # what was timed before stays good
+            if layout.ranks_per_lane > 1:
+                raise
+            traceback.print_exc()
+            return None
+        rank = self.role.rank % layout.ranks_per_lane
+        expected, whole = expect_memory(self.strategy, self.workload, layout, rank) or (None, None)
+        return record.model_copy(update={"expected": expected, "whole": whole})
 
     def close(self) -> None:
         """Closes the strategy; the model's memory is free once nothing refers to this object."""

@@ -76,6 +76,8 @@ class Worker:
                 self.journal.write(traffic=job.count_traffic())
             if self.role.assignment.account:
                 self.journal.write(account=job.account(self.teams.lane))
+            if self.role.assignment.account_memory:
+                self.journal.write(memory_account=job.account_for_memory())
             job.close()
         if average is not None:
             self._validate_average(average)

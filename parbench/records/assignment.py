@@ -40,7 +40,8 @@ class Assignment(Record):
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
     computes the `twins`, and measures the device's matrix products in precision `matmul`. `malloc` is what every rank
-    of the campaign does with freed memory. With `account`, further steps are watched after the window, and
+    of the campaign does with freed memory. With `account`, further steps are watched after the window, with
+    `account_memory` the memory of some more, and
     with `trace` all their events are kept as well.
     """
 
@@ -73,4 +74,5 @@ class Assignment(Record):
     matmul: Precision | None = None
     malloc: MallocPolicy = "default"
     account: bool = False
+    account_memory: bool = False
     trace: bool = False

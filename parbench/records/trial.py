@@ -9,6 +9,7 @@ from parbench.records.account import AccountRecord
 from parbench.records.assignment import Purpose, Twin
 from parbench.records.curves import CurvesRecord
 from parbench.records.energy import EnergyRecord
+from parbench.records.memory_account import MemoryAccountRecord
 
 SCHEMA_VERSION = 1
 
@@ -17,8 +18,8 @@ Status = Literal["ok", "skipped", "failed", "killed", "out_of_memory", "timed_ou
 
 
 Milestone = Literal[
-    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "account", "curves", "close",
-    "done",
+    "start", "join", "setup", "steps", "warm-up", "window", "validation", "traffic", "account", "memory", "curves",
+    "close", "done",
 ]  # fmt: skip
 
 
@@ -172,9 +173,10 @@ class RankRecord(Record):
     clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
     `energy` is None in untimed trials and in records of older versions, `traffic` where the rank works alone.
-    `account` says where the time of a step goes. Untimed trials have `twins`, which are those of the first model, and
-    `matmul_flops`, the floating-point operations per second of matrix products on the rank's first device. `curves` is
-    what a rank found that measures its machine and trains nothing.
+    `account` says where the time of a step goes, and `memory_account` what the memory of the last model holds. Untimed
+    trials have `twins`, which are those of the first model, and `matmul_flops`, the floating-point operations per
+    second of matrix products on the rank's first device. `curves` is what a rank found that measures its machine and
+    trains nothing.
     """
 
     rank: int
@@ -194,6 +196,7 @@ class RankRecord(Record):
     energy: EnergyRecord | None = None
     traffic: TrafficRecord | None = None
     account: AccountRecord | None = None
+    memory_account: MemoryAccountRecord | None = None
     averaged_validation_loss: float | None = None
     twins: tuple[TwinRecord, ...] = ()
     matmul_flops: float | None = None

@@ -11,8 +11,11 @@ from parbench.errors import Unsupported
 from parbench.registry import Registry
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import torch
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
@@ -177,6 +180,21 @@ class Strategy(ABC, Generic[O]):
         """Whether it computes what one device computes under these options."""
         return cls.exact
 
+    @classmethod
+    def pieces(
+        cls,
+        options: O,  # noqa: ARG003 - for overriding
+        workload: WorkloadSpec,  # noqa: ARG003
+        layout: Layout,
+        rank: int,  # noqa: ARG003
+        outline: Sequence[Outline],
+    ) -> list[Piece]:
+        """What rank number `rank` of a lane holds of the parameters of a whole model: all of each, unless overridden.
+
+        This is the arithmetic that the account of memory compares with; it touches no device.
+        """
+        return [Piece.whole(parameter, layout.stacked) for parameter in outline]
+
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds model number `job` and, to train it, its optimizer."""
         self.workload = workload
@@ -247,6 +265,14 @@ class Strategy(ABC, Generic[O]):
     def waiting_s(self) -> float | None:
         """Seconds that this rank has waited for other stages so far; None where there are none or nobody counts."""
         return None
+
+    def copies(self) -> "Sequence[nn.Module]":
+        """Modules beside `model` that keep parameters of it in this rank, too; none unless overridden."""
+        return ()
+
+    def own_threads(self) -> "Sequence[Executor]":
+        """Executors of one thread each in which it computes beside the calling thread; none unless overridden."""
+        return ()
 
     def cycle(self) -> int:
         """The number of steps after which the pattern of computation and communication repeats."""

@@ -7,13 +7,14 @@ over shares of the cores, labelled `emulated`: scatter, replicate, parallel appl
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,7 @@ class DataParallel(Strategy[Options]):
     # Replicas exist for one forward pass only, and a cache has to outlive it.
     phases = ("train", "score")
     threads: "DeviceThreads | None" = None
+    replicas: "Replicas | None" = None
 
     @classmethod
     def layout(cls, options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
@@ -41,6 +43,15 @@ class DataParallel(Strategy[Options]):
             )
         return Layout(processes=1, devices_per_process=devices.count, emulated=devices.kind == "cpu")
 
+    @classmethod
+    def pieces(
+        cls, options: Options, workload: WorkloadSpec, layout: Layout, rank: int, outline: Sequence[Outline]
+    ) -> list[Piece]:
+        """On CPU, a copy of the parameters for each replica. Gradients and the optimizer are the first one's alone."""
+        copies = layout.devices_per_process if layout.emulated else 1
+        pieces = super().pieces(options, workload, layout, rank, outline)
+        return [piece._replace(parameter=piece.parameter * copies) for piece in pieces]
+
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":
         """The model with a replica on each device; on a single device the bare model, as torch does it."""
         from torch import nn
@@ -50,7 +61,16 @@ class DataParallel(Strategy[Options]):
         if context.devices[0].type == "cuda":
             return nn.DataParallel(model, device_ids=list(context.devices))
         self.threads = DeviceThreads(context)
-        return replicate_over_threads(model, self.threads)
+        self.replicas = Replicas(model, self.threads)
+        return replicate_over_threads(self.replicas)
+
+    def copies(self) -> "Sequence[nn.Module]":
+        """The replicas beside the model itself."""
+        return self.replicas.modules[1:] if self.replicas else ()
+
+    def own_threads(self) -> "Sequence[ThreadPoolExecutor]":
+        """Those of the devices."""
+        return self.threads.pools if self.threads else ()
 
     def close(self) -> None:
         """Ends the threads."""
@@ -129,12 +149,10 @@ def _apply(module: "nn.Module", inputs: "Tensor", with_gradients: bool) -> "Tens
         return output
 
 
-def replicate_over_threads(root: "nn.Module", threads: DeviceThreads) -> "nn.Module":
-    """A module that computes what `root` computes, with one replica a device. Only `root` has parameters to train."""
+def replicate_over_threads(replicas: Replicas) -> "nn.Module":
+    """A module that computes what the first replica does, with all of them. Only the first has parameters to train."""
     import torch
     from torch import Tensor, nn
-
-    replicas = Replicas(root, threads)
 
     class ScatterApplyGather(torch.autograd.Function):
         @staticmethod
@@ -151,7 +169,7 @@ def replicate_over_threads(root: "nn.Module", threads: DeviceThreads) -> "nn.Mod
     class ThreadedReplicas(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.module = root
+            self.module = replicas.modules[0]
 
         def forward(self, inputs: Tensor) -> Tensor:
             with_gradients, parameters = torch.is_grad_enabled(), replicas.parameters[0]

@@ -1,7 +1,7 @@
 """DistributedDataParallel: a replica in each process; gradients are averaged while the backward pass still runs."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,7 @@ from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, require_equal_parts
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,24 @@ class DDP(Strategy[DDPOptions]):
     def is_exact(cls, options: DDPOptions) -> bool:
         """Not with a communication hook, which rounds gradients."""
         return options.communication_hook == "none"
+
+    @classmethod
+    def pieces(
+        cls, options: DDPOptions, workload: WorkloadSpec, layout: Layout, rank: int, outline: Sequence[Outline]
+    ) -> list[Piece]:
+        """All of each parameter, and the optimizer's state of those that ZeroRedundancyOptimizer gives to the rank.
+
+        It goes from the largest to the smallest, each to the rank that has least so far.
+        """
+        pieces = super().pieces(options, workload, layout, rank, outline)
+        if not options.shard_optimizer or layout.ranks_per_lane == 1:
+            return pieces
+        elements = [0] * layout.ranks_per_lane
+        owners: dict[str, int] = {}
+        for piece in sorted(pieces, key=lambda piece: -piece.parameter):
+            owner = owners[piece.of.name] = elements.index(min(elements))
+            elements[owner] += piece.parameter
+        return [piece if owners[piece.of.name] == rank else piece._replace(stepped=None) for piece in pieces]
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Wraps the model for training; each rank has the whole optimizer, or a shard of it."""

@@ -1,12 +1,13 @@
 """Fully sharded data parallelism (FSDP2): parameters, gradients and optimizer state are sharded over the ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +50,18 @@ class FSDP(Strategy[FSDPOptions]):
     def is_exact(cls, options: FSDPOptions) -> bool:
         """Not with a type that rounds what the reference does not round."""
         return options.param_dtype == options.reduce_dtype == "fp32"
+
+    @classmethod
+    def pieces(
+        cls,
+        options: FSDPOptions,  # noqa: ARG003
+        workload: WorkloadSpec,  # noqa: ARG003
+        layout: Layout,
+        rank: int,
+        outline: Sequence[Outline],
+    ) -> list[Piece]:
+        """A part of the rows of each parameter."""
+        return shard_rows(outline, layout.ranks_per_lane, rank)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Shards each block as soon as it is built, so that no rank ever holds the whole model."""
@@ -94,3 +107,17 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
 
 def _keep_parameters() -> None:
     """Leaves parameters where FSDP gathers them."""
+
+
+def shard_rows(outline: Sequence[Outline], ranks: int, rank: int) -> list[Piece]:
+    """The rows of each parameter that a rank holds: 1/N of them, rounded up, and fewer or none in the last ranks.
+
+    Parameters and gradients are padded to equally many rows in all ranks; the optimizer steps the rank's own rows.
+    """
+    pieces = []
+    for parameter in outline:
+        padded = parameter.cut(0, ranks)
+        rows = padded.shape[0]
+        own = min(rows, max(0, parameter.shape[0] - rank * rows))
+        pieces.append(Piece(parameter, padded.elements, padded.elements, stepped=padded.elements // rows * own))
+    return pieces

@@ -11,15 +11,25 @@ from parbench.errors import Unsupported
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, StepPart, Strategy, require_equal_parts
 from parbench.strategies.ddp import DDPOptions, wrap_in_ddp
-from parbench.strategies.fsdp import FSDPOptions, make_sharder
-from parbench.strategies.model_parallel import ZERO_BUBBLE, Line, PipelineOptions, StagedModel, plan_stages, write_note
+from parbench.strategies.fsdp import FSDPOptions, make_sharder, shard_rows
+from parbench.strategies.model_parallel import (
+    ZERO_BUBBLE,
+    Line,
+    PipelineOptions,
+    StagedModel,
+    keep_stages,
+    plan_stages,
+    write_note,
+)
 from parbench.strategies.tensor_parallel import (
     Splitter,
     TensorParallelOptions,
     require_tensor_plan,
     split_loss_context,
+    split_matrices,
 )
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +128,21 @@ class Hybrid(Strategy[HybridOptions]):
             note="; ".join(filter(None, (_write_mesh(options, devices), note))),
             bubble=bubble,
         )
+
+    @classmethod
+    def pieces(
+        cls, options: HybridOptions, workload: WorkloadSpec, layout: Layout, rank: int, outline: Sequence[Outline]
+    ) -> list[Piece]:
+        """What each axis leaves of what the one before has left: first the stages, then their matrices, then rows."""
+        data, pipeline, tensor = options.degrees()
+        shard, stage = divmod(rank // tensor, pipeline)
+        if pipeline > 1:
+            outline = keep_stages(options, workload, pipeline, stage, outline)
+        if tensor > 1:
+            outline = split_matrices(options.tensor_options(), workload, tensor, outline)
+        if data > 1 and options.data_parallel == "fsdp":
+            return shard_rows(outline, data, shard)
+        return super().pieces(options, workload, layout, rank, outline)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""

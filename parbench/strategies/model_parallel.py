@@ -10,6 +10,7 @@ from parbench.models.stages import Stage, cut_into_stages
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, StepPart, Strategy, refuse, require_equal_parts
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -177,6 +178,14 @@ class ModelParallel(Strategy[PipelineOptions]):
             bubble=options.bubble(devices.count, workload),
         )
 
+    @classmethod
+    def pieces(
+        cls, options: PipelineOptions, workload: WorkloadSpec, layout: Layout, rank: int, outline: Sequence[Outline]
+    ) -> list[Piece]:
+        """All of each parameter in the rank's stages."""
+        own = keep_stages(options, workload, layout.ranks_per_lane, rank, outline)
+        return super().pieces(options, workload, layout, rank, own)
+
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds this rank's stages and the schedule that drives them."""
         self.workload = workload
@@ -223,6 +232,22 @@ def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) ->
     if workload.compile and options.schedule in ZERO_BUBBLE:
         raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
     return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
+
+
+def keep_stages(
+    options: PipelineOptions, workload: WorkloadSpec, ranks: int, rank: int, outline: Sequence[Outline]
+) -> list[Outline]:
+    """The parameters of a rank's stages."""
+    stages = plan_stages(options, workload, ranks)
+    own = [stages[number] for number in options.stages_of(rank, ranks)]
+
+    def is_own(name: str) -> bool:
+        part, _, path = name.partition(".")
+        if part == "blocks":
+            return any(int(path.partition(".")[0]) in stage.blocks for stage in own)
+        return any(stage.embed if part == "embed" else stage.head for stage in own)
+
+    return [parameter for parameter in outline if is_own(parameter.name)]
 
 
 def _fewest_equal_parts(sequences: int, ranks: int) -> int:

@@ -1,5 +1,6 @@
 """Tensor parallelism: every block's matrices are split over all ranks, which work on the same batch."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from parbench.models.base import Family
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, refuse, require_equal_parts
 from parbench.system.devices import Devices
+from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +41,19 @@ class TensorParallel(Strategy[TensorParallelOptions]):
         require_tensor_plan(options, workload, devices.count)
         require_equal_parts(workload, 1, "batches")
         return Layout(processes=devices.count)
+
+    @classmethod
+    def pieces(
+        cls,
+        options: TensorParallelOptions,
+        workload: WorkloadSpec,
+        layout: Layout,
+        rank: int,
+        outline: Sequence[Outline],
+    ) -> list[Piece]:
+        """1/N of each matrix that is split, and all of each other parameter."""
+        split = split_matrices(options, workload, layout.ranks_per_lane, outline)
+        return super().pieces(options, workload, layout, rank, split)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Splits each part as soon as it is built, so that no rank ever holds the whole model."""
@@ -79,6 +94,27 @@ class Splitter:
         style = getattr(self.plan, name)
         if style:
             parallelize_module(part, self.mesh, style)
+
+
+def split_matrices(
+    options: TensorParallelOptions, workload: WorkloadSpec, degree: int, outline: Sequence[Outline]
+) -> list[Outline]:
+    """What a rank holds of each parameter: of columns a part of their biases as well, beside rows the whole bias."""
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
+
+    plan = workload.model.tensor_plan(sequence_parallel=options.sequence_parallel)
+    styles = {"blocks": plan.block, "head": plan.head}
+
+    def split(parameter: Outline) -> Outline:
+        part, _, path = parameter.name.partition(".")
+        # The number of a block stands between the part and the name of its module.
+        module, _, kind = (path.partition(".")[2] if part == "blocks" else path).rpartition(".")
+        style = styles.get(part, {}).get(module)
+        if isinstance(style, ColwiseParallel):
+            return parameter.cut(0, degree)
+        return parameter.cut(1, degree) if isinstance(style, RowwiseParallel) and kind == "weight" else parameter
+
+    return [split(parameter) for parameter in outline]
 
 
 def split_loss_context() -> "AbstractContextManager[None]":

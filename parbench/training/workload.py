@@ -19,6 +19,7 @@ from parbench.models.whole import WholeFamily
 from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
+from parbench.training.holdings import Outline
 from parbench.training.loss import chunked_loss, next_token_loss
 from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
@@ -88,6 +89,20 @@ class Workload:
             shard=shard,
             wrap=wrap,
         )
+
+    def outline(self) -> list[Outline] | None:
+        """The parameters of a whole model, which is built without memory; None where the family's code needs memory."""
+        meta = torch.device("meta")
+        imagined = Workload(self.spec, self.corpus, seed=self.seed, device=meta)
+        try:
+            with meta:
+                parameters = list(imagined.model(0).named_parameters())
+        except Exception:  # noqa: BLE001 - code that users bring may do anything with tensors that have no values
+            return None
+        return [
+            Outline(name, tuple(parameter.shape), parameter.element_size(), parameter.requires_grad)
+            for name, parameter in parameters
+        ]
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """`next_token_loss`, compiled where the workload is: in 16 bits no fp32 logits are ever written then."""

@@ -71,6 +71,8 @@ CUDA: dict[str, Any] = {
     "Event": Event,
     "_lazy_init": lambda: None,
     "empty_cache": lambda: None,
+    "reset_peak_memory_stats": lambda *_: None,
+    "max_memory_allocated": lambda *_: 0,
     "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
     "set_rng_state": lambda *_: None,
     "manual_seed": lambda _: None,

@@ -1,6 +1,7 @@
 """Steps of a cell as one of its ranks, on fake devices: two of training, or those of some new tokens."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,10 +11,13 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from parbench.campaign.tasks import Task, assign
 from parbench.data.batches import Batch
+from parbench.measure.probes.expected_memory import expect_memory
+from parbench.measure.probes.memory_account import MemoryAccount
 from parbench.measure.probes.traffic import CollectiveCounter
 from parbench.measure.team import Role, make_lane_group, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.records.corpus import Corpus
+from parbench.records.memory_account import HeldRecord
 from parbench.strategies.base import Strategy
 from parbench.training.workload import Workload
 from tests.cuda.stand_ins import fake_cuda, give_shapes
@@ -36,24 +40,37 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
             torch.cuda.set_device(role.device)
             workload = Workload(role.spec, corpus, seed=0, device=role.device)
             strategy = role.make_strategy()
+            memory = MemoryAccount(role.device)
             strategy.setup(workload, 0, role.context(group))
-            outcome = decode(strategy, role) if role.spec.phase == "generate" else train(strategy, role)
+            memory.end_setup(strategy)
+            if role.spec.phase == "generate":
+                outcome = decode(strategy, role)
+            else:
+                outcome = train(strategy, role, memory)
+                expected = expect_memory(strategy, workload, layout, rank % layout.ranks_per_lane)
+                outcome["expected"] = expected and kept(expected[0])
             return {"devices": sorted({str(local(tensor).device) for tensor in all_tensors(strategy)}), **outcome}
     finally:
         distributed.destroy_process_group()
 
 
-def train(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
-    """Takes two training steps; the loss, and what the second one exchanged."""
-    batch = make_batch(role)
-    strategy.step(batch)
-    with CollectiveCounter() as counter:
-        loss = strategy.step(batch)
+def train(strategy: Strategy[Any], role: Role, memory: MemoryAccount) -> dict[str, Any]:
+    """Takes two training steps; the loss, what the second one exchanged, and what is held."""
+    batch, counter = make_batch(role), CollectiveCounter()
+    losses: list[Tensor | None] = []
+
+    def step(number: int) -> None:
+        with counter if number else nullcontext():
+            losses.append(strategy.step(batch))
+
+    account = memory.take(strategy, step, range(2), compiled=False)
+    loss = losses[-1]
     return {
         "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
         "calls": counter.calls,
         "given_bytes": counter.given_bytes,
         "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
+        "held": kept(account.largest),
     }
 
 
@@ -65,6 +82,11 @@ def decode(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
         tokens = strategy.generate(prompts, new_tokens, lambda: None)
     assert tokens is not None
     return {"tokens": [str(tokens.device), str(tokens.dtype), list(tokens.shape)]}
+
+
+def kept(record: HeldRecord) -> list[int]:
+    """Bytes of parameters, gradients and optimizer state."""
+    return [record.parameters, record.gradients, record.optimizer_state]
 
 
 def make_batch(role: Role) -> Batch:

@@ -71,3 +71,9 @@ def test_stages_hand_over_activations(results, cell: str) -> None:
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "sharing=streams" in cell or "/ensemble" in cell])
 def test_each_model_of_a_device_has_its_own_loss(results, cell: str) -> None:
     assert [result["loss"][2] for result in results[cell]] == [[2]] * len(results[cell])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_rank_holds_what_its_strategys_arithmetic_says(results, cell: str) -> None:
+    for result in results[cell]:
+        assert result.get("held") == result.get("expected")

@@ -14,6 +14,7 @@ from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
 from parbench.records.curves import CurvesRecord, SampleRecord
 from parbench.records.energy import EnergyRecord, GpuReadings, PackageReadings, counted
+from parbench.records.memory_account import GrowthRecord, HeldRecord, MemoryAccountRecord, MemoryPartsRecord
 from parbench.records.node import NodeRecord
 from parbench.records.trial import (
     DeviceMemory,
@@ -44,6 +45,13 @@ RANK = records.rank(
     ),
     traffic=TrafficRecord(calls=1.0, given_bytes=2.0),
     curves=CurvesRecord(samples=(SampleRecord(operation="p2p", size=1024, seconds=(1.0,)),)),
+    memory_account=MemoryAccountRecord(
+        largest=MemoryPartsRecord(parameters=1),
+        at_peak=MemoryPartsRecord(rest=1),
+        expected=HeldRecord(),
+        whole=HeldRecord(),
+        growth=GrowthRecord(setup=1),
+    ),
     failure=Failure(error="x", traceback="y", out_of_memory=False, at=1.0),
 )
 TRIAL = records.trial(ranks=(RANK,))

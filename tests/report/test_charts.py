@@ -14,6 +14,7 @@ from parbench.report.charts.base import ComparisonChart, draw_charts
 from parbench.report.charts.efficiency import Efficiency
 from parbench.report.charts.losses import Losses
 from parbench.report.charts.memory import Memory
+from parbench.report.charts.memory_account import MemoryAccount
 from parbench.report.charts.memory_trade_off import MemoryTradeOff
 from parbench.report.charts.other_figures import OtherFigures
 from parbench.report.charts.ranking import Ranking
@@ -23,6 +24,7 @@ from parbench.report.drawing.crowd import MAX_LINES, MAX_ROWS, choose_cells, say
 from parbench.report.drawing.scaling import node_boundary
 from parbench.report.panels import Panel, fold, view_runs
 from parbench.results.store import Run
+from tests.support.memory import account, accounted
 from tests.support.records import LOSSES, cell, job, rank, reference, run, run_record, trial
 
 
@@ -239,3 +241,39 @@ def test_a_folded_name_keeps_both_its_ends(name):
     assert lines.startswith(name[:20].strip() or name)
     assert lines.endswith(name[-20:].split(" ")[-1])
     assert not fold(name, 40).startswith("_")
+
+
+def test_a_bar_of_what_memory_holds_ends_at_the_peak_of_the_fullest_rank():
+    first = account(parameters=4, optimizer_state=8, gradients=4, activations=1)
+    second = account(parameters=2, optimizer_state=4, gradients=2, activations=20, rest=3)
+    cells = [cell(), cell("pipe", 2), cell("old", 2)]
+    trials = [
+        trial(cells[0], ranks=(accounted(0, 40, first),)),
+        trial(cells[1], ranks=(accounted(0, 30, first), accounted(1, 50, second))),
+        trial(cells[2], ranks=ranks_of(2)),
+    ]
+    (chart,) = MemoryAccount.draw(panels_of(run(cells, [reference(), *trials]))[0], "lstm")
+    assert [row[0] for row in chart.rows] == ["single", "pipe"]
+    assert chart.header == (
+        *("strategy", "devices", "parameters", "optimizer", "gradients", "activations", "rest"),
+        *("tensor peak", "memory/rank", "arithmetic"),
+    )
+    assert chart.rows[1][2:] == ["2.0 MiB", "4.0 MiB", "2.0 MiB", "20 MiB", "3.0 MiB", "31 MiB", "50 MiB", "6.0 MiB"]
+    by_row: dict[int, list[float]] = {}
+    for drawn in bars_of(chart):
+        for path in drawn.get_paths():
+            box = path.get_extents()
+            by_row.setdefault(round(box.y0), []).extend([box.x0, box.x1])
+    assert [max(ends) for _, ends in sorted(by_row.items())] == [17, 31]
+    marks = [
+        (line.get_marker(), list(line.get_xdata())) for line in chart.figure.axes[0].lines if len(line.get_xdata())
+    ]
+    assert [x for marker, x in marks if marker == "D"] == [[40], [50]]
+    assert [x for marker, x in marks if marker == "|"] == [[12], [6]]
+    assert [text.get_text() for text in chart.figure.legends[0].texts][-2:] == ["memory/rank", "arithmetic"]
+
+
+def test_cells_without_an_account_have_no_chart_of_what_memory_holds():
+    cells = [cell(), cell("pipe", 2)]
+    trials = [trial(each, ranks=ranks_of(each.devices)) for each in cells]
+    assert list(MemoryAccount.draw(panels_of(run(cells, [reference(), *trials]))[0], "lstm")) == []

@@ -65,6 +65,12 @@ class MemoryProbe:
         )
 
 
+def read_anonymous() -> int | None:
+    """Bytes of anonymous memory of this process that are resident now (proc(5), RssAnon); None where it is not told."""
+    sizes = _read_status("RssAnon")
+    return sizes[0] if sizes else None
+
+
 def _now_us() -> int:
     """Microseconds on the wall clock, with which NVML stamps its samples."""
     return time.time_ns() // 1000
@@ -84,9 +90,15 @@ def _reset_peak() -> Resident | None:
 
 
 def _read_resident() -> Resident | None:
+    sizes = _read_status("VmHWM", "RssFile", "RssShmem")
+    return Resident(*sizes) if sizes else None
+
+
+def _read_status(*names: str) -> tuple[int, ...] | None:
+    """These sizes of this process in bytes, by their names in proc(5); None where the system does not tell them all."""
     try:
         sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", (_SELF / "status").read_text(), re.MULTILINE))
-        return Resident(*(int(sizes[name]) * 1024 for name in ("VmHWM", "RssFile", "RssShmem")))
+        return tuple(int(sizes[name]) * 1024 for name in names)
     except (OSError, KeyError):
         return None
 
