@@ -89,6 +89,7 @@ class TaskPool(Strategy[TaskPoolOptions]):
             return
         from torch import nn
 
+        self.workload = workload
         self.tasks = [TaskPool(TaskPoolOptions()) for _ in range(context.stacked)]
         for index, task in enumerate(self.tasks):
             task.setup(workload, job + index, context)

@@ -135,7 +135,7 @@ def read_accounts(run: Path) -> dict[tuple[str, str], Ranks]:
     return {
         tuple(trial["cell"].split("/")[:2]): [rank["memory_account"] for rank in trial["ranks"]]
         for trial in trials
-        if trial["purpose"] == "measure"
+        if trial["purpose"] == "measure" and trial["round"] == trial["repeat"] == 0
     }
 
 

@@ -39,4 +39,4 @@ def test_the_bubble_is_that_of_the_schedule(bubbles, micro_batches) -> None:
     """(p-1)/(m+p-1) for p stages and m micro-batches (Narayanan et al. 2021)."""
     name = "schedule=naive" if micro_batches == 1 else f"micro_batches={micro_batches}"
     bubble = next(share for label, share in bubbles.items() if name in label)
-    assert bubble == pytest.approx(1 / (micro_batches + 1), rel=0.25)
+    assert bubble == pytest.approx(1 / (micro_batches + 1), abs=0.06)
