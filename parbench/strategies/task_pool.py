@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from parbench.data.batches import Batch
+    from parbench.training.holdings import Outline, Piece
     from parbench.training.workload import Workload
 
 MOST_STREAMS = 32
@@ -81,6 +82,23 @@ class TaskPool(Strategy[TaskPoolOptions]):
             queued=True,
             averaged=options.aggregate == "average",
         )
+
+    @classmethod
+    def pieces(
+        cls,
+        options: TaskPoolOptions,
+        workload: WorkloadSpec,
+        layout: Layout,
+        rank: int,
+        outline: "Sequence[Outline]",
+    ) -> "list[Piece]":
+        """All of a model; of those that share a process, each has an optimizer, and one at a time has gradients."""
+        if options.sharing != "streams":
+            return super().pieces(options, workload, layout, rank, outline)
+        from parbench.training.holdings import Piece
+
+        first = [Piece.whole(parameter) for parameter in outline]
+        return first + [piece._replace(gradient=0) for piece in first] * (layout.stacked - 1)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds model `job`; where models share a process, also those that follow it, each with an optimizer."""

@@ -54,11 +54,17 @@ def test_a_rank_whose_trace_is_elsewhere_is_left_out(traced) -> None:
     assert {each["pid"] for each in merged} == {1}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"[]"), gzip.compress(b'{"traceEvents": [3]}'),
-     gzip.compress(b'{"traceEvents": []}')[:-6]],
-)  # fmt: skip
+DAMAGED = {
+    "empty": b"",
+    "no gzip": b"no gzip",
+    "no json": gzip.compress(b"no json"),
+    "a list": gzip.compress(b"[]"),
+    "no events": gzip.compress(b'{"traceEvents": [3]}'),
+    "cut short": gzip.compress(b'{"traceEvents": []}')[:-6],
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damage_is_a_sentence(traced, content) -> None:
     run, write = traced
     write(0, content)
