@@ -18,9 +18,9 @@ from tests.gpu.ledger import Bench, Ledger, Step
 STEPS = (
     Step("the machine", 30, machine.examine),
     Step("every strategy computes the same, in every precision", 60, models.compare_all),
-    Step("GPT-2 124M: eager, compiled, CUDA graphs, its loss in chunks", 100, speed.train_gpt2),
-    Step("eight small models on one GPU, by each way", 115, models.train_eight),
-    Step("generation", 45, models.generate),
+    Step("GPT-2 124M: eager, compiled, CUDA graphs, its loss in chunks", 90, speed.train_gpt2),
+    Step("eight small models on one GPU, by each way", 105, models.train_eight),
+    Step("generation", 40, models.generate),
     Step("out of memory, and a trial that takes too long", 100, faults.run_out_of_memory),
     Step("energy", 15, machine.compare_energy),
     Step("CPU devices beyond two", 60, speed.scale_on_cpu),
