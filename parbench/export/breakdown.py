@@ -1,7 +1,6 @@
 """The account of every cell's step as people read it, and as a document that every format can write."""
 
 from collections.abc import Iterator
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.export.base import Document
-from parbench.export.cells import Column, name_of
+from parbench.export.cells import Column, fold_name, name_of
 from parbench.export.json import as_json
 from parbench.figures.account import PART_MEANINGS, CellPart
 from parbench.figures.definitions import FIGURES
@@ -63,7 +62,7 @@ def print_breakdown(table: "pd.DataFrame", console: Console) -> None:
             view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
         for row in rows.to_dict(orient="records"):
             name, *shares = (plain(column(row)) for column in columns.values())
-            view.add_row(Text(_fold(name)), *map(Text, shares))
+            view.add_row(Text(fold_name(name, NAME_WIDTH)), *map(Text, shares))
         console.print(view)
         for line in _explain(rows):
             console.print(Text(line, style="dim"), soft_wrap=True)
@@ -72,7 +71,7 @@ def print_breakdown(table: "pd.DataFrame", console: Console) -> None:
 
 def _columns(table: "pd.DataFrame") -> dict[str, Column]:
     columns: dict[str, Column] = {
-        "strategy": lambda row: f"{name_of(row)} on\N{NO-BREAK SPACE}{row['devices']}",
+        "strategy": lambda row: f"{name_of(row)} on {row['devices']}",
         "step": lambda row: with_unit(row["mean_step_s"], "s"),
     }
     for part in _parts(table):
@@ -81,11 +80,6 @@ def _columns(table: "pd.DataFrame") -> dict[str, Column]:
         if table[name].notna().any():
             columns[title] = lambda row, name=name: FIGURES[name].text(row[name])  # type: ignore[misc]
     return columns
-
-
-def _fold(name: str) -> str:
-    """A long name on several lines, broken before its options and between them."""
-    return name if len(name) <= NAME_WIDTH else "\n".join(wrap(name.replace("(", " (", 1), NAME_WIDTH))
 
 
 def _parts(table: "pd.DataFrame") -> Iterator[CellPart]:

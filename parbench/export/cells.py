@@ -1,6 +1,7 @@
 """A run's table as people read it, and as a document that every format can write."""
 
 from collections.abc import Callable, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from parbench.export.base import Document
@@ -45,6 +46,14 @@ def name_of(row: Mapping[Any, Any]) -> str:
     """A strategy's label, and what must be said wherever it is shown."""
     notes = [note for note in ("emulated", "oversubscribed", "emulated_hosts") if row[note] is True]
     return plain(row["label"]) + (f" ({', '.join(notes).replace('_', ' ')})" if notes else "")
+
+
+def fold_name(name: str, width: int) -> str:
+    """A long name on lines of `width` characters, broken before its options and between them; `on 2` stays whole."""
+    if len(name) <= width:
+        return name
+    glued = name.replace("(", " (", 1).replace(" on ", " on\N{NO-BREAK SPACE}")
+    return "\n".join(wrap(glued, width)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _where(table: "pd.DataFrame") -> dict[str, Column]:

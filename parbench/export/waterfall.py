@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parbench.export.base import Document
-from parbench.export.cells import Column, name_of
+from parbench.export.cells import Column, fold_name, name_of
 from parbench.export.json import as_json
 from parbench.figures.speed import SPEEDUP
 from parbench.figures.waterfall import LOSS_MEANINGS, Loss
@@ -26,6 +26,8 @@ TITLES: dict[Loss, str] = {
     "remainder": "rest",
 }
 """What stands above the columns of losses whose names are long, or say too little."""
+
+NAME_WIDTH = 29
 
 NOTHING = 0.005
 """A loss that is smaller in every row has no column."""
@@ -65,7 +67,8 @@ def print_waterfall(table: "pd.DataFrame", console: Console) -> None:
         for number, name in enumerate(columns):
             view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
         for row in rows.to_dict(orient="records"):
-            view.add_row(*(Text(plain(column(row))) for column in columns.values()))
+            name, *losses = (plain(column(row)) for column in columns.values())
+            view.add_row(Text(fold_name(name, NAME_WIDTH)), *map(Text, losses))
         console.print(view)
         for loss in _losses(rows):
             console.print(Text(f"{TITLES.get(loss, loss)}: {LOSS_MEANINGS[loss]}", style="dim"), soft_wrap=True)
