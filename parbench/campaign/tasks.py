@@ -9,7 +9,7 @@ from typing import NamedTuple
 from parbench.errors import UnwrittenError
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.failure_cause import find_cause
-from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
+from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks, remove_caches
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cell_key import without_compilation
 from parbench.plan.cells import Cell, Plan
@@ -118,7 +118,10 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     prepare_folder(folder, assignment)
     memory = memory_group()
-    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
+    try:
+        outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
+    finally:
+        remove_caches(folder)
     ranks = read_ranks(folder, processes)
     status, reason = _out_of_memory_if_killed(find_cause(outcome, ranks), memory, memory_group())
     if status != "ok":
@@ -200,6 +203,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         twins=task.twins,
         matmul=None if is_timed else cell.workload.precision,
         malloc=measure_spec.malloc,
+        compile_cache=measure_spec.compile_cache if is_timed else "kept",
     )
 
 

@@ -18,6 +18,7 @@ from parbench.measure.failures import make_failure
 from parbench.measure.job import Job, Queue, make_batches
 from parbench.measure.journal import EXIT_UNWRITTEN, Journal, JournalError
 from parbench.measure.probes.average import Average
+from parbench.measure.probes.compile_time import use_fresh_caches
 from parbench.measure.probes.matmul import measure_matmul_flops
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Teams, form_teams
@@ -51,6 +52,8 @@ def _work(folder: Path, listener: socket.socket | None) -> int:
     try:
         assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
         set_malloc_policy(assignment.malloc)
+        if assignment.compile_cache == "fresh":
+            use_fresh_caches(folder, rank)
         role = Role.of(assignment, rank, local_rank)
         role.pin()
         journal.write(lane=role.lane, shard=role.shard, threads=assignment.threads, cores=role.cpus)

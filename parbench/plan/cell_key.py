@@ -11,7 +11,7 @@ from parbench.system.digests import digest_of_json
 NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps"}
 """Fields of `measure` that change no single measurement: how many there are, the time to wait, what is verified."""
 
-LATER_FIELDS = {"malloc": "default"}
+LATER_FIELDS = {"malloc": "default", "compile_cache": "kept"}
 """Fields that older versions lack, with the value by which they measured: keys without that value stay as they were."""
 
 
@@ -26,7 +26,7 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
         "workload": workload.model_dump(mode="json"),
         "device_kind": kind,
         "cores_per_device": scenario.devices.cores_per_device,
-        "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED | _default_later(scenario.measure)),
+        "measure": scenario.measure.model_dump(mode="json", exclude=_left_out(scenario.measure, workload)),
         **{
             key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
             for key, value in place.items()
@@ -35,8 +35,10 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
     return digest_of_json(content)[:16]
 
 
-def _default_later(measure: MeasureSpec) -> set[str]:
-    return {name for name, default in LATER_FIELDS.items() if getattr(measure, name) == default}
+def _left_out(measure: MeasureSpec, workload: WorkloadSpec) -> set[str]:
+    """Fields of `measure` that do not change how this workload is measured, or not from how older versions did it."""
+    as_before = {name for name, default in LATER_FIELDS.items() if getattr(measure, name) == default}
+    return NOT_MEASURED | as_before | (set() if workload.compile else {"compile_cache"})
 
 
 def without_compilation(workload: WorkloadSpec) -> WorkloadSpec:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from parbench.base_types import DeviceKind, MallocPolicy, Precision, Record
+from parbench.base_types import CompileCache, DeviceKind, MallocPolicy, Precision, Record
 from parbench.records.corpus import Corpus
 
 Purpose = Literal["measure", "reference", "proof"]
@@ -35,7 +35,7 @@ class Assignment(Record):
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
     computes the `twins`, and measures the device's matrix products in precision `matmul`. `malloc` is what every rank
-    of the campaign does with freed memory.
+    of the campaign does with freed memory, `compile_cache` what torch.compile finds there.
     """
 
     purpose: Purpose
@@ -65,3 +65,4 @@ class Assignment(Record):
     twins: tuple[Twin, ...] = ()
     matmul: Precision | None = None
     malloc: MallocPolicy = "default"
+    compile_cache: CompileCache = "kept"

@@ -154,6 +154,29 @@ def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tm
         assert {each.malloc for each in launcher.launched} == {policy}
 
 
+def test_timed_launches_compile_as_the_scenario_says_and_the_others_with_what_is_there(tmp_path: Path) -> None:
+    for setting, changes in (("fresh", ()), ("kept", ("measure.compile_cache=kept",))):
+        launcher = FakeLauncher()
+        campaign(planned(tmp_path, *changes, "measure.rounds=1"), tmp_path / setting, launcher)
+        found = {(each.purpose == "measure", each.compile_cache) for each in launcher.launched}
+        assert found == {(True, setting), (False, "kept")}
+
+
+def test_what_ranks_compiled_is_gone_after_their_trial_however_it_ends(tmp_path: Path) -> None:
+    class Compiling(FakeLauncher):
+        """Leaves a folder of compiled code, also where it is interrupted."""
+
+        def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+            (folder / "rank0-compiled-x").mkdir()
+            (folder / "rank0-compiled-x" / "code.so").write_text("")
+            return super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
+
+    with pytest.raises(KeyboardInterrupt):
+        campaign(planned(tmp_path, "measure.rounds=1"), tmp_path / "out", Compiling(interrupt_at=9))
+    assert list((tmp_path / "out").rglob("rank0.json"))
+    assert not list((tmp_path / "out").rglob("*compiled*"))
+
+
 def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_in_both(tmp_path: Path) -> None:
     launcher = FakeLauncher()
     run = campaign(planned(tmp_path), tmp_path / "out", launcher)
