@@ -20,6 +20,7 @@ from parbench.results.disturbance import warnings_of
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import STRATEGIES
 from parbench.system.cgroups import MemoryGroup, memory_group
+from parbench.system.cpus import cpus_of
 from parbench.system.devices import Devices
 from parbench.system.files import require_room
 
@@ -173,6 +174,8 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     on_cpu = cell.devices.kind == "cpu"
     processes = 1 if is_reference or cell.layout is None else cell.layout.processes
     on_a_node = -(-processes // devices.nodes)
+    beside_gpus = () if on_cpu else plan.machine.cores_of_gpu_ranks(devices.per_node, on_a_node)
+    fewest_cores = min(map(len, beside_gpus), default=max(1, len(plan.machine.cores) // on_a_node))
     workload = task.workload or (without_compilation(cell.workload) if is_reference else cell.workload)
     options = {} if is_reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
@@ -188,8 +191,9 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         device_kind=devices.kind,
         devices=devices.count,
         nodes=devices.nodes,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // on_a_node),
+        threads=devices_spec.cores_per_device if on_cpu else fewest_cores,
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
+        rank_cores=tuple(map(cpus_of, beside_gpus)),
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,

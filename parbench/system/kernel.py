@@ -1,9 +1,10 @@
 """Facts on this machine from files of the Linux kernel."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from parbench.system.cpus import allowed_cpus
+from parbench.system.cpus import allowed_cpus, cpu_list
 
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -14,12 +15,22 @@ CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+
+
 def read(path: Path) -> str | None:
     """The text of a file of the kernel without surrounding blanks; None where it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, ValueError):
         return None
+
+
+def cpus_in(path: Path) -> frozenset[int]:
+    """The logical CPUs that a file of the kernel lists; empty where it cannot be read."""
+    with suppress(ValueError):
+        return cpu_list(read(path) or "")
+    return frozenset()
 
 
 def governor() -> str | None:

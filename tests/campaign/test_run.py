@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from parbench.campaign.run import new_folder, run_campaign
-from parbench.campaign.tasks import assign, shuffled_rounds
+from parbench.campaign.tasks import Task, assign, shuffled_rounds
 from parbench.cli.progress import LiveProgress, PlainProgress
 from parbench.data.corpus import prepare
 from parbench.errors import ResultsError, UnwrittenError, UsageError
@@ -145,6 +145,27 @@ def test_ranks_that_share_a_gpu_share_its_machines_cores(tmp_path: Path) -> None
     corpus = prepare(spec.data, seq_len=4, seed=0, folder=tmp_path)
     threads = {task.cell.record.strategy: assign(plan, task, corpus).threads for task in shuffled_rounds(plan)}
     assert threads == {"single": 8, "task_pool": 2}
+
+
+def test_ranks_on_gpus_are_pinned_beside_them_with_as_many_threads_as_the_fewest_cores(tmp_path: Path) -> None:
+    nodes = (tuple(range(12)), tuple(range(12, 16)))
+    here = Machine(
+        cores=tuple((core,) for core in range(16)),
+        gpus=2,
+        compute_capability=(9, 0),
+        gpu_cpus=nodes,
+    )
+    on_gpus = ("devices={kind: cuda, counts: [1, 2]}", "strategies=[single, ddp]", "scaling=strong")
+    plan = planned(tmp_path, *on_gpus, here=here)
+    corpus = prepare(plan.scenario.workloads["lstm"].data, seq_len=4, seed=0, folder=tmp_path)
+    tasks = {task.cell.record.id: task for task in shuffled_rounds(plan)}
+    two, one = (assign(plan, tasks[name], corpus) for name in ("lstm/ddp/2", "lstm/single/1"))
+    assert (two.rank_cores, two.threads, two.cores) == (nodes, 4, ())
+    assert (one.rank_cores, one.threads) == (nodes[:1], 12)
+    reference = Task(purpose="reference", cell=tasks["lstm/ddp/2"].cell, key="k", models=1)
+    assert assign(plan, reference, corpus).rank_cores == nodes[:1]
+    on_cpu = planned(tmp_path, here=here)
+    assert all(assign(on_cpu, task, corpus).rank_cores == () for task in shuffled_rounds(on_cpu))
 
 
 def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tmp_path: Path) -> None:
