@@ -35,3 +35,7 @@ Phase = Literal["train", "score", "generate"]
 
 MallocPolicy = Literal["default", "trim"]
 """What becomes of freed memory: `default` is up to the C library; with `trim` glibc maps large blocks on their own."""
+
+
+CompileCache = Literal["fresh", "kept"]
+"""What torch.compile finds on the disk: `fresh` is nothing, `kept` is what it has compiled for this user before."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from parbench.errors import UnwrittenError
 from parbench.launch.base import Launcher, Outcome
 from parbench.launch.failure_cause import find_cause
-from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks
+from parbench.launch.trial_folder import log_tail, prepare_folder, read_ranks, remove_caches
 from parbench.measure.journal import EXIT_UNWRITTEN
 from parbench.plan.cell_key import without_compilation
 from parbench.plan.cells import Cell, Plan
@@ -20,6 +20,7 @@ from parbench.results.disturbance import warnings_of
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import STRATEGIES
 from parbench.system.cgroups import MemoryGroup, memory_group
+from parbench.system.cpus import cpus_of
 from parbench.system.devices import Devices
 from parbench.system.files import require_room
 
@@ -119,7 +120,10 @@ def measure(plan: Plan, task: Task, corpus: Corpus, folder: Path, launcher: Laun
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     prepare_folder(folder, assignment)
     memory = memory_group()
-    outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
+    try:
+        outcome = launcher.launch(folder, processes=processes, deadline_s=assignment.deadline_s, nodes=assignment.nodes)
+    finally:
+        remove_caches(folder)
     ranks = read_ranks(folder, processes)
     status, reason = _out_of_memory_if_killed(find_cause(outcome, ranks), memory, memory_group())
     if status != "ok":
@@ -167,10 +171,13 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
     """
     cell, measure_spec, devices_spec = task.cell, plan.scenario.measure, plan.scenario.devices
     is_reference, is_watched = task.purpose == "reference", task.purpose == "measure"
+    is_timed = task.purpose in TIMED
     devices = Devices(kind=cell.devices.kind, count=1) if is_reference else cell.devices
     on_cpu = cell.devices.kind == "cpu"
     processes = 1 if is_reference or cell.layout is None else cell.layout.processes
     on_a_node = -(-processes // devices.nodes)
+    beside_gpus = () if on_cpu else plan.machine.cores_of_gpu_ranks(devices.per_node, on_a_node)
+    fewest_cores = min(map(len, beside_gpus), default=max(1, len(plan.machine.cores) // on_a_node))
     workload = task.workload or (without_compilation(cell.workload) if is_reference else cell.workload)
     options = {} if is_reference else cell.strategy.options.model_dump(mode="json", exclude_unset=True)
     return Assignment(
@@ -186,9 +193,10 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         device_kind=devices.kind,
         devices=devices.count,
         nodes=devices.nodes,
-        threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // on_a_node),
+        threads=devices_spec.cores_per_device if on_cpu else fewest_cores,
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
         mps=not is_reference and cell.layout is not None and cell.layout.mps,
+        rank_cores=tuple(map(cpus_of, beside_gpus)),
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,
@@ -200,12 +208,13 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         quiet_steps=task.quiet_steps,
         validate_at=task.validate_at,
         twins=task.twins,
-        matmul=None if task.purpose in TIMED else cell.workload.precision,
+        matmul=None if is_timed else cell.workload.precision,
         malloc=measure_spec.malloc,
         account=is_watched and (measure_spec.account or measure_spec.trace),
         # What a cell holds is the same in every launch, so one of them tells.
         account_memory=is_watched and measure_spec.account and task.round == task.repeat == 0,
         trace=is_watched and measure_spec.trace,
+        compile_cache=measure_spec.compile_cache if is_timed else "kept",
     )
 
 

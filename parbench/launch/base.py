@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from parbench.errors import UsageError
+from parbench.launch.own_cores import with_own_cores
 from parbench.records.assignment import Assignment
 from parbench.records.corpus import Corpus
 from parbench.records.node import NodeRecord
@@ -63,8 +64,8 @@ class Campaign:
                 f"node 0 asks for {assignment.cell}, whose model or data is not in the scenario of this node; "
                 "start all nodes with the same scenario"
             )
-        cores = self.machine.shares(len(assignment.cores), self.scenario["devices"]["cores_per_device"])
-        return assignment.model_copy(update={"cores": cores, "folder": str(self.folder.resolve()), "corpus": corpus})
+        pinned = with_own_cores(assignment, self.machine, self.scenario["devices"]["cores_per_device"])
+        return pinned.model_copy(update={"folder": str(self.folder.resolve()), "corpus": corpus})
 
 
 @dataclass(frozen=True, kw_only=True)

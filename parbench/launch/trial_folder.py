@@ -1,6 +1,7 @@
 """The folder of a trial: its assignment, and the record and log of each rank."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -25,9 +26,17 @@ def prepare_folder(folder: Path, assignment: Assignment) -> None:
     """Makes a trial folder that holds nothing but `cell.json`. Raises `ResultsError` if it cannot be written."""
     with writing(folder):
         made(folder)
+        remove_caches(folder)
         for leftover in [folder / "cell.json", *folder.glob("rank*")]:
             leftover.unlink(missing_ok=True)
         write_new(folder / "cell.json", assignment.model_dump_json(indent=2).encode())
+
+
+def remove_caches(folder: Path) -> None:
+    """Removes the folders in which the ranks of a trial kept what they compiled: no later trial may find it."""
+    for path in folder.glob("rank*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_new(path: Path, content: bytes) -> None:

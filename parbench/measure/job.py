@@ -14,7 +14,7 @@ from parbench.measure.clock import Timing, time_steps
 from parbench.measure.failures import require_finite, require_finite_time
 from parbench.measure.journal import Journal
 from parbench.measure.phases import STEPS
-from parbench.measure.probes.compile_time import read_compile_seconds
+from parbench.measure.probes.compile_time import Compilation, read_compilation
 from parbench.measure.probes.expected_memory import expect_memory
 from parbench.measure.probes.memory_account import MemoryAccount
 from parbench.measure.probes.traffic import MAX_STEPS, count_traffic
@@ -105,18 +105,18 @@ class Job:
     def time(self, queue: Queue, team: Team, probes: WindowProbes) -> list[JobRecord]:
         """Warms up, times the window and validates. A record for each stacked model; `team` starts together."""
         self.journal.enter("warm-up")
-        compiled_s = read_compile_seconds()
+        before = read_compilation()
         first = max(PARITY_STEPS, self.strategy.settling_steps())
         warm = warm_up(self.step, first, self.role.assignment.warmup, team, self.role.device)
         self.step.read_losses()  # raises where training has diverged, before a window is timed in vain
-        compile_s = read_compile_seconds() - compiled_s
+        compiled = read_compilation().since(before)
         self.memory.end_phase("warm_up")
 
         self.journal.enter("window")
         steps = queue.window_steps(self.number, self.role.assignment.window_s, warm.step_s, cycle=self.strategy.cycle())
         timing, waiting_s = self._time_window(range(warm.steps, warm.steps + steps), team, probes)
         self.memory.end_phase("window")
-        record = self._timed_record(warm, compile_s, timing, waiting_s, probes)
+        record = self._timed_record(warm, compiled, timing, waiting_s, probes)
 
         self.journal.enter("validation")
         losses = compute_mean_losses(self.role, self.strategy, self.batches)
@@ -189,11 +189,11 @@ class Job:
         probes.prepare_window()
         team.meet()
         self.step.start_window()
-        compiled_s, waited_before_s = read_compile_seconds(), self.strategy.waiting_s()
+        compiled, waited_before_s = read_compilation(), self.strategy.waiting_s()
         probes.start_window()
         timing = time_steps(self.step, steps, self.role.device)
         probes.end_window()
-        if read_compile_seconds() > compiled_s:
+        if read_compilation().seconds > compiled.seconds:
             raise RuntimeError("torch.compile compiled again inside the window: more warm-up steps may help")
         if self.step.latest is not None:
             require_finite(self.step.latest, f"the loss of step {steps[-1]}")
@@ -203,13 +203,15 @@ class Job:
         return timing, waited_s
 
     def _timed_record(
-        self, warm: WarmUp, compile_s: float, timing: Timing, waiting_s: float | None, probes: WindowProbes
+        self, warm: WarmUp, compiled: Compilation, timing: Timing, waiting_s: float | None, probes: WindowProbes
     ) -> JobRecord:
         return self._record(
             warmup_steps=warm.steps,
             warmup_s=warm.seconds,
             steady=warm.steady,
-            compile_s=compile_s,
+            compile_s=compiled.seconds,
+            cache_hits=compiled.cache_hits,
+            cache_misses=compiled.cache_misses,
             steps=len(timing.steps_s),
             window_s=timing.total_s,
             step_times_s=timing.steps_s,

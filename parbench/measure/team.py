@@ -17,6 +17,7 @@ from parbench.models.base import FAMILIES
 from parbench.records.assignment import TIMED, Assignment
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Context, Layout, Strategy
+from parbench.system.cpus import cpus_of
 from parbench.system.devices import Devices
 from parbench.system.mps import is_client
 
@@ -25,7 +26,7 @@ from parbench.system.mps import is_client
 class Role:
     """What one rank does in a trial: the lane and data shard that it works on, and the devices that it drives.
 
-    `cores` are the logical CPUs of each of those devices; empty where ranks are not pinned.
+    `cores` are the logical CPUs of each of those devices, on CPU. `cpus` are all that it is pinned to, if it is.
     """
 
     assignment: Assignment
@@ -37,6 +38,7 @@ class Role:
     lane: int
     shard: int
     cores: tuple[tuple[int, ...], ...]
+    cpus: tuple[int, ...]
     devices: tuple[torch.device, ...]
 
     @classmethod
@@ -52,6 +54,7 @@ class Role:
         layout = strategy_class.layout(options, spec, devices)
         lane, shard = layout.coordinate(rank)
         numbers = layout.devices_of(local_rank)
+        cores = assignment.cores[numbers.start : numbers.stop]
         return cls(
             assignment=assignment,
             rank=rank,
@@ -61,7 +64,8 @@ class Role:
             layout=layout,
             lane=lane,
             shard=shard,
-            cores=assignment.cores[numbers.start : numbers.stop],
+            cores=cores,
+            cpus=assignment.rank_cores[local_rank] if assignment.rank_cores else cpus_of(cores),
             devices=tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers),
         )
 

@@ -14,6 +14,7 @@ from torch import distributed
 from parbench.measure.job import Job, Queue, make_batches
 from parbench.measure.journal import Journal
 from parbench.measure.probes.average import Average
+from parbench.measure.probes.compile_time import use_fresh_caches
 from parbench.measure.probes.matmul import measure_matmul_flops
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.rank import run_as_rank
@@ -39,6 +40,8 @@ def work(folder: Path, listener: socket.socket | None = None) -> int:
 def _run_trial(folder: Path, listener: socket.socket | None, journal: Journal) -> None:
     assignment = Assignment.model_validate_json((folder / "cell.json").read_text())
     set_malloc_policy(assignment.malloc)
+    if assignment.compile_cache == "fresh":
+        use_fresh_caches(folder, journal.record.rank)
     role = Role.of(assignment, journal.record.rank, journal.record.local_rank)
     role.pin()
     role.require_service()

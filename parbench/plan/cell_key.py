@@ -12,7 +12,7 @@ NOT_MEASURED = {"rounds", "base_launches", "deadline_s", "verify_steps", "accoun
 """Fields of `measure` that change no single measurement: how many there are, the time to wait, what is verified, what
 is watched after the window, and what is launched beside cells."""
 
-LATER_FIELDS = {"malloc": "default", "loss_chunks": 1}
+LATER_FIELDS = {"malloc": "default", "loss_chunks": 1, "compile_cache": "kept"}
 """Fields that older versions lack, with the value by which they measured: keys without that value stay as they were."""
 
 
@@ -27,10 +27,15 @@ def cell_key(scenario: Scenario, workload: WorkloadSpec, kind: DeviceKind, **pla
         "workload": workload.model_dump(mode="json", exclude=_default_later(workload)),
         "device_kind": kind,
         "cores_per_device": scenario.devices.cores_per_device,
-        "measure": scenario.measure.model_dump(mode="json", exclude=NOT_MEASURED | _default_later(scenario.measure)),
+        "measure": scenario.measure.model_dump(mode="json", exclude=_left_out(scenario.measure, workload)),
         **{key: _without_default_later(value) if isinstance(value, Options) else value for key, value in place.items()},
     }
     return digest_of_json(content)[:16]
+
+
+def _left_out(measure: MeasureSpec, workload: WorkloadSpec) -> set[str]:
+    """Fields of `measure` that do not change how this workload is measured, or not from how older versions did it."""
+    return NOT_MEASURED | _default_later(measure) | (set() if workload.compile else {"compile_cache"})
 
 
 def _default_later(spec: MeasureSpec | WorkloadSpec) -> set[str]:

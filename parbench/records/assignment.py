@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from parbench.base_types import DeviceKind, MallocPolicy, Precision, Record
+from parbench.base_types import CompileCache, DeviceKind, MallocPolicy, Precision, Record
 from parbench.records.corpus import Corpus
 
 Purpose = Literal["measure", "companion", "reference", "proof"]
@@ -33,16 +33,16 @@ class Twin(Record):
 class Assignment(Record):
     """What the ranks of one trial compute and measure: the content of `cell.json` in the trial's folder.
 
-    `cores` are the logical CPUs of each device of this host, in order; it is empty where ranks are not pinned. Relative
-    paths in `workload` start at `folder`, which is the scenario's. `mps`: ranks that share a GPU go through the
-    Multi-Process Service, which the launcher starts.
+    `cores` are the logical CPUs of each CPU device of this host, in order, and `rank_cores` those of each of its ranks
+    that drive GPUs; either is empty where they are not pinned. Relative paths in `workload` start at `folder`, which is
+    the scenario's. `mps`: ranks that share a GPU go through the Multi-Process Service, which the launcher starts.
 
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
     computes the `twins`, and measures the device's matrix products in precision `matmul`. `malloc` is what every rank
-    of the campaign does with freed memory. With `account`, further steps are watched after the window, with
-    `account_memory` the memory of some more, and
-    with `trace` all their events are kept as well.
+    of the campaign does with freed memory, `compile_cache` what torch.compile finds there. With `account`, further
+    steps are watched after the window, with `account_memory` the memory of some more, and with `trace` all their events
+    are kept as well.
     """
 
     purpose: Purpose
@@ -60,6 +60,7 @@ class Assignment(Record):
     threads: int
     cores: tuple[tuple[int, ...], ...]
     mps: bool = False
+    rank_cores: tuple[tuple[int, ...], ...] = ()
     corpus: Corpus
     seed: int
     warmup: int | Literal["auto"]
@@ -76,3 +77,4 @@ class Assignment(Record):
     account: bool = False
     account_memory: bool = False
     trace: bool = False
+    compile_cache: CompileCache = "kept"

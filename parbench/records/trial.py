@@ -60,10 +60,11 @@ class JobRecord(Record):
 
     `steady` says whether warm-up ended as it should: after the steps that were asked for or, where it is `auto`,
     because steps had stopped getting faster. One step in every `cycle` may do more than the others, such as
-    synchronising. `compile_s` is the time of torch.compile, which is all before the window. `started_s` and `stopped_s`
-    are the ends of the window on the host's monotonic clock. `waiting_s` is the part of the window in which the rank
-    waited for other stages, for strategies that measure it; records of older versions have `compute_s` instead, which
-    is the part in forward and backward passes. `stacked` is the number of models that one call trains together.
+    synchronising. `compile_s` is the time of torch.compile, which is all before the window: of the graphs that it
+    needed, `cache_hits` were in its caches on disk, and `cache_misses` were compiled. `started_s` and `stopped_s` are
+    the ends of the window on the host's monotonic clock. `waiting_s` is the part of the window in which the rank waited
+    for other stages, for strategies that measure it; records of older versions have `compute_s` instead, which is the
+    part in forward and backward passes. `stacked` is the number of models that one call trains together.
     """
 
     job: int
@@ -80,6 +81,8 @@ class JobRecord(Record):
     validations: tuple[ValidationRecord, ...] = ()
     shared_loss: float | None = None
     compile_s: float = 0.0
+    cache_hits: int = 0
+    cache_misses: int = 0
     started_s: float = 0.0
     stopped_s: float = 0.0
     compute_s: float | None = None

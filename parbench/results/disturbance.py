@@ -7,13 +7,13 @@ from parbench.records.trial import GpuSurroundings, RankRecord
 from parbench.results.stalls import longest_stall
 
 SHARE = 0.1
-"""The share of a rank's cores that other processes may use before a warning says so."""
+"""The share of a rank's cores that other processes, or a hypervisor, may take before a warning says so."""
 
 THROTTLED_SHARE = 0.01
 """The share of a window for which a GPU's clock may be held down before a warning says so."""
 
 CORES = 1.0
-"""How many of a host's cores other processes may keep busy before a warning, where ranks are not pinned to cores."""
+"""How many cores other processes may keep busy before a warning: a rank's own or, where it has none, its host's."""
 
 
 def warnings_of(ranks: Sequence[RankRecord], *, mps: bool = False) -> tuple[str, ...]:
@@ -37,18 +37,19 @@ def _about_cores(ranks: Sequence[RankRecord]) -> Iterator[str]:
     owners = Counter((rank.host, core) for rank in ranks for core in rank.cores)
     for rank in ranks:
         around = rank.surroundings
-        # Ranks that share cores disturb each other by design, and are labelled as oversubscribed.
+        # Ranks that share cores disturb each other by design; on CPU they are labelled as oversubscribed.
         if around.window_s == 0 or any(owners[rank.host, core] > 1 for core in rank.cores):
             continue
         capacity = around.window_s * len(rank.cores)
-        if (others := (around.busy_s - around.own_s) / capacity) > SHARE:
-            yield f"other processes used {others:.0%} of the cores of rank {rank.rank}"
+        others_s = around.busy_s - around.own_s
+        if others_s > min(SHARE * capacity, CORES * around.window_s):
+            yield f"other processes used {others_s / capacity:.0%} of the cores of rank {rank.rank}"
         if (stolen := around.stolen_s / capacity) > SHARE:
             yield f"the hypervisor gave {stolen:.0%} of the cores of rank {rank.rank} to others"
 
 
 def _about_hosts(ranks: Sequence[RankRecord]) -> Iterator[str]:
-    """Ranks that drive GPUs are not pinned, so another process may keep busy the core that one of them needs."""
+    """Where ranks are not pinned, another process may keep busy the core that one of them needs."""
     first = {rank.host: rank for rank in reversed(ranks)}
     for host, rank in sorted(first.items()):
         here, around = [each for each in ranks if each.host == host], rank.surroundings

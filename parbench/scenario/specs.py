@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from parbench.base_types import MallocPolicy, Phase, Precision, Scaling, Spec
+from parbench.base_types import CompileCache, MallocPolicy, Phase, Precision, Scaling, Spec
 from parbench.data.sources import DataSpec, StandardLibraryText
 from parbench.figures.definitions import gated_figures
 from parbench.models.base import Family
@@ -203,10 +203,12 @@ class MeasureSpec(Section):
     global batches of the validation split after it; and at most `deadline_s` seconds for a trial from its launch to its
     end. What was computed in the first `verify_steps` steps of a trial, warm-up and window, is compared with the
     reference step by step. `malloc: trim` has freed blocks of 4 MiB and more return to the system at once, in every
-    rank; `default` leaves that to the C library. With `account`, some steps after the window are watched, to tell where
-    their time goes; with `trace`, all events of these steps are kept for `parbench trace`. With `explain`, every round
-    also launches what tells why cells on several devices are not as many times as fast as one: one device with the
-    batch that each of them computes, and as many independent copies of that at once.
+    rank; `default` leaves that to the C library. With `compile_cache: fresh` torch.compile finds nothing of an earlier
+    trial on the disk; with `kept`, it finds all that it has compiled for this user. With `account`, some steps after
+    the window are watched, to tell where their time goes; with `trace`, all events of these steps are kept for
+    `parbench trace`. With `explain`, every round also launches what tells why cells on several devices are not as many
+    times as fast as one: one device with the batch that each of them computes, and as many independent copies of that
+    at once.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 5
@@ -221,6 +223,7 @@ class MeasureSpec(Section):
     account: bool = True
     trace: bool = False
     explain: bool = False
+    compile_cache: CompileCache = "fresh"
 
 
 LEAST_MARGINS: dict[MetricName, float] = {"tokens_per_s": 0.05}

@@ -1,6 +1,7 @@
 """The CPU cores that this process may use, as the kernel and control groups grant them."""
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 
@@ -33,6 +34,20 @@ def cpu_list(text: str) -> frozenset[int]:
         first, _, last = part.partition("-")
         numbers.update(range(int(first), int(last or first) + 1))
     return frozenset(numbers)
+
+
+def cpu_ranges(cpus: Collection[int]) -> str:
+    """The numbers in the kernel's list format: {0, 1, 2, 5} is '0-2,5'."""
+    ranges: list[tuple[int, int]] = []
+    for cpu in sorted(cpus):
+        first = ranges.pop()[0] if ranges and ranges[-1][1] == cpu - 1 else cpu
+        ranges.append((first, cpu))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def cpus_of(cores: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The logical CPUs of physical cores, core by core."""
+    return tuple(cpu for core in cores for cpu in core)
 
 
 def _siblings(cpu: int) -> frozenset[int]:

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from parbench.base_types import DeviceKind
-from parbench.system.cpus import allowed_cores
+from parbench.system.cpus import allowed_cores, cpus_of
 from parbench.system.cuda_query import ask_cuda
+from parbench.system.gpu_cpus import Core, cpus_beside, divide_cores
 from parbench.system.mps import why_no_mps
 from parbench.system.nvml import answer, gpu_handle, nvml, nvml_gpu_uuids, visible_gpus, whole_gpu
 from parbench.system.software import torch_build
@@ -35,13 +36,15 @@ class Machine:
 
     `cores` are this node's allowed physical cores, each with the numbers of its allowed logical CPUs.
     `gpus` is the number of accelerators that the installed torch can use, `compute_capability` the lowest of theirs,
-    as CUDA numbers it. `granted` says that it is an allocation, such as SLURM's, and not a whole machine.
-    `no_mps` says why the Multi-Process Service cannot be started for a trial; it is None where it can.
+    as CUDA numbers it, and `gpu_cpus` the logical CPUs beside each, empty where nobody tells. `granted` says that it
+    is an allocation, such as SLURM's, and not a whole machine. `no_mps` says why the Multi-Process Service cannot be
+    started for a trial; it is None where it can.
     """
 
     cores: tuple[tuple[int, ...], ...]
     gpus: int = 0
     compute_capability: tuple[int, int] | None = None
+    gpu_cpus: tuple[tuple[int, ...], ...] = ()
     nodes: int = 1
     granted: bool = False
     no_mps: str | None = NOT_STARTED
@@ -81,11 +84,28 @@ class Machine:
         """The logical CPUs of CPU device number `device` of a node. Devices beyond the last share share them anew."""
         shares = max(1, len(self.cores) // cores_per_device)
         first = device % shares * cores_per_device
-        return tuple(cpu for core in self.cores[first : first + cores_per_device] for cpu in core)
+        return cpus_of(self.cores[first : first + cores_per_device])
 
     def shares(self, devices: int, cores_per_device: int = 1) -> tuple[tuple[int, ...], ...]:
         """The logical CPUs of each of the first CPU devices of a node."""
         return tuple(self.share(index, cores_per_device) for index in range(devices))
+
+    def cores_of_gpu_ranks(self, gpus: int, ranks: int) -> tuple[tuple[Core, ...], ...]:
+        """The cores of each of a node's `ranks`, which drive its first `gpus` GPUs: a share of those beside them.
+
+        Empty where ranks are not pinned: a GPU has no allowed core beside it, or all of them, as on one NUMA node.
+        """
+        beside = [[core for core in self.cores if core[0] in cpus] for cpus in self.gpu_cpus]
+        is_known = len(beside) >= gpus and all(0 < len(cores) < len(self.cores) for cores in beside)
+        return divide_cores(beside[:gpus], ranks) if is_known else ()
+
+
+class _Gpus(NamedTuple):
+    """Fields of a `Machine`."""
+
+    gpus: int
+    compute_capability: tuple[int, int] | None
+    gpu_cpus: tuple[tuple[int, ...], ...] = ()
 
 
 def detect() -> Machine:
@@ -93,22 +113,23 @@ def detect() -> Machine:
 
     Where NVML does not answer, CUDA is asked.
     """
-    gpus, capability = _gpus_of_nvml() or _gpus_of_cuda()
-    return Machine(cores=allowed_cores(), gpus=gpus, compute_capability=capability, no_mps=why_no_mps())
+    found = _gpus_of_nvml() or _gpus_of_cuda()
+    return Machine(cores=allowed_cores(), no_mps=why_no_mps(), **found._asdict())
 
 
-def _gpus_of_nvml() -> tuple[int, tuple[int, int] | None] | None:
-    """The number of usable GPUs and their lowest compute capability; None where there is no NVML."""
+def _gpus_of_nvml() -> _Gpus | None:
+    """The usable GPUs; None where there is no NVML."""
     with nvml() as driver:
         if driver is None:
             return None
         uuids = _usable_gpus()
-        return len(uuids), _lowest_capability(driver, uuids)
+        beside = (cpus_beside(driver, gpu_handle(driver, uuid)) for uuid in uuids)
+        return _Gpus(len(uuids), _lowest_capability(driver, uuids), tuple(tuple(sorted(cpus)) for cpus in beside))
 
 
-def _gpus_of_cuda() -> tuple[int, tuple[int, int] | None]:
+def _gpus_of_cuda() -> _Gpus:
     devices = ask_cuda()
-    return len(devices), min((device.compute_capability for device in devices), default=None)
+    return _Gpus(len(devices), min((device.compute_capability for device in devices), default=None))
 
 
 def _usable_gpus() -> list[str]:

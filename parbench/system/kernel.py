@@ -3,9 +3,10 @@
 import hashlib
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
-from parbench.system.cpus import allowed_cpus
+from parbench.system.cpus import allowed_cpus, cpu_list
 
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -17,6 +18,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+PCI_DEVICES = Path("/sys/bus/pci/devices")
 
 
 def read(path: Path) -> str | None:
@@ -30,6 +32,13 @@ def read(path: Path) -> str | None:
 def machine_id() -> str:
     """The same for all that runs on one machine until it starts again, also in network namespaces or containers."""
     return hashlib.sha256((read(BOOT) or socket.gethostname()).encode()).hexdigest()[:16]
+
+
+def cpus_in(path: Path) -> frozenset[int]:
+    """The logical CPUs that a file of the kernel lists; empty where it cannot be read."""
+    with suppress(ValueError):
+        return cpu_list(read(path) or "")
+    return frozenset()
 
 
 def governor() -> str | None:

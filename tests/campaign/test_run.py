@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from parbench.campaign.run import new_folder, run_campaign
-from parbench.campaign.tasks import assign, shuffled_rounds
+from parbench.campaign.tasks import Task, assign, shuffled_rounds
 from parbench.cli.progress import LiveProgress, PlainProgress
 from parbench.data.corpus import prepare
 from parbench.errors import ResultsError, UnwrittenError, UsageError
@@ -171,11 +171,55 @@ def test_ranks_go_through_mps_where_their_layout_says_so_and_their_reference_doe
     assert {trial.warnings for trial in run.trials} == {("it was served",)}
 
 
+def test_ranks_on_gpus_are_pinned_beside_them_with_as_many_threads_as_the_fewest_cores(tmp_path: Path) -> None:
+    nodes = (tuple(range(12)), tuple(range(12, 16)))
+    here = Machine(
+        cores=tuple((core,) for core in range(16)),
+        gpus=2,
+        compute_capability=(9, 0),
+        gpu_cpus=nodes,
+    )
+    on_gpus = ("devices={kind: cuda, counts: [1, 2]}", "strategies=[single, ddp]", "scaling=strong")
+    plan = planned(tmp_path, *on_gpus, here=here)
+    corpus = prepare(plan.scenario.workloads["lstm"].data, seq_len=4, seed=0, folder=tmp_path)
+    tasks = {task.cell.record.id: task for task in shuffled_rounds(plan)}
+    two, one = (assign(plan, tasks[name], corpus) for name in ("lstm/ddp/2", "lstm/single/1"))
+    assert (two.rank_cores, two.threads, two.cores) == (nodes, 4, ())
+    assert (one.rank_cores, one.threads) == (nodes[:1], 12)
+    reference = Task(purpose="reference", cell=tasks["lstm/ddp/2"].cell, key="k", models=1)
+    assert assign(plan, reference, corpus).rank_cores == nodes[:1]
+    on_cpu = planned(tmp_path, here=here)
+    assert all(assign(on_cpu, task, corpus).rank_cores == () for task in shuffled_rounds(on_cpu))
+
+
 def test_what_becomes_of_freed_memory_is_the_same_in_every_rank_of_a_campaign(tmp_path: Path) -> None:
     for policy in ("default", "trim"):
         launcher = FakeLauncher()
         campaign(planned(tmp_path, f"measure.malloc={policy}", "measure.rounds=1"), tmp_path / policy, launcher)
         assert {each.malloc for each in launcher.launched} == {policy}
+
+
+def test_timed_launches_compile_as_the_scenario_says_and_the_others_with_what_is_there(tmp_path: Path) -> None:
+    for setting, changes in (("fresh", ()), ("kept", ("measure.compile_cache=kept",))):
+        launcher = FakeLauncher()
+        campaign(planned(tmp_path, *changes, "measure.rounds=1"), tmp_path / setting, launcher)
+        found = {(each.purpose == "measure", each.compile_cache) for each in launcher.launched}
+        assert found == {(True, setting), (False, "kept")}
+
+
+def test_what_ranks_compiled_is_gone_after_their_trial_however_it_ends(tmp_path: Path) -> None:
+    class Compiling(FakeLauncher):
+        """Leaves a folder of compiled code, also where it is interrupted."""
+
+        def launch(self, folder: Path, *, processes: int, deadline_s: float, nodes: int = 1) -> Outcome:
+            (folder / "rank0-compiled-x").mkdir()
+            (folder / "rank0-compiled-x" / "code.so").write_text("")
+            return super().launch(folder, processes=processes, deadline_s=deadline_s, nodes=nodes)
+
+    with pytest.raises(KeyboardInterrupt):
+        campaign(planned(tmp_path, "measure.rounds=1"), tmp_path / "out", Compiling(interrupt_at=9))
+    assert list((tmp_path / "out").rglob("rank0.json"))
+    assert not list((tmp_path / "out").rglob("*compiled*"))
 
 
 def test_the_table_has_a_row_for_every_cell_and_measurements_shared_by_scalings_in_both(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from parbench.figures import memory, speed
+from parbench.figures import memory, speed, utilisation
+from parbench.figures.base import Launch
 from parbench.figures.definitions import FIGURES
 from parbench.figures.losses import job_losses, validation_perplexity
 from parbench.records.trial import DeviceMemory, MemoryRecord
@@ -190,3 +191,31 @@ def test_every_figure_is_described_under_its_own_name():
     for name, figure in FIGURES.items():
         assert figure.name == name
         assert figure.meaning.endswith(".")
+
+
+def compiled(seconds: float, hits: int = 0, misses: int = 0):
+    """A rank with one model for which torch.compile took so long, and found so many graphs or not."""
+    return rank(jobs=(job(compile_s=seconds, cache_hits=hits, cache_misses=misses),))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cold_s", "warm_s"),
+    [
+        pytest.param([compiled(9.0, misses=3), compiled(7.0, misses=3)], 9.0, None, id="all compiled"),
+        pytest.param([compiled(2.0, hits=3), compiled(3.0, hits=3)], None, 3.0, id="all found"),
+        pytest.param([compiled(2.0, hits=3), compiled(5.0, hits=2, misses=1)], 5.0, None, id="one of them compiled"),
+        pytest.param([compiled(4.0)], 4.0, None, id="an older record, or no caches"),
+        pytest.param([compiled(0.0)], None, None, id="nothing compiled"),
+    ],
+)
+def test_the_time_to_compile_is_told_apart_from_that_to_load_what_was_compiled(ranks, cold_s, warm_s):
+    launch = Launch(trial=trial(ranks=tuple(ranks)), cell=CELL)
+    assert (utilisation.COMPILE_S.of(launch), utilisation.WARM_COMPILE_S.of(launch)) == (cold_s, warm_s)
+
+
+def test_no_median_mixes_the_two():
+    rounds = [[compiled(10.0, misses=2)], [compiled(1.0, hits=2)], [compiled(12.0, misses=2)], [compiled(2.0, hits=2)]]
+    trials = [trial(number=number, ranks=tuple(ranks)) for number, ranks in enumerate(rounds)]
+    launches = [Launch(trial=each, cell=CELL) for each in trials]
+    assert utilisation.COMPILE_S.summarise(launches).mean == 11.0
+    assert utilisation.WARM_COMPILE_S.summarise(launches).mean == 1.5

@@ -8,6 +8,7 @@ from parbench.errors import UsageError
 from parbench.figures import several_models
 from parbench.launch.base import Campaign, Outcome
 from parbench.launch.failure_cause import find_cause
+from parbench.launch.own_cores import with_own_cores
 from parbench.plan.cells import Cell
 from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment
@@ -15,7 +16,7 @@ from parbench.records.trial import Failure
 from parbench.report.drawing.scaling import node_boundary
 from parbench.report.panels import view_runs
 from parbench.system.devices import Machine
-from tests.support.records import cell, job, rank, run, trial
+from tests.support.records import assignment, cell, job, rank, run, trial
 
 SCENARIO = """\
 workloads:
@@ -79,6 +80,15 @@ def test_every_node_has_cores_data_and_folder_of_its_own(tmp_path):
     campaign = Campaign(scenario=scenario, folder=tmp_path, corpora={"gpt": mine}, machine=here)
     found = campaign.localize(record)
     assert (found.cores, found.corpus.path, found.folder) == (((4, 5), (6, 7)), "/here/a.tokens", str(tmp_path))
+
+
+def test_every_node_pins_its_ranks_beside_its_own_gpus_where_node_0_pins_its():
+    here = Machine(cores=((4,), (5,), (6,), (7,)), gpus=2, gpu_cpus=((6, 7), (4, 5)))
+    on_gpus = assignment(device_kind="cuda", devices=4, nodes=2, cores=(), rank_cores=((0, 1), (2, 3)))
+    assert with_own_cores(on_gpus, here, 1).rank_cores == ((6, 7), (4, 5))
+    assert with_own_cores(on_gpus.model_copy(update={"rank_cores": ()}), here, 1).rank_cores == ()
+    hidden = Machine(cores=here.cores, gpus=2)
+    assert with_own_cores(on_gpus, hidden, 1).rank_cores == ()
 
 
 def test_a_model_or_data_that_is_not_in_a_nodes_own_scenario_is_refused_whoever_asks(tmp_path):

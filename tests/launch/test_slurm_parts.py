@@ -13,13 +13,14 @@ from click.testing import CliRunner
 from parbench.cli.options import BatchCommand
 from parbench.errors import LaunchError, ResultsError, UsageError
 from parbench.launch.base import BatchJob
-from parbench.launch.slurm import commands, launcher, node_task
+from parbench.launch.slurm import commands, launcher, node_task, rank_task
 from parbench.launch.slurm.batch import sbatch_command, write_script
 from parbench.launch.slurm.messages import MESSAGE, FilePiece, Meeting, NodeReport, RankEnd, split_file
 from parbench.launch.slurm.rank_task import tasks_per_node, torchrun_variables
 from parbench.records.node import NodeRecord
 from parbench.system.devices import Machine
 from parbench.system.environment import capture
+from tests.support.records import assignment
 from tests.support.waiting import PATIENCE_S
 
 HOSTILE = ["a b", "$(touch owned)", "'; exit 7; '", '"', "new\nline #SBATCH --wrap=x", "`id`", "\\", "*", "é", "--x=%j"]
@@ -74,6 +75,15 @@ def test_no_more_cores_are_used_than_slurm_granted(
     monkeypatch.setattr(node_task, "detect", lambda: Machine(cores=((0, 4), (1, 5), (2, 6), (3, 7))))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(granted))
     assert list(node_task.detect_allocation().cores) == cores
+
+
+def test_each_task_pins_its_rank_on_its_own_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Machine(cores=((0,), (1,), (2,), (3,)), gpus=2, gpu_cpus=((2, 3), (0, 1)))
+    monkeypatch.setattr(rank_task, "detect_allocation", lambda: here)
+    on_cpu = assignment(threads=2)
+    on_gpus = assignment(device_kind="cuda", cores=(), rank_cores=((0, 1), (2, 3)))
+    assert rank_task.localize(on_cpu).cores == ((0, 1), (2, 3))
+    assert rank_task.localize(on_gpus).rank_cores == ((2, 3), (0, 1))
 
 
 def test_nodes_with_different_software_are_refused_by_name() -> None:

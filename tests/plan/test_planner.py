@@ -401,6 +401,12 @@ def test_a_loss_in_chunks_needs_no_loss_scale(plan):
     assert "before fp16 scales its loss" in cells(fp16, "single")[1].record.reason
 
 
+def test_a_key_depends_on_compile_caches_only_where_something_is_compiled(plan):
+    kept, compiled = "measure.compile_cache=kept", "workloads.lstm.compile=true"
+    assert key_of(plan(kept)) == key_of(plan())
+    assert key_of(plan(kept, compiled)) != key_of(plan(compiled)) != key_of(plan())
+
+
 def test_a_key_does_not_depend_on_names_or_on_the_rest_of_the_scenario(plan, tmp_path):
     path = tmp_path / "renamed.yaml"
     path.write_text(GOOD.replace("lstm:", "renamed:").replace("  - task_pool\n", "  - model_parallel\n"))

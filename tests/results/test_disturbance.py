@@ -49,6 +49,14 @@ def test_two_cores_are_twice_as_much() -> None:
     )
 
 
+def test_of_many_cores_one_is_worth_a_warning() -> None:
+    """A GPU's rank has all cores of its node, and needs the one that it runs on."""
+    many = tuple(range(32))
+    # In 2 s others used 2.4 CPU seconds: 1.2 of the 32 cores.
+    assert warnings_of([seen(cores=many, busy_s=4.4)]) == ("other processes used 4% of the cores of rank 0",)
+    assert warnings_of([seen(cores=many, busy_s=3.8)]) == ()
+
+
 def test_ranks_that_share_a_core_by_design_are_no_disturbance_and_other_hosts_are_apart() -> None:
     assert warnings_of([seen(0, own_s=1.0), seen(1, own_s=1.0)]) == ()
     assert len(warnings_of([seen(0, own_s=1.0), seen(1, own_s=1.0, host="there")])) == 2

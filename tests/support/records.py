@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parbench.records.assignment import Assignment
 from parbench.records.cell import CellRecord
+from parbench.records.corpus import Corpus
 from parbench.records.run import RunRecord
 from parbench.records.trial import JobRecord, RankRecord, Trial
 from parbench.results.store import Run
@@ -82,6 +84,32 @@ def reference(of: CellRecord | None = None, **changes: Any) -> Trial:
     """The trial whose losses a cell must reproduce."""
     of = of or cell()
     return trial(of, **{"purpose": "reference", "key": of.reference, **changes})
+
+
+def assignment(**changes: Any) -> Assignment:
+    """The assignment of DDP on two CPU devices of one node."""
+    return Assignment(
+        **{
+            "purpose": "measure",
+            "cell": "lstm/ddp/2",
+            "key": "key",
+            "round": 0,
+            "workload": {"model": {"kind": "lstm"}},
+            "strategy": "ddp",
+            "options": {},
+            "device_kind": "cpu",
+            "devices": 2,
+            "threads": 1,
+            "cores": ((0,), (1,)),
+            "corpus": Corpus(path="tokens", sha256="0" * 64, tokens=1000, vocab_size=16, dtype="int32"),
+            "seed": 0,
+            "warmup": 5,
+            "window_s": 1.0,
+            "validation_batches": 1,
+            "deadline_s": 9.0,
+            **changes,
+        }
+    )
 
 
 def run_record(cells: Sequence[CellRecord] = (), *, rounds: int = 1, **changes: Any) -> RunRecord:

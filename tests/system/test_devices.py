@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.system import cpus, devices, nvml, software
-from parbench.system.cpus import cpu_list
+from parbench.system.cpus import cpu_list, cpu_ranges
 from parbench.system.devices import Machine
 from parbench.system.nvml import visible_gpus
 
@@ -52,6 +52,13 @@ def test_the_kernels_list_format(text, numbers):
 def test_every_list_of_ranges_is_read_back(ranges):
     text = ",".join(f"{first}-{first + more}" if more else str(first) for first, more in ranges)
     assert cpu_list(text) == {cpu for first, more in ranges for cpu in range(first, first + more + 1)}
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_numbers_are_written_as_the_kernel_reads_them(numbers):
+    text = cpu_ranges(numbers)
+    assert cpu_list(text) == numbers
+    assert text.count(",") == max(0, sum(number - 1 not in numbers for number in numbers) - 1)
 
 
 def test_what_is_no_list_is_an_error():

@@ -547,3 +547,19 @@ def test_a_sliced_gpu_is_mentioned(gpu):
         DeviceGetDeviceHandleFromMigDeviceHandle=0,
     )
     assert "cut into slices (MIG)" in text_of(gpus.check_gpus)
+
+
+@pytest.mark.parametrize(
+    ("beside", "state", "level"),
+    [
+        (frozenset(), "NVIDIA H100", "ok"),
+        (frozenset({0, 1, 2, 8}), "NVIDIA H100, beside CPUs 0-2,8", "ok"),
+        (frozenset({4, 5}), "none of the CPUs beside it is allowed: ranks reach it from another NUMA node", "warning"),
+    ],
+)
+@pytest.mark.usefixtures("gpu")
+def test_the_cpus_beside_a_gpu_are_told(monkeypatch, beside, state, level):
+    monkeypatch.setattr(gpus, "cpus_beside", lambda *_: beside)
+    monkeypatch.setattr(gpus, "allowed_cpus", lambda: frozenset({0, 1}))
+    last = list(gpus.check_gpus())[-1]
+    assert (last.state, last.level) == (state, level)

@@ -78,10 +78,12 @@ class SlurmLauncher(Launcher):
         """The nodes of the allocation, each counted with the devices of the smallest one."""
         nodes = self._reports or self._inspect_nodes()
         capabilities = [node.compute_capability for node in nodes if node.compute_capability]
+        smallest = min(nodes, key=lambda node: len(node.cores))
         return Machine(
-            cores=min((node.cores for node in nodes), key=len),
+            cores=smallest.cores,
             gpus=min(node.gpus for node in nodes),
             compute_capability=min(capabilities, default=None),
+            gpu_cpus=smallest.gpu_cpus,
             nodes=len(nodes),
             granted=True,
         )

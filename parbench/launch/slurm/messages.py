@@ -73,14 +73,15 @@ MESSAGE: TypeAdapter[Ready | FilePiece | RankEnd] = TypeAdapter(
 class NodeReport(Spec):
     """A node of an allocation: the devices that the job may use, its software, and the files that it lacks.
 
-    `cores`, `gpus` and `compute_capability` are as in `Machine`. `code` is the digest of all code that may measure
-    there, `clock_s` the node's clock in seconds since the epoch.
+    `cores`, `gpus`, `compute_capability` and `gpu_cpus` are as in `Machine`. `code` is the digest of all code that may
+    measure there, `clock_s` the node's clock in seconds since the epoch.
     """
 
     record: NodeRecord
     cores: tuple[tuple[int, ...], ...]
     gpus: int
     compute_capability: tuple[int, int] | None
+    gpu_cpus: tuple[tuple[int, ...], ...] = ()
     environment: dict[str, Any]
     code: str
     lacks: tuple[str, ...]

@@ -29,6 +29,7 @@ def main(files: list[str]) -> None:
         cores=machine.cores,
         gpus=machine.gpus,
         compute_capability=machine.compute_capability,
+        gpu_cpus=machine.gpu_cpus,
         environment=environment,
         code=measuring_code(),
         lacks=tuple(file for file in files if not Path(file).is_file()),

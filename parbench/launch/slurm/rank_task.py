@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parbench.launch.cleanup_guard import kill_marked
 from parbench.launch.node import network_variables
+from parbench.launch.own_cores import with_own_cores
 from parbench.launch.rank_process import LOOPBACK, TERMINATION_GRACE_S, run_rank
 from parbench.launch.slurm.messages import Channel, Meeting, RankEnd, Ready, own_address, split_file
 from parbench.launch.slurm.node_task import detect_allocation
@@ -54,9 +55,7 @@ def main() -> None:
 
 def localize(assignment: Assignment) -> Assignment:
     """The assignment with the cores of this node, which may differ from those of the first node."""
-    return assignment.model_copy(
-        update={"cores": detect_allocation().shares(len(assignment.cores), assignment.threads)}
-    )
+    return with_own_cores(assignment, detect_allocation(), assignment.threads)
 
 
 def torchrun_variables(slurm: Mapping[str, str], meeting: Meeting) -> dict[str, str]:

@@ -11,9 +11,9 @@ from statistics import quantiles
 
 import psutil
 
-from parbench.system.cpus import allowed_cores, allowed_cpus, cpu_list, cpu_quota
+from parbench.system.cpus import allowed_cores, allowed_cpus, cpu_quota
 from parbench.system.doctor.check import Check, list_numbers, warn_if
-from parbench.system.kernel import CGROUP, CPUS, governor, load_average, read
+from parbench.system.kernel import CGROUP, CPUS, cpus_in, governor, load_average, read
 
 NODES = Path("/sys/devices/system/node")
 SAMPLE_S = 0.5
@@ -96,7 +96,7 @@ def check_heat() -> Iterator[Check]:
 
 def check_numa() -> Iterator[Check]:
     """Do the allowed CPUs reach over several memory nodes?"""
-    nodes = [path for path in NODES.glob("node[0-9]*/cpulist") if _cpus_in(path) & allowed_cpus()]
+    nodes = [path for path in NODES.glob("node[0-9]*/cpulist") if cpus_in(path) & allowed_cpus()]
     if len(nodes) > 1:
         advice = "Bind the run to one node (numactl --cpunodebind=0 --membind=0) where its cores are enough."
         yield Check("NUMA", "ok", f"the allowed CPUs lie on {len(nodes)} nodes", advice)
@@ -115,13 +115,7 @@ def check_steadiness() -> Iterator[Check]:
 
 
 def _siblings(cpu: int) -> frozenset[int]:
-    return _cpus_in(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
-
-
-def _cpus_in(path: Path) -> frozenset[int]:
-    with suppress(ValueError):
-        return cpu_list(read(path) or "")
-    return frozenset()
+    return cpus_in(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
 
 
 def _cpu_percents(processes: Iterable[psutil.Process]) -> list[tuple[float, str]]:

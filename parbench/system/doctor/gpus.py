@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from parbench.system.cpus import allowed_cpus, cpu_ranges
 from parbench.system.cuda_query import ask_cuda
 from parbench.system.doctor.check import Check, list_numbers, warn_if
+from parbench.system.gpu_cpus import cpus_beside
 from parbench.system.gpu_users import users_of
 from parbench.system.mps import CONTROL
 from parbench.system.nvml import answer, gpu_handles, is_sliced, name_compute_mode, nvml, whole_gpu
@@ -67,7 +69,12 @@ def _usable(driver: Any, visible: int) -> Check:
 
 
 def _gpu(driver: Any, topic: str, gpu: Any) -> Iterator[Check]:
-    yield Check(topic, "ok", answer(driver.nvmlDeviceGetName, gpu) or "unnamed")
+    beside = cpus_beside(driver, gpu)
+    place = f", beside CPUs {cpu_ranges(beside)}" if beside else ""
+    yield Check(topic, "ok", f"{answer(driver.nvmlDeviceGetName, gpu) or 'unnamed'}{place}")
+    if beside and not beside & allowed_cpus():
+        state = "none of the CPUs beside it is allowed: ranks reach it from another NUMA node"
+        yield Check(topic, "warning", state, "Allow CPUs of its node (docker run --cpuset-cpus).")
     if answer(driver.nvmlDeviceGetPersistenceMode, gpu) == driver.NVML_FEATURE_DISABLED:
         yield Check(topic, "warning", "persistence mode is off", "Turn it on: sudo nvidia-smi -pm 1.")
     mode = name_compute_mode(driver, answer(driver.nvmlDeviceGetComputeMode, whole_gpu(driver, gpu)))
