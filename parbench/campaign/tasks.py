@@ -187,6 +187,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         nodes=devices.nodes,
         threads=devices_spec.cores_per_device if on_cpu else max(1, len(plan.machine.cores) // on_a_node),
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
+        gpus=plan.machine.gpus if not on_cpu and devices.per_node > plan.machine.gpus else None,
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,

@@ -11,7 +11,7 @@ from torch import distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import Store
 
-from parbench.base_types import Precision
+from parbench.base_types import DeviceKind, Precision
 from parbench.measure.probes.compile_time import prepare_compiler
 from parbench.models.base import FAMILIES
 from parbench.records.assignment import Assignment
@@ -61,7 +61,7 @@ class Role:
             lane=lane,
             shard=shard,
             cores=assignment.cores[numbers.start : numbers.stop],
-            devices=tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers),
+            devices=tuple(_device(kind, number, assignment.gpus) for number in numbers),
         )
 
     @property
@@ -106,6 +106,11 @@ class Role:
             set_precision(self.spec.precision)
 
 
+def _device(kind: DeviceKind, number: int, gpus: int | None) -> torch.device:
+    """Device `number` of this node; GPUs that are fewer than devices are counted through again."""
+    return torch.device(kind, number % gpus if gpus else number) if kind == "cuda" else torch.device(kind)
+
+
 def set_precision(precision: Precision) -> None:
     """Has CUDA round to TF32 where that is asked for, and nowhere else: its recurrent layers would by default."""
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -143,9 +148,9 @@ class Teams(NamedTuple):
 def form_teams(role: Role, listener: socket.socket | None) -> Teams:
     """Meets the other ranks, and finds those of this rank's lane. `listener` is as in `join_process_group`."""
     layout = role.layout
-    # Ranks that train alone exchange nothing but times. They may share a GPU, which NCCL's ranks cannot.
+    # NCCL's ranks cannot share a GPU. Those that train alone may, and exchange nothing but times.
     alone = layout.lanes > 1 and layout.ranks_per_lane == 1
-    device = torch.device("cpu") if alone else role.device
+    device = torch.device("cpu") if alone or role.assignment.gpus else role.device
     store = join_process_group(device, timedelta(seconds=role.assignment.deadline_s), listener)
     world = Team(distributed.group.WORLD, device)
     lane = Team(world.group if layout.lanes == 1 else make_lane_group(layout, role.lane), device)

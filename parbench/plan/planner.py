@@ -11,7 +11,14 @@ from parbench.plan.cell_key import cell_key, without_compilation
 from parbench.plan.cells import Cell
 from parbench.plan.mistakes import Attempts, add_mistakes
 from parbench.plan.proof import proofs_of
-from parbench.plan.refusals import lay_out, refuse_on_error, require_imported, require_possible, require_room
+from parbench.plan.refusals import (
+    lay_out,
+    refuse_on_error,
+    require_imported,
+    require_possible,
+    require_room,
+    require_shareable,
+)
 from parbench.records.cell import CellRecord, ProofRecord
 from parbench.scenario.exclude import FIELDS, is_excluded
 from parbench.scenario.loader import Draft
@@ -104,8 +111,8 @@ class Planner:
             return kind, on_one_node + [per_node * 2**power for power in range(1, machine.nodes.bit_length())]
         is_portable = spec.kind == "auto" and min(spec.counts) <= available
         for index, count in enumerate(spec.counts if not machine.granted and not is_portable else ()):
-            if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
-                hint = "; or set oversubscribe: true" if kind == "cpu" else ""
+            if count > max(1, available) and not spec.may_share(kind):
+                hint = "; or set oversubscribe: true" if kind in ("cpu", spec.kind) else ""
                 message = f"{count} devices, but there are {available} here; use at most that{hint}"
                 self.draft.mistake(("devices", "counts", index), message)
         return kind, sorted(set(spec.counts))
@@ -178,7 +185,9 @@ class Planner:
             attempt.workload = _scaled(workload, devices.count)
             lanes = lay_out(cls, options, attempt.workload, devices).lanes
             attempt.workload = _scaled(workload, devices.count // lanes)
-        attempt.layout = lay_out(cls, options, attempt.workload, devices)
+        layout = lay_out(cls, options, attempt.workload, devices)
+        require_shareable(cls, layout, devices, self.machine)
+        attempt.layout = layout
 
     def _record(self, combination: Combination, attempt: Attempt) -> CellRecord:
         name, _, scaling, strategy, devices = combination

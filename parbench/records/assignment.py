@@ -29,8 +29,9 @@ class Twin(Record):
 class Assignment(Record):
     """What the ranks of one trial compute and measure: the content of `cell.json` in the trial's folder.
 
-    `cores` are the logical CPUs of each device of this host, in order; it is empty where ranks are not pinned. Relative
-    paths in `workload` start at `folder`, which is the scenario's.
+    `cores` are the logical CPUs of each device of this host, in order; it is empty where ranks are not pinned. Where
+    devices share the GPUs of a node, because there are more devices, `gpus` is the number of those; otherwise it is
+    None. Relative paths in `workload` start at `folder`, which is the scenario's.
 
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
@@ -52,6 +53,7 @@ class Assignment(Record):
     nodes: int = 1
     threads: int
     cores: tuple[tuple[int, ...], ...]
+    gpus: int | None = None
     corpus: Corpus
     seed: int
     warmup: int | Literal["auto"]
