@@ -4,18 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from parbench.campaign.tasks import Task, assign
-from parbench.data.batches import Batch
 from parbench.measure.probes.traffic import CollectiveCounter
-from parbench.measure.team import Role, make_lane_group, set_precision
+from parbench.measure.rehearsal.rank import rehearse
+from parbench.measure.team import Role, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.records.corpus import Corpus
-from parbench.training.workload import Workload
-from tests.cuda.stand_ins import fake_cuda, give_shapes
+from tests.cuda.stand_ins import stand_in_for_cuda
 
 
 def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
@@ -23,41 +21,20 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
     record = cell.record
     task = Task(purpose="measure", cell=cell, key=record.key, models=record.models)
     corpus = Corpus(path="fake", sha256="0" * 64, tokens=10_000, vocab_size=cell.workload.vocab_size, dtype="int32")
-    assignment = assign(plan, task, corpus)
-    role = Role.of(assignment, rank, rank)
+    role = Role.of(assign(plan, task, corpus), rank, rank)
     set_precision(role.spec.precision)
-    layout = role.layout
-    distributed.init_process_group("fake", rank=rank, world_size=layout.processes, store=FakeStore())
-    try:
-        group = distributed.group.WORLD if layout.lanes == 1 else make_lane_group(layout, role.lane)
-        with fake_cuda(patch):
-            give_shapes(patch, role.spec, layout.data_shards)
-            torch.cuda.set_device(role.device)
-            workload = Workload(role.spec, corpus, seed=0, device=role.device)
-            strategy = role.make_strategy()
-            strategy.setup(workload, 0, role.context(group))
-            batch = make_batch(role)
-            strategy.step(batch)
-            with CollectiveCounter() as counter:
-                loss = strategy.step(batch)
-            places = {str(local(tensor).device) for tensor in all_tensors(strategy)}
-            return {
-                "devices": sorted(places),
-                "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
-                "calls": counter.calls,
-                "given_bytes": counter.given_bytes,
-                "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
-            }
-    finally:
-        distributed.destroy_process_group()
-
-
-def make_batch(role: Role) -> Batch:
-    """A fake batch of this rank's shard on its device."""
-    spec, layout = role.spec, role.layout
-    shape = (spec.global_batch // layout.data_shards, spec.seq_len)
-    shape = (layout.stacked, *shape) if layout.stacked > 1 else shape
-    return Batch(*(torch.zeros(shape, dtype=torch.int64, device=role.device) for _ in range(2)))
+    stand_in_for_cuda(patch)
+    torch.cuda.set_device(role.device)
+    with rehearse(role) as rehearsal:
+        strategy, batch = rehearsal.set_up(), rehearsal.make_batch()
+        strategy.step(batch)
+        with CollectiveCounter() as counter:
+            loss = strategy.step(batch)
+        return {
+            "devices": sorted({str(local(tensor).device) for tensor in all_tensors(strategy)}),
+            "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
+            "exchanges": counter.exchanges,
+        }
 
 
 def local(tensor: Tensor) -> Tensor:
