@@ -87,12 +87,12 @@ class CollectiveCounter(TorchDispatchMode):
         if any(name in GROUP for name in names):
             arguments = {**dict(zip(names, args, strict=False)), **kwargs}
             given_bytes = 0 if func._opname in RECEIVING else _count_bytes(arguments)
-            kind = _kind_of(func._opname)
+            kind = kind_of(func._opname)
             calls, so_far = self.exchanges.get(kind, Exchange(0, 0))
             self.exchanges[kind] = Exchange(calls + 1, so_far + given_bytes)
 
 
-def _kind_of(operator: str) -> str:
+def kind_of(operator: str) -> str:
     """The kind of an operator, such as `all_gather` for `_allgather_base_`; of one that is not known, its own name."""
     name = operator.strip("_")
     return next((kind for kind, beginnings in KINDS.items() if name.startswith(beginnings)), name)
