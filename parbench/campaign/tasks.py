@@ -197,6 +197,7 @@ def assign(plan: Plan, task: Task, corpus: Corpus) -> Assignment:
         cores=plan.machine.shares(devices.per_node * on_cpu, devices_spec.cores_per_device),
         mps=not is_reference and cell.layout is not None and cell.layout.mps,
         rank_cores=tuple(map(cpus_of, beside_gpus)),
+        gpus=plan.machine.gpus if not on_cpu and devices.per_node > plan.machine.gpus else None,
         corpus=corpus,
         seed=measure_spec.seed,
         warmup=measure_spec.warmup,

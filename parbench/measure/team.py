@@ -11,7 +11,7 @@ from torch import distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import Store
 
-from parbench.base_types import Precision
+from parbench.base_types import DeviceKind, Precision
 from parbench.measure.probes.compile_time import prepare_compiler
 from parbench.models.base import FAMILIES
 from parbench.records.assignment import TIMED, Assignment
@@ -66,7 +66,7 @@ class Role:
             shard=shard,
             cores=cores,
             cpus=assignment.rank_cores[local_rank] if assignment.rank_cores else cpus_of(cores),
-            devices=tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers),
+            devices=tuple(_device(kind, number, assignment.gpus) for number in numbers),
         )
 
     @property
@@ -132,6 +132,11 @@ def pin_to(device: torch.device, cpus: tuple[int, ...], threads: int) -> None:
         torch.cuda.set_device(device)
 
 
+def _device(kind: DeviceKind, number: int, gpus: int | None) -> torch.device:
+    """Device `number` of this node; GPUs that are fewer than devices are counted through again."""
+    return torch.device(kind, number % gpus if gpus else number) if kind == "cuda" else torch.device(kind)
+
+
 def set_precision(precision: Precision) -> None:
     """Has CUDA round to TF32 where that is asked for, and nowhere else: its recurrent layers would by default."""
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -169,9 +174,9 @@ class Teams(NamedTuple):
 def form_teams(role: Role, listener: socket.socket | None) -> Teams:
     """Meets the other ranks, and finds those of this rank's lane. `listener` is as in `join_process_group`."""
     layout = role.layout
-    # Ranks that train alone exchange nothing but times. They may share a GPU, which NCCL's ranks cannot.
+    # NCCL's ranks cannot share a GPU. Those that train alone may, and exchange nothing but times.
     alone = layout.lanes > 1 and layout.ranks_per_lane == 1
-    device = torch.device("cpu") if alone else role.device
+    device = torch.device("cpu") if alone or role.assignment.gpus else role.device
     store = join_process_group(device, timedelta(seconds=role.assignment.deadline_s), listener)
     world = Team(distributed.group.WORLD, device)
     lane = Team(world.group if layout.lanes == 1 else make_lane_group(layout, role.lane), device)

@@ -18,6 +18,7 @@ from parbench.plan.refusals import (
     require_possible,
     require_room,
     require_service,
+    require_shareable,
 )
 from parbench.records.cell import CellRecord, ProofRecord
 from parbench.scenario.exclude import FIELDS, is_excluded
@@ -111,8 +112,8 @@ class Planner:
             return kind, on_one_node + [per_node * 2**power for power in range(1, machine.nodes.bit_length())]
         is_portable = spec.kind == "auto" and min(spec.counts) <= available
         for index, count in enumerate(spec.counts if not machine.granted and not is_portable else ()):
-            if count > max(1, available) and not (spec.oversubscribe and kind == "cpu"):
-                hint = "; or set oversubscribe: true" if kind == "cpu" else ""
+            if count > max(1, available) and not spec.may_share(kind):
+                hint = "; or set oversubscribe: true" if kind in ("cpu", spec.kind) else ""
                 message = f"{count} devices, but there are {available} here; use at most that{hint}"
                 self.draft.mistake(("devices", "counts", index), message)
         return kind, sorted(set(spec.counts))
@@ -187,6 +188,7 @@ class Planner:
             attempt.workload = _scaled(workload, max(1, devices.count // lanes))
         layout = lay_out(cls, options, attempt.workload, devices)
         require_service(layout, self.machine)
+        require_shareable(cls, layout, devices, self.machine)
         attempt.layout = layout
 
     def _record(self, combination: Combination, attempt: Attempt) -> CellRecord:

@@ -71,7 +71,7 @@ def require_room(devices: Devices, machine: Machine, scenario: Scenario) -> None
     """Raises `Unsupported` for more devices than there are, or a count that the nodes cannot share equally."""
     spec = scenario.devices
     available = machine.available(devices.kind, spec.cores_per_device)
-    if devices.count > max(1, available) and not (spec.oversubscribe and devices.kind == "cpu"):
+    if devices.count > max(1, available) and not spec.may_share(devices.kind):
         each = machine.per_node(devices.kind, spec.cores_per_device)
         there = f"granted are {machine.nodes} × {each}" if machine.granted else f"there are {available} here"
         raise Unsupported(f"needs {devices.count} devices; {there}")
@@ -83,6 +83,16 @@ def require_service(layout: Layout, machine: Machine) -> None:
     """Raises `Unsupported` for a layout that needs MPS where that cannot be started."""
     if layout.mps and machine.no_mps:
         raise Unsupported(machine.no_mps)
+
+
+def require_shareable(cls: type[Strategy[Any]], layout: Layout, devices: Devices, machine: Machine) -> None:
+    """Raises `Unsupported` for ranks that would share a GPU, and cannot."""
+    if devices.kind != "cuda" or devices.per_node <= machine.gpus:
+        return
+    if layout.devices_per_process > 1:
+        raise Unsupported(f"one process drives {layout.devices_per_process} GPUs, and a GPU cannot be several of them")
+    if layout.ranks_per_lane > 1 and not cls.gloo_suffices:
+        raise Unsupported("its ranks would share a GPU, which NCCL's cannot, and gloo lacks what they exchange there")
 
 
 def lay_out(cls: type[Strategy[Any]], options: Options, workload: WorkloadSpec, devices: Devices) -> Layout:

@@ -34,8 +34,10 @@ class Assignment(Record):
     """What the ranks of one trial compute and measure: the content of `cell.json` in the trial's folder.
 
     `cores` are the logical CPUs of each CPU device of this host, in order, and `rank_cores` those of each of its ranks
-    that drive GPUs; either is empty where they are not pinned. Relative paths in `workload` start at `folder`, which is
-    the scenario's. `mps`: ranks that share a GPU go through the Multi-Process Service, which the launcher starts.
+    that drive GPUs; either is empty where they are not pinned. Where devices share the GPUs of a node, because there
+    are more devices, `gpus` is the number of those; otherwise it is None. `mps`: ranks that share a GPU go through the
+    Multi-Process Service, which the launcher starts. Relative paths in `workload` start at `folder`, which is the
+    scenario's.
 
     Of a timed trial, the losses of the first `verify_steps` steps are recorded. An untimed one takes `steps` steps, the
     first `quiet_steps` of them at a learning rate of zero; it validates after each number of steps in `validate_at`,
@@ -61,6 +63,7 @@ class Assignment(Record):
     cores: tuple[tuple[int, ...], ...]
     mps: bool = False
     rank_cores: tuple[tuple[int, ...], ...] = ()
+    gpus: int | None = None
     corpus: Corpus
     seed: int
     warmup: int | Literal["auto"]

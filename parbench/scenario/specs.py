@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from parbench.base_types import CompileCache, MallocPolicy, Phase, Precision, Scaling, Spec
+from parbench.base_types import CompileCache, DeviceKind, MallocPolicy, Phase, Precision, Scaling, Spec
 from parbench.data.sources import DataSpec, StandardLibraryText
 from parbench.figures.definitions import gated_figures
 from parbench.models.base import Family
@@ -169,9 +169,10 @@ class Section(Spec):
 class DevicesSpec(Section):
     """What the work is spread over.
 
-    `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores;
-    with `oversubscribe`, more devices than there are cores share them, and every result says so. With `kind: auto`,
-    counts that the machine does not have are skipped, as long as it has one of them.
+    `auto` counts are 1, 2, 4, … up to what the machine has. On CPU a device is `cores_per_device` physical cores. With
+    `oversubscribe`, more devices than there are share what there is, and every result says so: cores, and GPUs where
+    `kind: cuda` names them. Ranks that share a GPU exchange through the host, by gloo. With `kind: auto`, counts that
+    the machine does not have are skipped, as long as it has one of them.
     """
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"
@@ -180,6 +181,10 @@ class DevicesSpec(Section):
     )
     cores_per_device: PositiveInt = 1
     oversubscribe: bool = False
+
+    def may_share(self, kind: DeviceKind) -> bool:
+        """Whether devices of this kind may be more than there are: a GPU is shared only where the kind is written."""
+        return self.oversubscribe and kind in ("cpu", self.kind)
 
 
 class CostSpec(Section):

@@ -149,6 +149,10 @@ class Strategy(ABC, Generic[O]):
     """It can use more than one device; otherwise it makes one cell, on one device."""
     phases: ClassVar[tuple[Phase, ...]] = ("train", "score", "generate")
     device_kinds: ClassVar[tuple[DeviceKind, ...]] = ("cpu", "cuda")
+    gloo_suffices: ClassVar[bool] = False
+    """Ranks that train one model exchange nothing on CUDA but all-reduces and broadcasts, which gloo can do there.
+
+    So they may share a GPU, which NCCL's ranks cannot."""
     options_type: ClassVar[type[Options]] = Options
     imports: ClassVar[tuple[str, ...]] = ()
     """Modules beyond torch that ranks need: the launcher imports them once instead of in every trial."""

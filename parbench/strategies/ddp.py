@@ -46,6 +46,7 @@ class DDP(Strategy[DDPOptions]):
     """
 
     name = "ddp"
+    gloo_suffices = True
     options_type = DDPOptions
     imports = ("torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook", "torch.distributed.optim")
 

@@ -33,6 +33,7 @@ from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -148,7 +149,7 @@ class Hybrid(Strategy[HybridOptions]):
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
         self.workload = workload
         _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = init_mesh(context.devices[0].type, degrees)
+        mesh = init_mesh(context.group, context.devices[0].type, degrees)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -216,8 +217,12 @@ def _transformations(options: HybridOptions, workload: "Workload", mesh: "Device
 
 
 @cache
-def init_mesh(device_type: str, degrees: tuple[int, int, int]) -> "DeviceMesh":
-    """The mesh of all ranks. It is made once: models that are trained one after another share its process groups."""
+def init_mesh(
+    group: "ProcessGroup | None",  # noqa: ARG001 - the ranks of another group have another mesh
+    device_type: str,
+    degrees: tuple[int, int, int],
+) -> "DeviceMesh":
+    """The mesh of all ranks, who are `group`. Models that are trained one after another share its process groups."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))

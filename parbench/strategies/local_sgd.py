@@ -33,6 +33,7 @@ class LocalSGD(Strategy[LocalSGDOptions]):
     """
 
     name = "local_sgd"
+    gloo_suffices = True
     exact = False
     phases = ("train",)
     options_type = LocalSGDOptions

@@ -1,26 +1,14 @@
-"""Stand-ins for what `torch.cuda` and process groups ask of a driver. To be imported once the shim is loaded."""
+"""Stand-ins for what `torch.cuda` asks of a driver, and for CUDA's choice of kernels. To be imported after the shim."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import wraps
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.pipelining import schedules
-from torch.distributed.pipelining.stage import InferenceMode
-from torch.distributed.tensor import debug
-from torch.futures import Future
-from torch.nn.parallel import distributed as ddp
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from parbench.models.nn import attention, folding
-from parbench.scenario.specs import WorkloadSpec
-from parbench.strategies import hybrid
-from parbench.training import pipeline
-from parbench.training.workload import AUTOCAST
 
 DEVICES = 8
 PROPERTIES = SimpleNamespace(
@@ -107,142 +95,14 @@ def attend(
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal)[0]
 
 
-_TrueReducer = distributed.Reducer
-
-
-class Reducer:
-    """DDP's reducer, but for the exchange in which ranks agree on new buckets: fake ranks say nothing."""
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        self._reducer = _TrueReducer(*arguments, **keywords)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reducer, name)
-
-    def _rebuild_buckets(self) -> bool:
-        return False
-
-    def set_logger(self, _: Any) -> None:
-        """The logger is silent."""
-
-
-class Silent:
-    """Takes any call."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Takes what a logger takes."""
-
-    def __getattr__(self, _: str) -> Any:
-        return lambda *_, **__: None
-
-
-def exchange(_: Any, bucket: distributed.GradBucket) -> Future[Tensor]:
-    """A communication hook that gives a bucket to the fake group, which hands nothing back."""
-    distributed.all_reduce(bucket.buffer())
-    done: Future[Tensor] = Future()
-    done.set_result(bucket.buffer())
-    return done
-
-
-def with_exchange(set_up: Any) -> Any:
-    """DDP's constructor, after which gradients go through `exchange`."""
-
-    def set_up_with_exchange(self: Any, *arguments: Any, **keywords: Any) -> None:
-        set_up(self, *arguments, **keywords)
-        self.register_comm_hook(None, exchange)
-
-    return set_up_with_exchange
-
-
-def replace_parameters(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
-    """As `Module._apply`: fake parameters cannot be moved in place, so they are replaced, shared ones together."""
-    memo: dict[int, Any] = {}
-
-    def changed(parameter: nn.Parameter) -> nn.Parameter:
-        if id(parameter) not in memo:
-            with torch.no_grad():
-                memo[id(parameter)] = nn.Parameter(change(parameter.detach()), parameter.requires_grad)
-        return memo[id(parameter)]
-
-    for part in module.modules() if recurse else [module]:
-        for name, parameter in part._parameters.items():
-            if parameter is not None:
-                part._parameters[name] = changed(parameter)
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = change(buffer)
-    return module
-
-
-def with_real_tensors(function: Any) -> Any:
-    """The function as it runs outside of the mode: meshes read the numbers of ranks back from their tensors."""
-
-    @wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        with unset_fake_temporarily():
-            return function(*arguments, **keywords)
-
-    return call
-
-
-def give_shapes(patch: Any, spec: WorkloadSpec, shards: int) -> None:
-    """Tells pipeline stages the shapes that they would learn from each other's messages."""
-    chosen = {"micro_batches": 1}
-    set_up = pipeline.Pipeline.__init__
-
-    def set_up_shaped(self: Any, *arguments: Any, **keywords: Any) -> None:
-        chosen["micro_batches"] = keywords["micro_batches"]
-        set_up(self, *arguments, **keywords)
-
-    class Stage(pipeline.PipelineStage):
-        def __init__(self, module: Any, index: int, stages: int, device: torch.device, group: Any) -> None:
-            shape = (spec.global_batch // spec.gradient_accumulation // shards // chosen["micro_batches"], spec.seq_len)
-            hidden = torch.zeros(*shape, spec.model.d_model, device=device, requires_grad=True)
-            tokens = torch.zeros(shape, dtype=torch.int64, device=device)
-            logits = torch.zeros(
-                *shape, spec.vocab_size, device=device, dtype=AUTOCAST.get(spec.precision, torch.float32)
-            )
-            super().__init__(
-                module,
-                index,
-                stages,
-                device,
-                input_args=hidden if index else tokens,
-                output_args=logits.requires_grad_() if index == stages - 1 else hidden,
-                group=group,
-            )
-
-    def be_static(_: Any, stages: Any, *__: Any) -> None:
-        for stage in stages:
-            stage._inference_mode = InferenceMode.STATIC
-
-    patch.setattr(pipeline.Pipeline, "__init__", set_up_shaped)
-    patch.setattr(pipeline, "PipelineStage", Stage)
-    patch.setattr(schedules._PipelineSchedule, "_warmup_p2p", be_static)
-
-
-@contextmanager
-def fake_cuda(patch: Any) -> Iterator[FakeTensorMode]:
-    """Fake tensors on eight devices. `patch` sets attributes, as pytest's `monkeypatch` does."""
-    for name in ("__init__", "__getitem__", "from_group", "get_group", "get_local_rank", "get_coordinate"):
-        patch.setattr(DeviceMesh, name, with_real_tensors(getattr(DeviceMesh, name)))
+def stand_in_for_cuda(patch: Any) -> None:
+    """Eight devices on which fake tensors can be. `patch` sets attributes, as pytest's `monkeypatch` does."""
     for name, stand_in in CUDA.items():
         patch.setattr(torch.cuda, name, stand_in)
     patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     patch.setattr(Tensor, "pin_memory", lambda tensor, *_: tensor)
     patch.setattr(Tensor, "record_stream", lambda *_: None)
-    patch.setattr(nn.Module, "_apply", replace_parameters)
-    patch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, raising=False)
     patch.setattr(attention, "scaled_dot_product_attention", attend)
     patch.setattr(folding, "scaled_dot_product_attention", attend)
-    patch.setattr(ddp.dist, "Reducer", Reducer, raising=False)
-    patch.setattr(ddp.dist, "Logger", Silent, raising=False)
-    patch.setattr(ddp.DistributedDataParallel, "__init__", with_exchange(ddp.DistributedDataParallel.__init__))
-    patch.setattr(ddp, "_verify_param_shape_across_processes", lambda *_: None)
-    patch.setattr(ddp, "_sync_module_states", lambda *_, **__: None)
-    patch.setattr(hybrid, "init_mesh", with_real_tensors(hybrid.init_mesh.__wrapped__))
-    # What was worked out for one rank names its device.
-    FakeTensorMode.cache_clear()
-    debug._clear_sharding_prop_cache()
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        yield mode
+    # It asks for the versions of CUDA and NCCL that torch was built with.
+    patch.setattr(DistributedDataParallel, "_check_comm_hook", lambda *_: None)

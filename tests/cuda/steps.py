@@ -5,22 +5,21 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from parbench.campaign.tasks import Task, assign
 from parbench.data.batches import Batch
 from parbench.measure.probes.expected_memory import expect_memory
 from parbench.measure.probes.memory_account import MemoryAccount
 from parbench.measure.probes.traffic import CollectiveCounter
-from parbench.measure.team import Role, make_lane_group, set_precision
+from parbench.measure.rehearsal.rank import rehearse
+from parbench.measure.team import Role, set_precision
 from parbench.plan.cells import Cell, Plan
 from parbench.records.corpus import Corpus
 from parbench.records.memory_account import HeldRecord
 from parbench.strategies.base import Strategy
-from parbench.training.workload import Workload
-from tests.cuda.stand_ins import fake_cuda, give_shapes
+from tests.cuda.stand_ins import stand_in_for_cuda
 
 
 def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
@@ -28,35 +27,27 @@ def take_steps(plan: Plan, cell: Cell, rank: int, patch: Any) -> dict[str, Any]:
     record = cell.record
     task = Task(purpose="measure", cell=cell, key=record.key, models=record.models)
     corpus = Corpus(path="fake", sha256="0" * 64, tokens=10_000, vocab_size=cell.workload.vocab_size, dtype="int32")
-    assignment = assign(plan, task, corpus)
-    role = Role.of(assignment, rank, rank)
+    role = Role.of(assign(plan, task, corpus), rank, rank)
     set_precision(role.spec.precision)
     layout = role.layout
-    distributed.init_process_group("fake", rank=rank, world_size=layout.processes, store=FakeStore())
-    try:
-        group = distributed.group.WORLD if layout.lanes == 1 else make_lane_group(layout, role.lane)
-        with fake_cuda(patch):
-            give_shapes(patch, role.spec, layout.data_shards)
-            torch.cuda.set_device(role.device)
-            workload = Workload(role.spec, corpus, seed=0, device=role.device)
-            strategy = role.make_strategy()
-            memory = MemoryAccount(role.device)
-            strategy.setup(workload, 0, role.context(group))
-            memory.end_setup(strategy)
-            if role.spec.phase == "generate":
-                outcome = decode(strategy, role)
-            else:
-                outcome = train(strategy, role, memory)
-                expected = expect_memory(strategy, workload, layout, rank % layout.ranks_per_lane)
-                outcome["expected"] = expected and kept(expected[0])
-            return {"devices": sorted({str(local(tensor).device) for tensor in all_tensors(strategy)}), **outcome}
-    finally:
-        distributed.destroy_process_group()
+    stand_in_for_cuda(patch)
+    torch.cuda.set_device(role.device)
+    with rehearse(role) as rehearsal:
+        memory = MemoryAccount(role.device)
+        strategy = rehearsal.set_up()
+        memory.end_setup(strategy)
+        if role.spec.phase == "generate":
+            outcome = decode(strategy, rehearsal.make_batch(), role.spec.generated)
+        else:
+            outcome = train(strategy, rehearsal.make_batch(), memory)
+            expected = expect_memory(strategy, strategy.workload, layout, rank % layout.ranks_per_lane)
+            outcome["expected"] = expected and kept(expected[0])
+        return {"devices": sorted({str(local(tensor).device) for tensor in all_tensors(strategy)}), **outcome}
 
 
-def train(strategy: Strategy[Any], role: Role, memory: MemoryAccount) -> dict[str, Any]:
+def train(strategy: Strategy[Any], batch: Batch, memory: MemoryAccount) -> dict[str, Any]:
     """Takes two training steps; the loss, what the second one exchanged, and what is held."""
-    batch, counter = make_batch(role), CollectiveCounter()
+    counter = CollectiveCounter()
     losses: list[Tensor | None] = []
 
     def step(number: int) -> None:
@@ -67,19 +58,15 @@ def train(strategy: Strategy[Any], role: Role, memory: MemoryAccount) -> dict[st
     loss = losses[-1]
     return {
         "loss": None if loss is None else [str(loss.device), str(loss.dtype), list(loss.shape)],
-        "calls": counter.calls,
-        "given_bytes": counter.given_bytes,
-        "parameters": sum(local(parameter).numel() for parameter in strategy.model.parameters()),
+        "exchanges": counter.exchanges,
         "held": kept(account.largest),
     }
 
 
-def decode(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
+def decode(strategy: Strategy[Any], batch: Batch, new_tokens: int) -> dict[str, Any]:
     """Continues prompts by so few tokens that no graph is captured, because there is nothing that could replay it."""
-    new_tokens = role.spec.generated
-    prompts = make_batch(role).inputs[:, : role.spec.seq_len - new_tokens]
     with torch.no_grad():
-        tokens = strategy.generate(prompts, new_tokens, lambda: None)
+        tokens = strategy.generate(batch.inputs[:, :-new_tokens], new_tokens, lambda: None)
     assert tokens is not None
     return {"tokens": [str(tokens.device), str(tokens.dtype), list(tokens.shape)]}
 
@@ -87,14 +74,6 @@ def decode(strategy: Strategy[Any], role: Role) -> dict[str, Any]:
 def kept(record: HeldRecord) -> list[int]:
     """Bytes of parameters, gradients and optimizer state."""
     return [record.parameters, record.gradients, record.optimizer_state]
-
-
-def make_batch(role: Role) -> Batch:
-    """A fake batch of this rank's shard on its device."""
-    spec, layout = role.spec, role.layout
-    shape = (spec.global_batch // layout.data_shards, spec.seq_len)
-    shape = (layout.stacked, *shape) if layout.stacked > 1 else shape
-    return Batch(*(torch.zeros(shape, dtype=torch.int64, device=role.device) for _ in range(2)))
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -11,19 +11,22 @@ import sys
 import time
 from pathlib import Path
 
-from tests.gpu import faults, machine, models, speed
+from tests.gpu import faults, machine, memory, models, speed
 from tests.gpu.campaigns import REPOSITORY
 from tests.gpu.ledger import Bench, Ledger, Step
 
 STEPS = (
-    Step("the machine", 30, machine.examine),
+    Step("the machine", 20, machine.examine),
     Step("every strategy computes the same, in every precision", 60, models.compare_all),
-    Step("GPT-2 124M: eager, compiled, CUDA graphs, its loss in chunks", 90, speed.train_gpt2),
-    Step("eight small models on one GPU, by each way", 105, models.train_eight),
-    Step("generation", 40, models.generate),
-    Step("out of memory, and a trial that takes too long", 100, faults.run_out_of_memory),
-    Step("energy", 15, machine.compare_energy),
-    Step("CPU devices beyond two", 60, speed.scale_on_cpu),
+    Step("GPT-2 124M: eager, compiled, CUDA graphs, its loss in chunks", 80, speed.train_gpt2),
+    Step("GPT-2 124M: beside a step by hand", 30, speed.compare_with_script),
+    Step("memory, beside its prediction", 40, memory.compare_memory),
+    Step("eight small models on one GPU, by each way", 90, models.train_eight),
+    Step("generation", 30, models.generate),
+    Step("out of memory, and a trial that takes too long", 80, faults.run_out_of_memory),
+    Step("two ranks on one GPU", 20, models.share_gpus),
+    Step("energy", 10, machine.compare_energy),
+    Step("CPU devices beyond two", 40, speed.scale_on_cpu),
 )
 REPORT_S = 20.0
 LARGEST_FILE = 16 * 2**20

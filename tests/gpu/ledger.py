@@ -4,7 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,10 @@ class Bench:
     def left_s(self) -> float:
         """Seconds of the budget that are left."""
         return max(0.0, self.ends_at - time.monotonic())
+
+    def until_a_part_is_over(self, parts: int) -> "Bench":
+        """The same place, until the first of so many equal parts of what is left is over."""
+        return replace(self, ends_at=time.monotonic() + self.left_s / parts)
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,17 @@
-"""What models compute on the GPU: all strategies in a world of one, eight models at once, and generated text."""
+"""What models compute on the GPU: all strategies in a world of one, eight models at once, generated text, two ranks."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
-from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, run
+from tests.gpu.campaigns import SCENARIOS, Campaign, run, run_program
 from tests.gpu.ledger import Bench, Claim
 
 
 def compare_all(bench: Bench) -> Iterator[Claim]:
     """Every strategy × family × precision takes steps in one process, and its losses are those of `single`."""
-    out = bench.out / "world_of_one.json"
-    command = [
-        sys.executable, "-m", "tests.gpu.world_of_one", str(SCENARIOS / "parity.yaml"), str(out),
-    ]  # fmt: skip
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=bench.left_s)
-    cells = json.loads(out.read_text()) if out.exists() else {}
+    cells, errors = run_program(bench, "world_of_one", SCENARIOS / "parity.yaml")
     bad = {name: each for name, each in cells.items() if not each["ok"]}
-    holds = ended.returncode == 0 and bool(cells) and not bad
-    yield Claim(f"{len(cells)} cells compute what single computes", holds, {"bad": bad, "errors": ended.stderr[-2000:]})
+    holds = bool(cells) and not errors and not bad
+    yield Claim(f"{len(cells)} cells compute what single computes", holds, {"bad": bad, "errors": errors})
     rounded = {
         name: each["losses"] != cells[name.replace("precision=tf32", "precision=fp32")]["losses"]
         for name, each in cells.items()
@@ -76,3 +68,14 @@ def generate(bench: Bench) -> Iterator[Claim]:
         if graphs in cell and cell.replace(graphs, "") in latencies
     }
     yield Claim("a replayed graph takes less time a token", bool(gains) and min(gains.values()) > 1, gains)
+
+
+def share_gpus(bench: Bench) -> Iterator[Claim]:
+    """Two ranks on each GPU exchange over gloo, and compute what one does; nobody is told that they have their own."""
+    from parbench.system.devices import detect
+
+    ranks = 2 * detect().gpus
+    campaign = run(bench, SCENARIOS / "two_ranks.yaml", f"devices.counts=[{ranks}]")
+    yield campaign.parity()
+    labelled = {cell: row["oversubscribed"] for cell, row in campaign.rows.items() if row["devices"] == ranks}
+    yield Claim("ranks that share a GPU are labelled", bool(labelled) and all(labelled.values()), labelled)

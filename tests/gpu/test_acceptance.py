@@ -1,6 +1,7 @@
 """The acceptance of a GPU, as far as it can be tried without one: its ledger, and its comparison, on CPU."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ import pytest
 from parbench.plan.reading import read_plan
 from parbench.system.devices import Machine, detect
 from tests.gpu import acceptance, models
-from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, read
+from tests.gpu.campaigns import REPOSITORY, SCENARIOS, Campaign, read, run_program
 from tests.gpu.ledger import Bench, Claim, Ledger, Step
+from tests.gpu.memory import is_near
 
 ONE_GPU = Machine(cores=tuple((core,) for core in range(16)), gpus=1, compute_capability=(9, 0))
 
@@ -118,21 +120,85 @@ def test_all_steps_fit_into_the_budget() -> None:
     assert sum(step.needs_s for step in acceptance.STEPS) + acceptance.REPORT_S <= 520
 
 
-def test_every_strategy_computes_the_same_in_a_world_of_one_on_cpu(tmp_path: Path) -> None:
-    out = tmp_path / "cells.json"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.gpu.world_of_one",
-        str(SCENARIOS / "parity.yaml"),
-        str(out),
-        "--kind",
-        "cpu",
-    ]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    cells = json.loads(out.read_text())
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, ends_at=time.monotonic() + 600)
+
+
+def test_every_strategy_computes_the_same_in_a_world_of_one_on_cpu(bench: Bench) -> None:
+    cells, errors = run_program(bench, "world_of_one", SCENARIOS / "parity.yaml", "--kind", "cpu")
+    assert errors == ""
     assert {name: cell for name, cell in cells.items() if not cell["ok"]} == {}
     assert {"lstm", "gpt", "llama"} == {name.partition("(")[0] for name in cells}
     assert all(len(cell["losses"]) == 5 for cell in cells.values())
     assert sum("deviation" in cell for cell in cells.values()) > len(cells) / 2
+
+
+SMALL = """
+workloads:
+  gpt:
+    model: {kind: transformer, layers: 2, d_model: 64, heads: 2}
+    data: {source: synthetic, vocab_size: 256, tokens: 20000}
+    seq_len: 16
+    global_batch: 4
+    models: 1
+    optimizer: {name: adamw, lr: 3e-4}
+    precision: bf16
+strategies: [single, ddp, fsdp]
+devices: {kind: cpu, counts: [1]}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_a_step_and_one_by_hand_take_turns_on_the_same_model(bench: Bench, small: Path) -> None:
+    duel, errors = run_program(bench, "duel", small, "--kind", "cpu")
+    assert errors == ""
+    assert len(duel["ours_s"]) == len(duel["bare_s"]) == 12
+    assert min(duel["ours_s"] + duel["bare_s"]) > 0
+    assert len(set(duel["parameters"])) == 1
+    assert duel["first_losses"] == pytest.approx([math.log(256)] * 2, abs=0.5)
+    assert duel["ratio"] > 0
+    assert duel["share_of_matmul_flops"] > 0
+
+
+def test_memory_is_measured_and_predicted_in_one_go(bench: Bench, small: Path) -> None:
+    cells, errors = run_program(bench, "memory_of_one", small, "--kind", "cpu")
+    assert errors == ""
+    assert cells.keys() == {"gpt/single/1", "gpt/ddp/1", "gpt/fsdp/1"}
+    assert {cell["allocated"] for cell in cells.values()} == {None}
+    assert all(cell["predicted"] == sum(cell["at_peak"].values()) > 0 for cell in cells.values())
+
+
+@pytest.mark.parametrize(
+    ("allocated", "predicted", "near"),
+    [(10**9, 10**9, True), (10**9, 10**9 + 134 * 10**6, True), (10**9, 10**9 - 136 * 10**6, False), (None, 1, False)],
+)
+def test_how_near_a_prediction_must_be(allocated: int | None, predicted: int, near: bool) -> None:
+    assert is_near({"allocated": allocated, "predicted": predicted}) is near
+
+
+def test_a_program_that_fails_says_why(bench: Bench, tmp_path: Path) -> None:
+    results, errors = run_program(bench, "memory_of_one", tmp_path / "missing.yaml", "--kind", "cpu")
+    assert results == {}
+    assert "missing.yaml" in errors
+
+
+def test_a_part_of_the_time_that_is_left(bench: Bench) -> None:
+    part = bench.until_a_part_is_over(3)
+    assert part.out == bench.out
+    assert 0 < part.left_s <= bench.left_s / 2
+
+
+def test_a_run_that_was_interrupted_need_not_know_every_reference() -> None:
+    row = {"status": "ok", "parity": "undecided", "reason": None}
+    campaign = Campaign(Path(), {"cell": row}, [])
+    assert campaign.parity(interrupted=True).holds
+    assert not campaign.parity().holds
+    wrong = Campaign(Path(), {"cell": {**row, "parity": "failed"}}, [])
+    assert not wrong.parity(interrupted=True).holds

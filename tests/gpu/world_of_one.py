@@ -7,6 +7,8 @@ up, takes the same steps as `single`, and is compared with it.
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch import distributed
 
 from parbench.campaign.tasks import Task, assign
+from parbench.data.batches import Batches, StackedBatches
 from parbench.data.corpus import prepare
 from parbench.measure.job import make_batches
 from parbench.measure.team import Role, set_precision
@@ -29,31 +32,40 @@ STEPS = 5
 
 def main() -> None:
     """Writes, for each cell, its losses and whether they are the reference's."""
+    with open_world() as (plan, out, device, folder):
+        results: dict[str, dict[str, Any]] = {}
+        references: dict[str, list[float]] = {}
+        for cell in plan.runnable:
+            results[cell.record.id] = result = try_cell(plan, cell, device, folder)
+            key = f"{cell.record.workload}/{cell.record.global_batch}"
+            if cell.record.is_reference and result["ok"]:
+                references.setdefault(key, result["losses"])
+            judge(result, references.get(key), cell.record.precision, exact=cell.record.exact)
+            out.write_text(json.dumps(results))
+
+
+@contextmanager
+def open_world() -> Iterator[tuple[Plan, Path, torch.device, Path]]:
+    """The plan of the scenario on the command line, the file for results, the device, and a folder for a while.
+
+    The process has a process group of its own as long as the block runs.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("scenario", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", default="cuda")
     options = parser.parse_args()
     plan = read_plan(options.scenario, detect(), [f"devices.kind={options.kind}"])
+    device = torch.device(options.kind, 0) if options.kind == "cuda" else torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        store = distributed.FileStore(f"{folder}/store", 1)
-        device = torch.device(options.kind, 0) if options.kind == "cuda" else torch.device("cpu")
         distributed.init_process_group(
             "nccl" if options.kind == "cuda" else "gloo",
-            store=store,
+            store=distributed.FileStore(f"{folder}/store", 1),
             rank=0,
             world_size=1,
             timeout=timedelta(minutes=5),
         )
-        results: dict[str, dict[str, Any]] = {}
-        references: dict[str, list[float]] = {}
-        for cell in plan.runnable:
-            results[cell.record.id] = result = try_cell(plan, cell, device, Path(folder))
-            key = f"{cell.record.workload}/{cell.record.global_batch}"
-            if cell.record.is_reference and result["ok"]:
-                references.setdefault(key, result["losses"])
-            judge(result, references.get(key), cell.record.precision, exact=cell.record.exact)
-            options.out.write_text(json.dumps(results))
+        yield plan, options.out, device, Path(folder)
         distributed.destroy_process_group()
 
 
@@ -66,23 +78,27 @@ def try_cell(plan: Plan, cell: Cell, device: torch.device, folder: Path) -> dict
 
 
 def take_steps(plan: Plan, cell: Cell, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Sets the strategy up as a worker does, and takes some steps."""
-    spec = cell.workload
-    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=folder)
-    task = Task(purpose="measure", cell=cell, key=cell.record.key, models=cell.record.models)
-    assignment = assign(plan, task, corpus)
-    role = Role.of(assignment, 0, 0)
-    if device.type == "cuda":
-        set_precision(role.spec.precision)
-    workload = Workload(role.spec, corpus, seed=0, device=device)
-    strategy = role.make_strategy()
-    strategy.setup(workload, 0, role.context(distributed.group.WORLD if role.layout.lanes == 1 else None))
-    batches = make_batches(workload, 0, role.layout.stacked)
+    """Takes some steps."""
+    strategy, batches = set_up(plan, cell, device, folder)
     losses = [strategy.step(batches.training(step)) for step in range(STEPS)]
     values = [float(loss.reshape(-1)[0]) for loss in losses if loss is not None]
     types = sorted({str(parameter.dtype) for parameter in strategy.model.parameters()})
     strategy.close()
     return {"losses": values, "parameters": types}
+
+
+def set_up(plan: Plan, cell: Cell, device: torch.device, folder: Path) -> tuple[Any, Batches | StackedBatches]:
+    """The cell's strategy as a worker sets it up, and its batches."""
+    spec = cell.workload
+    corpus = prepare(spec.data, seq_len=spec.seq_len, seed=0, folder=folder)
+    task = Task(purpose="measure", cell=cell, key=cell.record.key, models=cell.record.models)
+    role = Role.of(assign(plan, task, corpus), 0, 0)
+    if device.type == "cuda":
+        set_precision(role.spec.precision)
+    workload = Workload(role.spec, corpus, seed=0, device=device)
+    strategy = role.make_strategy()
+    strategy.setup(workload, 0, role.context(distributed.group.WORLD if role.layout.lanes == 1 else None))
+    return strategy, make_batches(workload, 0, role.layout.stacked)
 
 
 def judge(result: dict[str, Any], expected: list[float] | None, precision: str, *, exact: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from parbench.measure.probes.traffic import kind_of
 from tests.conftest import CommandLine
 
 SCENARIO = """
@@ -103,3 +104,23 @@ def test_who_works_alone_says_nothing(found) -> None:
 
 def test_every_launch_counts_the_same(found) -> None:
     assert all(each == first for first, *others in found.values() for each in others)
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("allreduce_", "all_reduce"),
+        ("all_reduce_coalesced", "all_reduce"),
+        ("_allgather_base_", "all_gather"),
+        ("all_gather_into_tensor_out", "all_gather"),
+        ("_reduce_scatter_base_", "reduce_scatter"),
+        ("reduce_scatter_tensor", "reduce_scatter"),
+        ("alltoall_base_", "all_to_all"),
+        ("broadcast_", "broadcast"),
+        ("send", "send"),
+        ("recv_any_source_", "recv"),
+        ("reduce_", "reduce"),
+    ],
+)
+def test_operators_of_either_namespace_have_the_same_kinds(operator: str, kind: str) -> None:
+    assert kind_of(operator) == kind

@@ -176,9 +176,31 @@ def test_a_scenario_for_any_machine_skips_the_counts_that_this_one_lacks(plan, m
     assert "4 devices, but there are 2 here" in mistake.message
 
 
-def test_accelerators_cannot_be_oversubscribed(mistakes):
-    (mistake,) = mistakes("devices={kind: cuda, counts: [1, 4], oversubscribe: true}", here=machine(8, gpus=2))
+def test_gpus_are_shared_only_where_the_scenario_says_so(plan, mistakes):
+    (mistake,) = mistakes("devices={kind: cuda, counts: [1, 4]}", here=machine(8, gpus=2))
+    assert mistake.message == "4 devices, but there are 2 here; use at most that; or set oversubscribe: true"
+    (mistake,) = mistakes("devices={kind: auto, counts: [4], oversubscribe: true}", here=machine(8, gpus=2))
     assert mistake.message == "4 devices, but there are 2 here; use at most that"
+    made = plan("devices={kind: cuda, counts: [1, 4], oversubscribe: true}", here=machine(8, gpus=2))
+    assert {count: cell.record.oversubscribed for count, cell in cells(made, "ddp").items()} == {1: False, 4: True}
+
+
+def test_what_gloo_cannot_exchange_keeps_a_gpu_to_itself(tmp_path):
+    path = tmp_path / "shared.yaml"
+    path.write_text(
+        "workloads: {gpt: {model: {kind: transformer, layers: 4}, data: {source: synthetic, vocab_size: 64}}}\n"
+        "strategies: [single, data_parallel, ddp, fsdp, tensor_parallel, model_parallel, local_sgd, task_pool, hybrid]"
+        "\n"
+        "devices: {kind: cuda, counts: [2], oversubscribe: true}\n"
+    )
+    reasons = {cell.record.strategy: cell.record.reason for cell in read_plan(path, machine(8, gpus=1)).cells}
+    alone = "its ranks would share a GPU, which NCCL's cannot, and gloo lacks what they exchange there"
+    assert reasons == {
+        **dict.fromkeys(("single", "ddp", "local_sgd", "task_pool")),
+        **dict.fromkeys(("fsdp", "tensor_parallel", "model_parallel", "hybrid"), alone),
+        "data_parallel": "one process drives 2 GPUs, and a GPU cannot be several of them",
+    }
+    assert not [cell for cell in read_plan(path, machine(8, gpus=2)).cells if cell.record.reason]
 
 
 def test_an_oversubscribed_cell_says_so(plan):

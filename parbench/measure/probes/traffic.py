@@ -1,7 +1,7 @@
 """What a rank exchanges with others in a step, counted call by call after the timed steps."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -21,8 +21,26 @@ TENSORS = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "te
 RECEIVING = ("recv_", "recv_any_source_", "irecv", "barrier", "monitored_barrier_")
 """Operators that are given room for tensors, and hand none over."""
 
+KINDS = {
+    "all_reduce": ("all_reduce", "allreduce"),
+    "all_gather": ("all_gather", "allgather"),
+    "all_to_all": ("all_to_all", "alltoall"),
+    "reduce_scatter": ("reduce_scatter",),
+    "broadcast": ("broadcast",),
+    "send": ("send", "isend"),
+    "recv": ("recv", "irecv"),
+}
+"""Kinds of exchange, and how their operators' names begin, which differ between the namespaces."""
+
 MAX_STEPS = 64
 """A longer cycle is not counted: it would take longer than the answer is worth."""
+
+
+class Exchange(NamedTuple):
+    """A number of calls to process groups, and the bytes of the tensors that they were given."""
+
+    calls: int
+    given_bytes: int
 
 
 def count_traffic(step: Callable[[int], None], steps: range) -> TrafficRecord | None:
@@ -32,11 +50,12 @@ def count_traffic(step: Callable[[int], None], steps: range) -> TrafficRecord | 
     with CollectiveCounter() as counter:
         for index in steps:
             step(index)
-    return TrafficRecord(calls=counter.calls / len(steps), given_bytes=counter.given_bytes / len(steps))
+    total = counter.total
+    return TrafficRecord(calls=total.calls / len(steps), given_bytes=total.given_bytes / len(steps))
 
 
 class CollectiveCounter(TorchDispatchMode):
-    """Counts the operators on process groups that run while it is entered, and the bytes that they are given.
+    """Counts the operators on process groups that run while it is entered, by kind, and the bytes that they are given.
 
     Every call comes through torch's dispatcher, also those of DDP's reducer and of autograd's threads, which take over
     the modes of the thread that calls them.
@@ -44,8 +63,13 @@ class CollectiveCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls = 0
-        self.given_bytes = 0
+        self.exchanges: dict[str, Exchange] = {}
+
+    @property
+    def total(self) -> Exchange:
+        """All kinds together."""
+        each = self.exchanges.values()
+        return Exchange(sum(one.calls for one in each), sum(one.given_bytes for one in each))
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -61,9 +85,17 @@ class CollectiveCounter(TorchDispatchMode):
     def _count(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         names = [argument.name for argument in func._schema.arguments]
         if any(name in GROUP for name in names):
-            self.calls += 1
-            if func._opname not in RECEIVING:
-                self.given_bytes += _count_bytes({**dict(zip(names, args, strict=False)), **kwargs})
+            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+            given_bytes = 0 if func._opname in RECEIVING else _count_bytes(arguments)
+            kind = kind_of(func._opname)
+            calls, so_far = self.exchanges.get(kind, Exchange(0, 0))
+            self.exchanges[kind] = Exchange(calls + 1, so_far + given_bytes)
+
+
+def kind_of(operator: str) -> str:
+    """The kind of an operator, such as `all_gather` for `_allgather_base_`; of one that is not known, its own name."""
+    name = operator.strip("_")
+    return next((kind for kind, beginnings in KINDS.items() if name.startswith(beginnings)), name)
 
 
 def _count_bytes(arguments: Mapping[str, Any]) -> int:
