@@ -1,6 +1,7 @@
 """A prediction of what a rank will need."""
 
 from parbench.base_types import Record
+from parbench.records.assignment import Assignment
 
 
 class MemoryPrediction(Record):
@@ -26,3 +27,17 @@ class MemoryPrediction(Record):
     def lasting(self) -> int:
         """What there is at the end of the optimizer's step: parameters, gradients and the optimizer's state."""
         return self.parameters + self.gradients + self.optimizer_state
+
+
+class RehearsalAssignment(Record):
+    """The rank of a trial that is to be rehearsed; no text is read."""
+
+    assignment: Assignment
+    rank: int
+
+
+class RehearsalRecord(Record):
+    """What came of a rehearsal: a prediction, or why there is none."""
+
+    prediction: MemoryPrediction | None = None
+    unavailable: str | None = None

@@ -10,8 +10,8 @@ from rich.console import Console
 from parbench.campaign import against
 from parbench.campaign.arms import arms_against
 from parbench.campaign.run import run_campaign
+from parbench.cli.plans import print_plan
 from parbench.cli.progress import PlainProgress
-from parbench.cli.tables import print_plan
 from parbench.plan.cells import Plan
 from parbench.plan.reading import read_plan
 from parbench.records.assignment import Assignment

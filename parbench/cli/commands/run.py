@@ -50,8 +50,8 @@ def command(
     **options: Any,
 ) -> int:
     """Measure every cell of SCENARIO and print the table and the verdict."""
+    from parbench.cli.plans import print_plan
     from parbench.cli.run_request import RunRequest
-    from parbench.cli.tables import print_plan
     from parbench.launch.base import Site
     from parbench.launch.choice import choose
 

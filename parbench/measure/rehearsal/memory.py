@@ -1,13 +1,13 @@
 """The memory that a rank's training step takes, found out on fake tensors: on any machine, whatever the model's size.
 
-By hand, in a trial's folder: `python -m parbench.measure.rehearsal.memory . RANK`
+A process of its own rehearses ranks: `python -m parbench.measure.rehearsal.memory` reads a `RehearsalAssignment` from
+each line of its input, and writes a `RehearsalRecord` for each.
 """
 
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from parbench.measure.rehearsal.allocations import Allocations, Kind
 from parbench.measure.rehearsal.rank import rehearse
 from parbench.measure.team import Role
 from parbench.records.assignment import Assignment
-from parbench.records.prediction import MemoryPrediction
+from parbench.records.prediction import MemoryPrediction, RehearsalAssignment, RehearsalRecord
 from parbench.strategies.base import Strategy
 
 
@@ -89,6 +89,17 @@ def _labelled(allocations: Allocations, strategy: Strategy[Any]) -> Iterator[Cou
             handle.remove()
 
 
+def rehearse_line(line: str) -> str:
+    """The record of one assignment, both as JSON. Whatever the rehearsal raises is why nothing is predicted."""
+    asked = RehearsalAssignment.model_validate_json(line)
+    try:
+        record = RehearsalRecord(prediction=predict_memory(asked.assignment, asked.rank))
+    except Exception as error:  # noqa: BLE001 - of a strategy or a model that is a plug-in, anything
+        reason = str(error) if isinstance(error, Unsupported) else f"{type(error).__name__}: {error}"
+        record = RehearsalRecord(unavailable=reason)
+    return record.model_dump_json()
+
+
 if __name__ == "__main__":
-    cell = (Path(sys.argv[1]) / "cell.json").read_text()
-    print(predict_memory(Assignment.model_validate_json(cell), int(sys.argv[2])).model_dump_json())
+    for each in sys.stdin:
+        print(rehearse_line(each), flush=True)
