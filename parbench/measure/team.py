@@ -76,15 +76,11 @@ class Role:
 
     @property
     def node_devices(self) -> tuple[torch.device, ...]:
-        """The devices of all ranks on this rank's node."""
+        """The devices of all ranks on this rank's node; each GPU once, where they share it."""
         assignment = self.assignment
         kind, numbers = assignment.device_kind, range(assignment.devices // assignment.nodes)
-        return tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers)
-
-    @property
-    def cpus(self) -> tuple[int, ...]:
-        """The logical CPUs of all its devices together."""
-        return tuple(cpu for device in self.cores for cpu in device)
+        devices = (_device(kind, number, assignment.gpus) for number in numbers)
+        return tuple(devices if kind == "cpu" else dict.fromkeys(devices))
 
     @property
     def is_timed(self) -> bool:
