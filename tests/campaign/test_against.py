@@ -31,7 +31,7 @@ workloads:
     optimizer: {name: adam, lr: 1e-2}
 strategies: [STRATEGY]
 devices: {kind: cpu, counts: [DEVICES], oversubscribe: true}
-measure: {rounds: 3, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600}
+measure: {rounds: 3, warmup: 5, window_s: 0.02, validation_batches: 1, deadline_s: 600, account: false}
 check: {gate: [step_time_min_s, parameters], margin: 3.0, margin_few_sessions: 3.0, min_effect: 10.0}
 """
 MODEL = """

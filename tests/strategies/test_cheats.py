@@ -25,7 +25,8 @@ workloads:
     optimizer: {{name: adam, lr: 3e-3}}
 strategies: {strategies}
 devices: {{kind: cpu, counts: [1, 2], oversubscribe: true}}
-measure: {{rounds: 1, warmup: 20, window_s: 0.05, validation_batches: 1, deadline_s: 600, verify_steps: 40}}
+measure:
+  {{rounds: 1, warmup: 20, window_s: 0.05, validation_batches: 1, deadline_s: 600, verify_steps: 40, account: false}}
 """
 
 
