@@ -93,5 +93,6 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "J": lambda number: f"{significant(number * 1000)} mJ" if abs(number) < 1 else f"{significant(number)} J",
     "cost": significant,
     "FLOP": lambda number: with_prefix(number, "FLOP"),
+    "B/s": lambda number: with_prefix(number, "B/s"),
     "calls": lambda number: f"{number:,.1f}".removesuffix(".0"),
 }

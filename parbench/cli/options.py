@@ -59,6 +59,16 @@ waterfall_option = click.option(
 memory_option = click.option(
     "--memory", is_flag=True, help="What the memory of each cell's ranks holds, instead of its figures."
 )
+communication_option = click.option(
+    "--communication", is_flag=True, help="What each cell's ranks exchange, and how fast, instead of its figures."
+)
+machine_option = click.option(
+    "--machine",
+    "machine_file",
+    type=PATH,
+    metavar="FILE",
+    help="With --communication: this machine's own bandwidths, as parbench doctor --save writes them.",
+)
 wide_option = click.option("--wide", is_flag=True, help="Every column of the table, however wide that makes it.")
 rounds_option = click.option("--rounds", type=click.IntRange(1), help="Rounds, instead of the scenario's.")
 

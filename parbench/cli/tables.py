@@ -1,14 +1,14 @@
-"""What `list`, `plan`, `run` and `table` print to stdout."""
+"""What `list`, `run` and `table` print to stdout."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from parbench.check.baselines import list_baselines
@@ -18,17 +18,19 @@ from parbench.errors import UsageError
 from parbench.export.base import FORMATS, Document
 from parbench.export.breakdown import breakdown_document, print_breakdown
 from parbench.export.cells import cells_document
+from parbench.export.communication import communication_document, print_communication
 from parbench.export.memory import memory_document, print_memory
 from parbench.export.terminal import print_table
 from parbench.export.waterfall import print_waterfall, waterfall_document
 from parbench.models.base import FAMILIES, Family
-from parbench.plan.cells import Plan
 from parbench.results.breakdown import breakdown_table
+from parbench.results.communication import communication_table
 from parbench.results.memory import memory_table
 from parbench.results.sessions import say_coverage, what_differs
 from parbench.results.store import Run, list_runs, readable_runs
 from parbench.results.tables import cells_table
 from parbench.results.waterfall import waterfall_table
+from parbench.scenario.machine import read_machine
 from parbench.strategies.base import STRATEGIES, Strategy
 from parbench.text import plain
 
@@ -57,11 +59,6 @@ def list_lines(what: str, results: Path, say: Callable[[str], None]) -> Iterator
             for run in readable_runs(list_runs(results), say):
                 record = run.record
                 yield f"{run.folder.name}  {record.created_at}  {len(record.cells)} cells, {len(run.trials)} trials"
-
-
-def print_plan(plan: Plan) -> None:
-    """Prints the cells of a plan with their layout, and the reason of each that is skipped."""
-    console().print(_plan_table(plan))
 
 
 def print_runs(runs: Sequence[Run], output_format: str, show: Callable[..., object], *, wide: bool = False) -> None:
@@ -121,45 +118,15 @@ VIEWS = {
     "breakdown": View(breakdown_table, print_breakdown, breakdown_document),
     "waterfall": View(waterfall_table, print_waterfall, waterfall_document),
     "memory": View(memory_table, print_memory, memory_document),
+    "communication": View(communication_table, print_communication, communication_document),
 }
 """By the names of their options."""
 
 
-def _plan_table(plan: Plan) -> Table:
-    launches, companions = plan.launches_a_round, [plain(each.record.id) for each in plan.companions]
-    total = (sum(launches.values()) + len(companions)) * plan.scenario.measure.rounds
-    what = f"{len(plan.runnable)} cells to measure" + f" and {len(companions)} companions" * bool(companions)
-    note = (
-        f"Companions, which explain cells, are launched once a round: {'; '.join(companions)}" if companions else None
-    )
-    table = Table(
-        title=Text(plain(f"{plan.scenario.name}: {what}, {total} launches")),
-        title_justify="left",
-        caption=Text(note) if note else None,
-        caption_justify="left",
-    )
-    for column in ("workload", "scaling", "strategy", "devices", "layout", "global batch", "models", "notes"):
-        table.add_column(column)
-    for cell in plan.cells:
-        record = cell.record
-        notes = [note for note in ("emulated", "oversubscribed") if getattr(record, note)]
-        notes += [f"{count} launches a round"] if (count := launches.get(record.key, 0)) > 1 else []
-        values = (
-            record.workload,
-            record.scaling,
-            record.label,
-            f"{record.devices} {record.device_kind}{_node_note(record.devices, record.nodes)}",
-            record.layout or "–",
-            record.global_batch,
-            record.models,
-            f"skipped: {record.reason}" if record.reason else ", ".join(notes),
-        )
-        table.add_row(*(Text(plain(value)) for value in values), style="dim" if record.reason else "")
-    return table
-
-
-def _node_note(devices: int, nodes: int) -> str:
-    return f" ({nodes} nodes × {devices // nodes})" if nodes > 1 else ""
+def view_beside(machine_file: Path) -> View:
+    """The view of exchanges beside a machine's own bandwidths. Raises `ScenarioError` for what is no machine's file."""
+    table = partial(communication_table, machine=read_machine(machine_file))
+    return replace(VIEWS["communication"], table=table)
 
 
 def _strategy_lines(name: str, strategy: type[Strategy[Any]]) -> Iterator[str]:

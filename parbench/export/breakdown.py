@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from parbench.export.base import Document
-from parbench.export.cells import Column, fold_name, name_of
+from parbench.export.cells import Column, name_of
+from parbench.export.grouped import print_grouped
 from parbench.export.json import as_json
 from parbench.figures.account import PART_MEANINGS, CellPart
 from parbench.figures.definitions import FIGURES
-from parbench.text import plain, with_unit
+from parbench.text import with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +26,6 @@ TITLES: dict[CellPart, str] = {
     "unexplained": "unexpl.",
 }
 """What stands above the columns of parts whose names are long, or say too little."""
-
-NAME_WIDTH = 29
 
 NOTHING = 0.005
 """A part that takes less of every step has no column."""
@@ -53,20 +50,7 @@ def print_breakdown(table: "pd.DataFrame", console: Console) -> None:
         note = "No cell has an account of its steps: it was turned off (measure.account), or an older version measured."
         console.print(Text(note), soft_wrap=True)
         return
-    for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
-        console.print(Text(f"{plain(workload)}: {scaling} scaling, % of a step", style="bold"), soft_wrap=True)
-        columns = _columns(rows)
-        frame = box.SIMPLE_HEAD if console.is_terminal else None
-        view = Table(box=frame, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for number, name in enumerate(columns):
-            view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
-        for row in rows.to_dict(orient="records"):
-            name, *shares = (plain(column(row)) for column in columns.values())
-            view.add_row(Text(fold_name(name, NAME_WIDTH)), *map(Text, shares))
-        console.print(view)
-        for line in _explain(rows):
-            console.print(Text(line, style="dim"), soft_wrap=True)
-        console.print()
+    print_grouped(table, console, title="% of a step", columns_of=_columns, explain=_explain)
 
 
 def _columns(table: "pd.DataFrame") -> dict[str, Column]:

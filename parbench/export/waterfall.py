@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from parbench.export.base import Document
-from parbench.export.cells import Column, fold_name, name_of
+from parbench.export.cells import Column, name_of
+from parbench.export.grouped import print_grouped
 from parbench.export.json import as_json
 from parbench.figures.speed import SPEEDUP
 from parbench.figures.waterfall import LOSS_MEANINGS, Loss
-from parbench.text import plain, with_reach
+from parbench.text import with_reach
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +25,6 @@ TITLES: dict[Loss, str] = {
     "remainder": "rest",
 }
 """What stands above the columns of losses whose names are long, or say too little."""
-
-NAME_WIDTH = 29
 
 NOTHING = 0.005
 """A loss that is smaller in every row has no column."""
@@ -58,22 +55,13 @@ def print_waterfall(table: "pd.DataFrame", console: Console) -> None:
         )
         console.print(Text(note), soft_wrap=True)
         return
-    for (workload, scaling), rows in table.groupby(["workload", "scaling"], sort=False):
-        title = f"{plain(workload)}: {scaling} scaling, what is lost on the way from ideal to measured speedup"
-        console.print(Text(title, style="bold"), soft_wrap=True)
-        columns = _columns(rows)
-        frame = box.SIMPLE_HEAD if console.is_terminal else None
-        view = Table(box=frame, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for number, name in enumerate(columns):
-            view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
-        for row in rows.to_dict(orient="records"):
-            name, *losses = (plain(column(row)) for column in columns.values())
-            view.add_row(Text(fold_name(name, NAME_WIDTH)), *map(Text, losses))
-        console.print(view)
-        for loss in _losses(rows):
-            console.print(Text(f"{TITLES.get(loss, loss)}: {LOSS_MEANINGS[loss]}", style="dim"), soft_wrap=True)
-        console.print(Text("± is half of the 95 % interval over rounds", style="dim"), soft_wrap=True)
-        console.print()
+    title = "what is lost on the way from ideal to measured speedup"
+    print_grouped(table, console, title=title, columns_of=_columns, explain=_explain)
+
+
+def _explain(table: "pd.DataFrame") -> Iterator[str]:
+    yield from (f"{TITLES.get(loss, loss)}: {LOSS_MEANINGS[loss]}" for loss in _losses(table))
+    yield "± is half of the 95 % interval over rounds"
 
 
 def _columns(table: "pd.DataFrame") -> dict[str, Column]:

@@ -17,7 +17,7 @@ from parbench.measure.phases import STEPS
 from parbench.measure.probes.compile_time import Compilation, read_compilation
 from parbench.measure.probes.expected_memory import expect_memory
 from parbench.measure.probes.memory_account import MemoryAccount
-from parbench.measure.probes.traffic import MAX_STEPS, count_traffic
+from parbench.measure.probes.traffic import MAX_STEPS, Call, count_calls, sum_up
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Team
 from parbench.measure.twins import hold_learning_rate
@@ -86,6 +86,7 @@ class Job:
         self.journal = journal
         journal.enter("setup")
         self.workload = workload
+        self.calls: list[Call] | None = None
         self.memory = MemoryAccount(role.device)
         self.strategy = role.make_strategy()
         self.strategy.setup(workload, number, context)
@@ -141,7 +142,9 @@ class Job:
     def count_traffic(self) -> TrafficRecord | None:
         """What this rank exchanges with others in further steps, which nobody times."""
         self.journal.enter("traffic")
-        return count_traffic(self.step, range(self.step.taken, self.step.taken + self.strategy.cycle()))
+        cycle = self.strategy.cycle()
+        self.calls = count_calls(self.step, range(self.step.taken, self.step.taken + cycle))
+        return None if self.calls is None else sum_up(self.calls, cycle)
 
     def account(self, team: Team) -> AccountRecord | None:
         """Where the time of further steps goes, which nobody times; `team` starts them together."""
@@ -152,6 +155,7 @@ class Job:
             first=self.step.taken,
             cycle=self.strategy.cycle(),
             parts=[*dealing, *self.strategy.step_parts()],
+            calls=self.calls,
             device=self.role.device,
             meet=team.meet,
         )

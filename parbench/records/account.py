@@ -34,11 +34,18 @@ class Span(NamedTuple):
 
 
 class ExchangeRecord(Record):
-    """The collectives, sends or receives of one kind: calls in a step, and seconds of a step in which one ran."""
+    """The collectives, sends or receives of one kind: calls in a step, and seconds of a step in which one ran.
+
+    Where the calls of the steps are known, `ranks` is the size of their process group, `axis` its name if it is one
+    axis of a mesh with names, and `given_bytes` what a step passes to them; otherwise these are None.
+    """
 
     name: str
+    axis: str | None = None
+    ranks: int | None = None
     calls: float
     seconds: float
+    given_bytes: float | None = None
 
 
 class AccountRecord(Record):

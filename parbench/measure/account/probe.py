@@ -1,18 +1,20 @@
 """Watches a few steps after the window, and writes the account of their time."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from parbench.measure.account.exchanges import sum_up_exchanges
 from parbench.measure.account.intervals import Interval, intersection, length
 from parbench.measure.account.marks import PREFIX, STEP, marked
 from parbench.measure.account.parts import Parts, cut, overlapped
 from parbench.measure.account.trace import Trace, read_trace
-from parbench.records.account import MEETING, AccountRecord, ExchangeRecord, Part, Span
+from parbench.measure.probes.traffic import Call
+from parbench.records.account import MEETING, AccountRecord, Part, Span
 from parbench.strategies.base import StepPart
 
 WATCHED_STEPS = 3
@@ -28,13 +30,15 @@ SHORTEST_SPAN = 1 / 2000
 class Watch:
     """What is to be watched: whole cycles of steps, from number `first` on, and the methods that are their parts.
 
-    `meet` returns once all ranks of the model have called it.
+    `calls` are those that one cycle makes to process groups, where they are known. `meet` returns once all ranks of the
+    model have called it.
     """
 
     step: Callable[[int], None]
     first: int
     cycle: int
     parts: Sequence[StepPart]
+    calls: Sequence[Call] | None
     device: torch.device
     meet: Callable[[], None]
 
@@ -64,10 +68,10 @@ def account_for_steps(watch: Watch, trace_file: Path | None) -> AccountRecord | 
     if trace_file is not None:
         profiler.export_chrome_trace(str(trace_file))
     trace = read_trace(profiler.profiler.kineto_results.events())
-    return _write(trace, cut(trace), steps, profiled_ns)
+    return _write(trace, cut(trace), steps, profiled_ns, watch.calls)
 
 
-def _write(trace: Trace, parts: Parts, steps: int, profiled_ns: int) -> AccountRecord:
+def _write(trace: Trace, parts: Parts, steps: int, profiled_ns: int, calls: Sequence[Call] | None) -> AccountRecord:
     """Seconds a step. What passes between two steps, and around all of them, is unexplained as well."""
     seconds: dict[Part, float] = {part: length(moments) / steps / 1e9 for part, moments in parts.items()}
     outside = profiled_ns / steps / 1e9 - sum(seconds.values())
@@ -77,20 +81,9 @@ def _write(trace: Trace, parts: Parts, steps: int, profiled_ns: int) -> AccountR
         profiled_s=sum(seconds.values()),
         parts={part: value for part, value in seconds.items() if value},
         overlapped_s=length(overlapped(trace, parts)) / steps / 1e9,
-        exchanges=tuple(_count_exchanges(trace.exchanges, trace.steps, steps)),
+        exchanges=sum_up_exchanges(trace, calls, steps),
         timeline=tuple(_draw(parts, trace.steps[-1])),
     )
-
-
-def _count_exchanges(
-    exchanges: Mapping[str, list[Interval]], watched: list[Interval], steps: int
-) -> Iterable[ExchangeRecord]:
-    first, last = watched[0][0], watched[-1][1]
-    for name, every in sorted(exchanges.items()):
-        inside = [moments for moments in every if first <= moments[0] < last]
-        if inside:
-            seconds = sum(length([moments]) for moments in inside) / steps / 1e9
-            yield ExchangeRecord(name=name, calls=len(inside) / steps, seconds=seconds)
 
 
 def _draw(parts: Parts, step: Interval) -> list[Span]:

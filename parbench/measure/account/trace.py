@@ -9,8 +9,11 @@ from typing import Any
 from parbench.measure.account.intervals import Interval, Intervals, union
 from parbench.measure.account.marks import PREFIX, STEP, WAIT
 
-EXCHANGE = re.compile(r"^(?:gloo|mpi):(\w+)|^nccl:(\w+)|^ncclDevKernel_(\w+?)_")
+EXCHANGE = re.compile(r"^(?:gloo|mpi):(\w+)|^nccl:(\w+)|^nccl\w*Kernel_([A-Za-z]+)")
 """The names of collectives, sends and receives: gloo's events from the call to its end, and NCCL's kernels."""
+
+WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where a word begins in a name such as `AllReduce`."""
 
 EXCHANGING = ("c10d::", "_c10d_functional::")
 """The operators that exchange something, or wait for it."""
@@ -61,8 +64,8 @@ def read_trace(events: Iterable[Any]) -> Trace:
     marks, exchanges = _moments_by(own, _name_of_mark), _moments_by(on_host, _kind_of_exchange)
     launches = {event.correlation: event.moments[0] for event in on_host if event.is_launch}
     if on_gpu:
-        # NCCL's kernels tell its times; on the host it only starts them.
-        exchanges = _moments_by(on_gpu, _kind_of_exchange)
+        # NCCL's kernels tell its times; on the host it only starts them, and annotations name them a second time.
+        exchanges = _moments_by((event for event in on_gpu if not event.is_annotation), _kind_of_exchange)
     return Trace(
         steps=marks.pop(STEP, []),
         operators=union(event.moments for event in on_host if event.is_operator),
@@ -107,9 +110,10 @@ class _Event:
 
 
 def _kind_of_exchange(event: _Event) -> str | None:
-    """Such as `all_reduce`; None for an event that exchanges nothing."""
+    """Such as `all_reduce`, which NCCL's kernels call `AllReduce`; None for an event that exchanges nothing."""
     match = EXCHANGE.match(event.name)
-    return next(filter(None, match.groups()), None) if match else None
+    name = next(filter(None, match.groups()), None) if match else None
+    return WORD.sub("_", name).lower() if name else None
 
 
 def _name_of_mark(event: _Event) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.distributed import ProcessGroup, distributed_c10d
 from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,8 +33,20 @@ KINDS = {
 }
 """Kinds of exchange, and how their operators' names begin, which differ between the namespaces."""
 
+MESH = "mesh_"
+"""How the description of a process group begins that is one axis of a device mesh, before the axis's name."""
+
 MAX_STEPS = 64
 """A longer cycle is not counted: it would take longer than the answer is worth."""
+
+
+class Call(NamedTuple):
+    """A call to a process group of `ranks` ranks, which is `axis` of a mesh if that has names, and what it is given."""
+
+    kind: str
+    axis: str | None
+    ranks: int
+    given_bytes: int
 
 
 class Exchange(NamedTuple):
@@ -43,19 +56,24 @@ class Exchange(NamedTuple):
     given_bytes: int
 
 
-def count_traffic(step: Callable[[int], None], steps: range) -> TrafficRecord | None:
-    """Calls to process groups and the bytes given to them, per step, averaged over `steps`; None for too many steps."""
+def count_calls(step: Callable[[int], None], steps: range) -> list[Call] | None:
+    """The calls to process groups that `steps` make, in their order; None for too many steps."""
     if len(steps) > MAX_STEPS:
         return None
-    with CollectiveCounter() as counter:
+    counter = CollectiveCounter()
+    with counter:
         for index in steps:
             step(index)
-    total = counter.total
-    return TrafficRecord(calls=total.calls / len(steps), given_bytes=total.given_bytes / len(steps))
+    return counter.calls
+
+
+def sum_up(calls: Sequence[Call], steps: int) -> TrafficRecord:
+    """Calls and bytes of a step, the mean of so many."""
+    return TrafficRecord(calls=len(calls) / steps, given_bytes=sum(call.given_bytes for call in calls) / steps)
 
 
 class CollectiveCounter(TorchDispatchMode):
-    """Counts the operators on process groups that run while it is entered, by kind, and the bytes that they are given.
+    """Notes the operators on process groups that run while it is entered, in their order.
 
     Every call comes through torch's dispatcher, also those of DDP's reducer and of autograd's threads, which take over
     the modes of the thread that calls them.
@@ -63,13 +81,14 @@ class CollectiveCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.exchanges: dict[str, Exchange] = {}
+        self.calls: list[Call] = []
 
     @property
-    def total(self) -> Exchange:
-        """All kinds together."""
-        each = self.exchanges.values()
-        return Exchange(sum(one.calls for one in each), sum(one.given_bytes for one in each))
+    def exchanges(self) -> dict[str, Exchange]:
+        """The calls of each kind, and the bytes that they were given."""
+        kinds = dict.fromkeys(call.kind for call in self.calls)
+        given = {kind: [call.given_bytes for call in self.calls if call.kind == kind] for kind in kinds}
+        return {kind: Exchange(len(each), sum(each)) for kind, each in given.items()}
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -79,23 +98,34 @@ class CollectiveCounter(TorchDispatchMode):
             return NotImplemented
         kwargs = kwargs or {}
         if func.namespace in NAMESPACES:
-            self._count(func, args, kwargs)
+            self._note(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def _count(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _note(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         names = [argument.name for argument in func._schema.arguments]
-        if any(name in GROUP for name in names):
-            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        group = next((_as_group(arguments[name]) for name in GROUP if name in arguments), None)
+        if group is not None:
             given_bytes = 0 if func._opname in RECEIVING else _count_bytes(arguments)
-            kind = kind_of(func._opname)
-            calls, so_far = self.exchanges.get(kind, Exchange(0, 0))
-            self.exchanges[kind] = Exchange(calls + 1, so_far + given_bytes)
+            self.calls.append(Call(kind_of(func._opname), _axis_of(group), group.size(), given_bytes))
 
 
 def kind_of(operator: str) -> str:
     """The kind of an operator, such as `all_gather` for `_allgather_base_`; of one that is not known, its own name."""
     name = operator.strip("_")
     return next((kind for kind, beginnings in KINDS.items() if name.startswith(beginnings)), name)
+
+
+def _as_group(argument: Any) -> ProcessGroup:
+    """The process group that an operator names, or is given in a box."""
+    if isinstance(argument, str):
+        return distributed_c10d._resolve_process_group(argument)  # type: ignore[attr-defined, arg-type]
+    return ProcessGroup.unbox(argument)
+
+
+def _axis_of(group: ProcessGroup) -> str | None:
+    name = group.group_desc.removeprefix(MESH)
+    return None if name in (group.group_desc, "default") else name
 
 
 def _count_bytes(arguments: Mapping[str, Any]) -> int:

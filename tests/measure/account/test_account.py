@@ -48,9 +48,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, foreign_package: Path) -> Comm
 @pytest.fixture(scope="module")
 def accounts(run: CommandLine) -> dict[str, list[dict[str, Any]]]:
     """The account of every rank, by the strategy's label."""
+    return {label: [rank["account"] for rank in each] for label, each in ranks_of(run).items()}
+
+
+def ranks_of(run: CommandLine) -> dict[str, list[dict[str, Any]]]:
+    """The records of every rank, by the strategy's label."""
     lines = (run.folder / "out" / "trials.jsonl").read_text().splitlines()
     trials = [trial for trial in map(json.loads, lines) if trial["purpose"] == "measure"]
-    return {trial["cell"].split("/")[1]: [rank["account"] for rank in trial["ranks"]] for trial in trials}
+    return {trial["cell"].split("/")[1]: trial["ranks"] for trial in trials}
 
 
 def test_every_rank_has_an_account_that_adds_up(accounts) -> None:
@@ -91,6 +96,18 @@ def test_exchanges_are_counted_by_kind(accounts) -> None:
     assert kinds["single"] == kinds["task_pool"] == kinds["ensemble"] == set()
     per_step = {each["name"]: each["calls"] for each in accounts["local_sgd"][0]["exchanges"]}
     assert per_step == {"all_reduce": 1 / 4}
+
+
+def test_every_exchange_has_its_time_beside_the_bytes_that_were_counted(run: CommandLine) -> None:
+    for label, ranks in ranks_of(run).items():
+        for rank in ranks:
+            exchanges, traffic = rank["account"]["exchanges"], rank["traffic"] or {"calls": 0, "given_bytes": 0}
+            if label != "data_parallel":
+                assert sum(each["calls"] for each in exchanges) == pytest.approx(traffic["calls"]), label
+                assert sum(each["given_bytes"] for each in exchanges) == pytest.approx(traffic["given_bytes"]), label
+            assert all(each["seconds"] > 0 and each["ranks"] == 2 for each in exchanges), label
+    kinds = {each["name"] for each in ranks_of(run)["fsdp"][0]["account"]["exchanges"]}
+    assert kinds == {"all_gather", "reduce_scatter"}
 
 
 def test_the_table_shows_what_adds_up_to_a_whole_step(run: CommandLine, accounts) -> None:

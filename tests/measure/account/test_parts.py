@@ -85,7 +85,7 @@ def test_a_backward_pass_without_nodes_has_no_end_to_wait_in() -> None:
 ON_GPU = Trace(
     steps=[(0, 40), (40, 60)],
     marks={"data": [(0, 4)], "forward": [(4, 10)], "backward": [(10, 20)], "optimizer": [(20, 24)]},
-    exchanges={"AllReduce": [(50, 75)]},
+    exchanges={"all_reduce": [(50, 75)]},
     kernels=[((8, 30), 5), ((30, 60), 12), ((75, 85), 21), ((90, 100), 39)],
 )
 """The host runs ahead: what it launches in 60 ns keeps the device busy until 100."""

@@ -60,11 +60,13 @@ def test_kernels_are_told_from_exchanges_and_from_names() -> None:
             event("nccl:all_reduce", 4, 5),
             event("sgemm", 8, 20, device="CUDA", correlation=7),
             event("ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)", 9, 30, device="CUDA"),
+            event("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", 31, 35, device="CUDA"),
+            event("nccl:all_reduce", 9, 30, device="CUDA", annotation=True),
             event("parbench::step", 8, 40, device="CUDA", annotation=True),
         ]
     )
     assert trace.kernels == [((8, 20), 2)]
-    assert trace.exchanges == {"AllReduce": [(9, 30)]}
+    assert trace.exchanges == {"all_reduce": [(9, 30)], "send_recv": [(31, 35)]}
     assert not trace.operators
 
 
