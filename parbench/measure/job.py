@@ -140,11 +140,18 @@ class Job:
         return self._split_by_model(record, [(taken, losses) for taken, losses in validations if losses])
 
     def count_traffic(self) -> TrafficRecord | None:
-        """What this rank exchanges with others in further steps, which nobody times."""
+        """What this rank exchanges with others in further steps, which nobody times.
+
+        A cycle of steps is taken first: what validation has left gathered, the step after it need not gather.
+        """
         self.journal.enter("traffic")
         cycle = self.strategy.cycle()
+        if cycle > MAX_STEPS:
+            return None
+        for index in range(self.step.taken, self.step.taken + cycle):
+            self.step(index)
         self.calls = count_calls(self.step, range(self.step.taken, self.step.taken + cycle))
-        return None if self.calls is None else sum_up(self.calls, cycle)
+        return sum_up(self.calls, cycle)
 
     def account(self, team: Team) -> AccountRecord | None:
         """Where the time of further steps goes, which nobody times; `team` starts them together."""

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from parbench.export.waterfall import TITLES
 from parbench.figures.definitions import FIGURES
+from parbench.figures.waterfall import LOSS_MEANINGS
 from parbench.results.store import read_run
 from parbench.results.tables import cells_table
+from parbench.results.waterfall import waterfall_table
+from parbench.text import with_reach
 from tests.docs.blocks import PAGES, REPOSITORY
 
 STORED = REPOSITORY / "results/stored"
@@ -81,6 +85,20 @@ def first_answer() -> str:
     rows = [row for row in rows_of("lstm_scaling-cpu-2-cores") if row["devices"] == 2 or row["parity"] == "reference"]
     figures = map(figure, ("tokens_per_s", "speedup", "peak_memory_bytes"))
     return write(rows, STRATEGY, DEVICES, *figures, BUBBLE, PARITY)
+
+
+def waterfalls() -> str:
+    """What the headline scenario's cells lose of 2×, each loss with half of its interval."""
+    rows = waterfall_table(read_run(STORED / "lstm_scaling-cpu-2-cores")).to_dict(orient="records")
+    shown = [loss for loss in LOSS_MEANINGS if any(abs(row[loss]) >= 0.005 for row in rows)]
+    losses = [(TITLES.get(loss, loss), loss) for loss in shown]
+
+    def lost(name: str) -> Callable[[Row], str]:
+        return lambda row: with_reach(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"])
+
+    ideal: Column = ("ideal", lambda row: f"{row['ideal']}×")
+    speedup: Column = ("speedup", lambda row: f"{row['speedup']:.2f}×")
+    return write(rows, STRATEGY, DEVICES, ideal, *((title, lost(name)) for title, name in losses), speedup)
 
 
 def strategies() -> str:
@@ -154,6 +172,7 @@ def _power(rows: Sequence[Row], precision: str, optimizer: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "headline": headline,
     "first-answer": first_answer,
+    "waterfalls": waterfalls,
     "strategies": strategies,
     "zero1": zero1,
     "memory": memory,

@@ -147,6 +147,6 @@ def test_programs_get_a_row_for_each_rank() -> None:
 
 
 def test_a_stored_run_without_accounts_is_printed_as_such() -> None:
-    ended = CliRunner().invoke(cli, ["table", "results/stored/lstm_scaling-cpu-2-cores", "--memory"])
+    ended = CliRunner().invoke(cli, ["table", "results/stored/zero1-cpu-2-cores", "--memory"])
     assert ended.exit_code == 0, ended.output
     assert "No cell has an account of its memory" in ended.output

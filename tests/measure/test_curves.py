@@ -134,6 +134,7 @@ def test_a_rank_hands_over_the_tensor_or_its_part_of_it(operation: Operation, gi
         exchange = prepare_exchange(operation, torch.zeros(256), torch.zeros(256))
         with CollectiveCounter() as counter:
             exchange()
-        assert counter.given_bytes == given_bytes
+        assert sum(call.given_bytes for call in counter.calls) == given_bytes
+        assert {call.ranks for call in counter.calls} == {4}
     finally:
         distributed.destroy_process_group()

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from parbench.cli.main import cli
+from parbench.errors import ScenarioError, UsageError
 from parbench.export.communication import communication_document, print_communication
 from parbench.records.account import AccountRecord, ExchangeRecord
 from parbench.results.communication import COLUMNS, communication_table
@@ -81,10 +82,10 @@ def test_a_machines_file_belongs_to_this_table(tmp_path: Path) -> None:
     stored = str(STORED)
     arguments = ["table", stored, "--machine", str(tmp_path / "machine.yaml")]
     refused = CliRunner().invoke(cli, arguments)
-    assert refused.exit_code == 2
-    assert "ask for that table as well" in refused.output
+    assert isinstance(refused.exception, UsageError)
+    assert "ask for that table as well" in str(refused.exception)
     assert CliRunner().invoke(cli, [*arguments, "--communication"]).exit_code == 0
     (tmp_path / "machine.yaml").write_text("schema_version: 1\n")
     damaged = CliRunner().invoke(cli, [*arguments, "--communication"])
-    assert damaged.exit_code == 2
-    assert "machine.yaml" in damaged.output
+    assert isinstance(damaged.exception, ScenarioError)
+    assert "machine.yaml" in str(damaged.exception)
