@@ -38,6 +38,7 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"fsdp": {"reshard_after_forward": False}},
     {"fsdp": {"param_dtype": "bf16"}},
     {"tensor_parallel": {"sequence_parallel": True}},
+    {"context_parallel": {"method": "ulysses"}},
     {"hybrid": {"data_parallel": "fsdp"}},
     {"hybrid": {"data": 1, "pipeline": 2, "tensor": 1, "schedule": "zbv", "data_parallel": "fsdp"}},
     {"hybrid": {"data": 2, "pipeline": 2, "schedule": "interleaved_1f1b", "data_parallel": "fsdp"}},
