@@ -150,6 +150,44 @@ def of_split_norms(model: Model, degree: int, sequence_parallel: bool) -> Traffi
     return total(call("all_reduce", FP32 * shape.size) for shape in norms)
 
 
+def of_context_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
+    """Whole gradients, summed once, and what positions of different ranks have to tell each other in every block."""
+    gradients = call("all_reduce", FP32 * model_of(spec).size)
+    if layout.processes == 1:
+        return gradients
+    block = {"ring": of_ring, "ulysses": of_head_exchange}[options.method](spec, layout.processes)
+    return gradients + spec.model.layers * block
+
+
+def of_ring(spec: WorkloadSpec, ranks: int) -> Traffic:
+    """The keys and values of a rank go past all others, forward and again backward (Liu et al. 2023, section 3).
+
+    Their gradients, which are sums, go past all others as well, and then home.
+    """
+    _, keys = heads_of(spec)
+    pair = 2 * keys * spec.global_batch * spec.seq_len // ranks
+    guests, gradients = (call("send", size * pair) + call("recv", 0) for size in (PRODUCTS[spec.precision], FP32))
+    return 2 * (ranks - 1) * guests + ranks * gradients
+
+
+def of_head_exchange(spec: WorkloadSpec, ranks: int) -> Traffic:
+    """Queries, keys and values in one exchange, and in another what was mixed (Jacobs et al. 2023, section 3).
+
+    Backward, the gradients of both. Where ranks are more than heads of keys and values, each rank gets a copy of one.
+    """
+    queries, keys = heads_of(spec)
+    keys = max(keys, ranks * spec.model.d_model // spec.model.heads)
+    number = PRODUCTS[spec.precision] * spec.global_batch * spec.seq_len // ranks
+    return 2 * (call("all_to_all", number * (queries + 2 * keys)) + call("all_to_all", number * queries))
+
+
+def heads_of(spec: WorkloadSpec) -> tuple[int, int]:
+    """The channels of all heads of queries, and of all heads of keys."""
+    family: Any = spec.model
+    shared = getattr(family, "key_value_heads", None) or family.heads
+    return family.d_model, shared * (family.d_model // family.heads)
+
+
 def of_model_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
     """A line of stages, over the whole batch."""
     return of_borders(spec, options, layout.processes, rank, spec.global_batch) + of_overflow(spec, layout)
@@ -213,6 +251,7 @@ FORMULAS = {
     "ddp": of_ddp,
     "fsdp": of_fsdp,
     "tensor_parallel": of_tensor_parallel,
+    "context_parallel": of_context_parallel,
     "model_parallel": of_model_parallel,
     "local_sgd": of_local_sgd,
     "hybrid": of_hybrid,
