@@ -147,7 +147,10 @@ class Family(Spec, ABC):
         raise NotImplementedError(self.kind)
 
     def attention_heads(self) -> Heads | None:
-        """Those of a block, if positions of a sequence meet in modules of `nn.attention` and nowhere else; or None."""
+        """Those of a block whose only place where positions of a sequence meet is an `Attention` of `nn.attention`.
+
+        None where they meet elsewhere. Parts that encode positions have a method `keep_positions`, as those of `nn` do.
+        """
         return None
 
     def context_refusal(self) -> str:

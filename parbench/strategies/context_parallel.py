@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from parbench.data.batches import Batch
-    from parbench.models.nn.kernels import Attend
-    from parbench.models.nn.ring import RingAttention
-    from parbench.models.nn.ulysses import UlyssesAttention
     from parbench.training.workload import Workload
+
+Method = Literal["ring", "ulysses"]
 
 MAX_HEAD_SIZE, HEAD_ALIGNMENT = 256, 8
 """What CUDA's fused kernels take without a copy of queries, keys and values."""
@@ -31,7 +30,7 @@ class ContextParallelOptions(Options):
     the heads, which must divide.
     """
 
-    method: Literal["ring", "ulysses"] = "ring"
+    method: Method = "ring"
 
 
 class ContextParallel(Strategy[ContextParallelOptions]):
@@ -62,14 +61,8 @@ class ContextParallel(Strategy[ContextParallelOptions]):
         """Builds the whole model, for the positions of this rank."""
         super().setup(workload, job, context)
         if context.ranks > 1:
-            import torch
-
-            across = reach_across(self.options.method, context.group)
-            self.positions = across.positions(workload.spec.seq_len).to(workload.device)
-            # What ranks exchange stays outside of compiled graphs.
-            attend = torch.compiler.disable(across.attend) if workload.spec.compile else across.attend
             # Only now: when it is made, DistributedDataParallel gives all ranks the buffers of the first one.
-            keep_positions(self.model, self.positions, attend)
+            self.positions = cut_sequences(self.model, workload, self.options.method, context.group)
 
     def wrap(self, model: "nn.Module", context: Context) -> "nn.Module":
         """The model in DistributedDataParallel, where it is trained."""
@@ -83,37 +76,50 @@ class ContextParallel(Strategy[ContextParallelOptions]):
 
     def loss(self, batch: "Batch") -> "Tensor":
         """The mean loss of this rank's positions, in nats per token."""
-        if self.positions is not None:
-            batch = type(batch)(*(tokens[:, self.positions] for tokens in batch))
-        return super().loss(batch)
+        return super().loss(take_positions(batch, self.positions))
 
 
-def reach_across(method: str, group: "ProcessGroup | None") -> "RingAttention | UlyssesAttention":
-    """Attention over positions of all ranks of a group, by a method."""
+def cut_sequences(model: "nn.Module", workload: "Workload", method: Method, group: "ProcessGroup | None") -> "Tensor":
+    """Makes a model one for this rank's positions of every sequence, which attend to all positions of the group.
+
+    Returns where in their sequences these positions are.
+    """
+    import torch
+
+    from parbench.models.nn.attention import Attention
     from parbench.models.nn.ring import RingAttention
     from parbench.models.nn.ulysses import UlyssesAttention
 
-    return RingAttention(group) if method == "ring" else UlyssesAttention(group)
-
-
-def keep_positions(model: "nn.Module", positions: "Tensor", attend: "Attend") -> None:
-    """Makes a model one for tokens at these positions of their sequences, which `attend` to all positions."""
-    from parbench.models.nn.attention import Attention
-    from parbench.models.nn.embedding import TokenAndPosition
-    from parbench.models.nn.llama import RotaryPositions
-
+    across = RingAttention(group) if method == "ring" else UlyssesAttention(group)
+    positions = across.positions(workload.spec.seq_len).to(workload.device)
+    # What ranks exchange stays outside of compiled graphs.
+    attend = torch.compiler.disable(across.attend) if workload.spec.compile else across.attend
     for module in model.modules():
         if isinstance(module, Attention):
             module.attend = attend
-        elif isinstance(module, TokenAndPosition | RotaryPositions):
-            module.keep_positions(positions)
+        elif keep := getattr(module, "keep_positions", None):
+            keep(positions)
+    return positions
 
 
-def require_context_parts(options: ContextParallelOptions, workload: WorkloadSpec, devices: Devices) -> None:
-    """Raises `Unsupported` where the workload's sequences cannot be cut over so many devices."""
+def take_positions(batch: "Batch", positions: "Tensor | None") -> "Batch":
+    """The tokens at these positions of all sequences; None: all tokens."""
+    if positions is None:
+        return batch
+    return type(batch)(*(tokens[:, positions] for tokens in batch))
+
+
+def require_context_parts(
+    options: ContextParallelOptions, workload: WorkloadSpec, devices: Devices, *, split: int = 1
+) -> None:
+    """Raises `Unsupported` where the workload's sequences cannot be cut over so many devices.
+
+    Of the heads each of them has one of `split` parts.
+    """
     heads, is_ring = workload.model.attention_heads(), options.method == "ring"
     if heads is None:
         raise Unsupported(workload.model.context_refusal())
+    heads = heads._replace(queries=heads.queries // split, keys=heads.keys // split)
     if devices.count == 1:
         return
     each = 2 if is_ring else 1

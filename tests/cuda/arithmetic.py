@@ -155,30 +155,36 @@ def of_context_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: 
     gradients = call("all_reduce", FP32 * model_of(spec).size)
     if layout.processes == 1:
         return gradients
-    block = {"ring": of_ring, "ulysses": of_head_exchange}[options.method](spec, layout.processes)
-    return gradients + spec.model.layers * block
+    return gradients + of_context(spec, options.method, layout.processes, spec.global_batch)
 
 
-def of_ring(spec: WorkloadSpec, ranks: int) -> Traffic:
+def of_context(spec: WorkloadSpec, method: str, ranks: int, sequences: int, split: int = 1) -> Traffic:
+    """Positions of so many sequences meet in every block, across ranks. Each has one of `split` parts of the heads."""
+    queries, keys = (channels // split for channels in heads_of(spec))
+    tokens = sequences * spec.seq_len // ranks
+    block = {"ring": of_ring, "ulysses": of_head_exchange}[method](spec, ranks, tokens, queries, keys)
+    return spec.model.layers * block
+
+
+def of_ring(spec: WorkloadSpec, ranks: int, tokens: int, queries: int, keys: int) -> Traffic:
     """The keys and values of a rank go past all others, forward and again backward (Liu et al. 2023, section 3).
 
     Their gradients, which are sums, go past all others as well, and then home.
     """
-    _, keys = heads_of(spec)
-    pair = 2 * keys * spec.global_batch * spec.seq_len // ranks
-    guests, gradients = (call("send", size * pair) + call("recv", 0) for size in (PRODUCTS[spec.precision], FP32))
+    guests, gradients = (
+        call("send", size * 2 * keys * tokens) + call("recv", 0) for size in (PRODUCTS[spec.precision], FP32)
+    )
     return 2 * (ranks - 1) * guests + ranks * gradients
 
 
-def of_head_exchange(spec: WorkloadSpec, ranks: int) -> Traffic:
+def of_head_exchange(spec: WorkloadSpec, ranks: int, tokens: int, queries: int, keys: int) -> Traffic:
     """Queries, keys and values in one exchange, and in another what was mixed (Jacobs et al. 2023, section 3).
 
     Backward, the gradients of both. Where ranks are more than heads of keys and values, each rank gets a copy of one.
     """
-    queries, keys = heads_of(spec)
     keys = max(keys, ranks * spec.model.d_model // spec.model.heads)
-    number = PRODUCTS[spec.precision] * spec.global_batch * spec.seq_len // ranks
-    return 2 * (call("all_to_all", number * (queries + 2 * keys)) + call("all_to_all", number * queries))
+    size = PRODUCTS[spec.precision] * tokens
+    return 2 * (call("all_to_all", size * (queries + 2 * keys)) + call("all_to_all", size * queries))
 
 
 def heads_of(spec: WorkloadSpec) -> tuple[int, int]:
@@ -227,20 +233,23 @@ def of_hybrid(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Tr
     """
     data, pipeline, tensor = options.degrees()
     model, number, passes = model_of(spec), rank // tensor % pipeline, 1
-    sequences = spec.global_batch // data
+    sequences, replicas = spec.global_batch // data, data * options.context
+    own = spec.model_copy(update={"seq_len": spec.seq_len // options.context})
     axes = [of_overflow(spec, layout)]
+    if options.context > 1:
+        axes.append(of_context(spec, options.context_method, options.context, sequences, tensor))
     if pipeline > 1:
         model, passes = model.stage(plan_stages(options, spec, pipeline)[number]), micro_batches_of(options)
         axes.append(of_borders(spec, options, pipeline, number, sequences))
     if tensor > 1:
         split = options.sequence_parallel
-        axes.append(passes * of_split_pass(spec, model, tensor, sequences // passes, split))
+        axes.append(passes * of_split_pass(own, model, tensor, sequences // passes, split))
         axes.append(of_split_norms(model, tensor, split))
         model = model.on_each_of(tensor)
-    if data > 1:
+    if replicas > 1:
         assert pipeline == 1 or options.data_parallel == "ddp"
         by_ddp = options.data_parallel == "ddp"
-        axes.append(call("all_reduce", FP32 * model.size) if by_ddp else of_shards(model, data, FSDPOptions()))
+        axes.append(call("all_reduce", FP32 * model.size) if by_ddp else of_shards(model, replicas, FSDPOptions()))
     return total(axes)
 
 

@@ -43,6 +43,18 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"hybrid": {"data": 1, "pipeline": 2, "tensor": 1, "schedule": "zbv", "data_parallel": "fsdp"}},
     {"hybrid": {"data": 2, "pipeline": 2, "schedule": "interleaved_1f1b", "data_parallel": "fsdp"}},
     {"hybrid": {"pipeline": 2, "tensor": 2, "schedule": "zbv", "sequence_parallel": True}},
+    {"hybrid": {"data": 2, "context": 2, "pipeline": 1, "tensor": 1}},
+    {
+        "hybrid": {
+            "data": 1,
+            "context": 2,
+            "pipeline": 1,
+            "tensor": 2,
+            "context_method": "ulysses",
+            "sequence_parallel": True,
+        }
+    },
+    {"hybrid": {"data": 1, "context": 4, "pipeline": 1, "tensor": 1, "data_parallel": "fsdp"}},
     {"task_pool": {"tasks_per_device": 2, "aggregate": "average"}},
 ]
 SMALL_MESHES = {
