@@ -23,6 +23,14 @@ class Work(NamedTuple):
     head: float
 
 
+class Heads(NamedTuple):
+    """How many heads ask in the attention of a block, how many heads of keys and values they share, and their size."""
+
+    queries: int
+    keys: int
+    size: int
+
+
 class TensorPlan(NamedTuple):
     """How each part is split over devices, as `parallelize_module` takes it; keys are names of submodules."""
 
@@ -137,6 +145,17 @@ class Family(Spec, ABC):
     def tensor_plan(self, *, sequence_parallel: bool) -> TensorPlan:
         """How the parts are split; with `sequence_parallel`, activations between them are split along the sequence."""
         raise NotImplementedError(self.kind)
+
+    def attention_heads(self) -> Heads | None:
+        """Those of a block whose only place where positions of a sequence meet is an `Attention` of `nn.attention`.
+
+        None where they meet elsewhere. Parts that encode positions have a method `keep_positions`, as those of `nn` do.
+        """
+        return None
+
+    def context_refusal(self) -> str:
+        """Why a sequence's positions cannot be cut over devices where the family names no `attention_heads`."""
+        return f"parbench does not know where the positions of a sequence meet in models of family {self.kind}"
 
 
 def fill_from_preset(presets: dict[str, dict[str, Any]], data: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parbench.models.base import Family, TensorPlan, Work, fill_from_preset
+from parbench.models.base import Family, Heads, TensorPlan, Work, fill_from_preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -130,3 +130,7 @@ class Llama(Family):
                 sequence_parallel=sequence_parallel,
             )
         )
+
+    def attention_heads(self) -> Heads:
+        """Groups of heads share keys and values."""
+        return Heads(queries=self.heads, keys=self._key_value_heads, size=self.d_model // self.heads)

@@ -81,3 +81,10 @@ class LSTM(Family):
             "an LSTM's gates at one position need the whole hidden state of the position before: split over devices, "
             "every layer would wait for an all-gather at every position, and no fused kernel could be used"
         )
+
+    def context_refusal(self) -> str:
+        """Positions meet in the state, which goes from each to the next."""
+        return (
+            "an LSTM's state at one position needs that of the position before: of devices that share a sequence, each "
+            "would wait for the one before it"
+        )

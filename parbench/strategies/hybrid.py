@@ -1,15 +1,23 @@
-"""Data, pipeline and tensor parallelism at once, over a mesh of devices."""
+"""Data, context, pipeline and tensor parallelism at once, over a mesh of devices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
 from parbench.errors import Unsupported
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, StepPart, Strategy, require_equal_parts
+from parbench.strategies.context_parallel import (
+    ContextParallelOptions,
+    Method,
+    cut_sequences,
+    require_context_parts,
+    take_positions,
+)
 from parbench.strategies.ddp import DDPOptions, wrap_in_ddp
 from parbench.strategies.fsdp import FSDPOptions, make_sharder, shard_rows
 from parbench.strategies.model_parallel import (
@@ -33,7 +41,6 @@ from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -46,7 +53,8 @@ class HybridOptions(PipelineOptions):
     """The degrees of parallelism: into how many parts `data`, layers (`pipeline`) and matrices (`tensor`) are cut.
 
     An `auto` makes a cell for each degree that the workload supports and that, times the others, gives the number of
-    devices. `data_parallel` says how the data axis keeps its replicas equal. The other options are those of
+    devices. `context` is the degree for sequences, whose positions meet by `context_method`. `data_parallel` says how
+    ranks with the same part of the model keep it equal, over data and context. The other options are those of
     `model_parallel` and `tensor_parallel`.
     """
 
@@ -55,6 +63,9 @@ class HybridOptions(PipelineOptions):
     tensor: Degree = "auto"
     data_parallel: Literal["ddp", "fsdp"] = "ddp"
     sequence_parallel: bool = False
+    context: PositiveInt = 1
+    context_method: Method = "ring"
+    later_options: ClassVar[frozenset[str]] = frozenset({"context", "context_method"})
 
     def degrees(self) -> tuple[int, int, int]:
         """The degrees of data, pipeline and tensor parallelism; `auto` counts as 1."""
@@ -63,13 +74,17 @@ class HybridOptions(PipelineOptions):
         )
         return data, pipeline, tensor
 
+    def replicas(self) -> int:
+        """How many ranks have the same part of the model, each for a part of the batch or of its sequences."""
+        return self.degrees()[0] * self.context
+
     def tensor_options(self) -> TensorParallelOptions:
         """The options of the tensor axis."""
         return TensorParallelOptions(sequence_parallel=self.sequence_parallel)
 
 
 class Hybrid(Strategy[HybridOptions]):
-    """Tensor parallelism between neighbours, pipeline stages around it, data parallelism outermost.
+    """Tensor parallelism between neighbours, then pipeline stages or parts of sequences, data parallelism outermost.
 
     The more two ranks communicate, the closer they are to each other (Narayanan et al. 2021, "Efficient Large-Scale
     Language Model Training on GPU Clusters Using Megatron-LM").
@@ -78,9 +93,16 @@ class Hybrid(Strategy[HybridOptions]):
     name = "hybrid"
     phases = ("train", "score")
     options_type = HybridOptions
-    imports = ("parbench.training.pipeline", "torch.distributed.tensor.parallel", "torch.distributed.fsdp")
+    imports = (
+        "parbench.training.pipeline",
+        "parbench.training.meshes",
+        "torch.distributed.tensor.parallel",
+        "torch.distributed.fsdp",
+    )
     staged: StagedModel | None = None
     """The stages of this rank where the model is cut into stages."""
+    positions: "Tensor | None" = None
+    """Where this rank's tokens are in their sequences, if these are cut."""
 
     @classmethod
     def variants(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Sequence[HybridOptions]:
@@ -90,7 +112,7 @@ class Hybrid(Strategy[HybridOptions]):
         """
         fitting = [
             options.model_copy(update={"data": data, "pipeline": pipeline, "tensor": tensor})
-            for data, pipeline, tensor in factorisations(devices.count)
+            for data, pipeline, tensor in factorisations(devices.count // options.context)
             if all(
                 wish in ("auto", degree)
                 for wish, degree in zip(
@@ -103,12 +125,11 @@ class Hybrid(Strategy[HybridOptions]):
 
     @classmethod
     def layout(cls, options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
-        """A process a device: rank = (data · pipeline degree + stage) · tensor degree + part."""
+        """A process a device: rank = ((shard · context + part of sequences) · pipeline + stage) · tensor + part."""
         data, pipeline, tensor = options.degrees()
-        if data * pipeline * tensor != devices.count:
-            raise Unsupported(
-                f"a mesh of data {data} × pipeline {pipeline} × tensor {tensor} does not have {devices.count} devices"
-            )
+        if options.replicas() * pipeline * tensor != devices.count:
+            mesh = " × ".join(f"{name} {degree}" for name, degree in _name_degrees(options))
+            raise Unsupported(f"a mesh of {mesh} does not have {devices.count} devices")
         if devices.per_node % tensor:
             raise Unsupported(
                 f"tensor parallelism of degree {tensor} would reach beyond a node, which has {devices.per_node} devices"
@@ -121,7 +142,10 @@ class Hybrid(Strategy[HybridOptions]):
             _require_exchange(options)
             note, bubble = write_note(options, workload, stages), options.bubble(pipeline, workload)
         if tensor > 1:
-            require_tensor_plan(options.tensor_options(), workload, tensor)
+            own = workload.model_copy(update={"seq_len": workload.seq_len // options.context})
+            require_tensor_plan(options.tensor_options(), own, tensor)
+        if options.context > 1:
+            _require_context(options, workload, devices)
         return Layout(
             processes=devices.count,
             data_shards=data,
@@ -135,21 +159,24 @@ class Hybrid(Strategy[HybridOptions]):
         cls, options: HybridOptions, workload: WorkloadSpec, layout: Layout, rank: int, outline: Sequence[Outline]
     ) -> list[Piece]:
         """What each axis leaves of what the one before has left: first the stages, then their matrices, then rows."""
-        data, pipeline, tensor = options.degrees()
-        shard, stage = divmod(rank // tensor, pipeline)
+        _, pipeline, tensor = options.degrees()
+        replica, stage = divmod(rank // tensor, pipeline)
         if pipeline > 1:
             outline = keep_stages(options, workload, pipeline, stage, outline)
         if tensor > 1:
             outline = split_matrices(options.tensor_options(), workload, tensor, outline)
-        if data > 1 and options.data_parallel == "fsdp":
-            return shard_rows(outline, data, shard)
+        if options.replicas() > 1 and options.data_parallel == "fsdp":
+            return shard_rows(outline, options.replicas(), replica)
         return super().pieces(options, workload, layout, rank, outline)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
+        from parbench.training.meshes import init_context_group, init_mesh
+
         self.workload = workload
-        _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = init_mesh(context.group, context.devices[0].type, degrees)
+        _, pipeline, tensor = self.options.degrees()
+        degrees, device_type = (self.options.replicas(), pipeline, tensor), context.devices[0].type
+        mesh = init_mesh(context.group, device_type, degrees)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -158,6 +185,10 @@ class Hybrid(Strategy[HybridOptions]):
             self.model = self.staged.model
         else:
             self.model = build()
+        if self.options.context > 1:
+            # Only now: when it is made, DistributedDataParallel gives all ranks the buffers of the first one.
+            group = init_context_group(context.group, device_type, self.options.context, pipeline * tensor)
+            self.positions = cut_sequences(self.model, workload, self.options.context_method, group)
         if workload.trains:
             # Before the first step: after it, DistributedDataParallel shows the split tensors that it has taken apart.
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
@@ -173,6 +204,10 @@ class Hybrid(Strategy[HybridOptions]):
         """The loss without a backward pass."""
         with self._loss_context():
             return super().evaluate(batch) if self.staged is None else self.staged.pipeline.evaluate(batch)
+
+    def loss(self, batch: "Batch") -> "Tensor":
+        """The mean loss of this rank's shard, or of its part of the sequences in there."""
+        return super().loss(take_positions(batch, self.positions))
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
@@ -200,32 +235,21 @@ class Hybrid(Strategy[HybridOptions]):
 
 def _transformations(options: HybridOptions, workload: "Workload", mesh: "DeviceMesh") -> dict[str, Any]:
     """What is done to the model over each axis of the mesh: the arguments of `parallelize`, which orders them."""
-    data, _, tensor = options.degrees()
+    _, _, tensor = options.degrees()
+    replicas, axis = options.replicas(), mesh["replicas"]
     transformations: dict[str, Any] = {}
     if tensor > 1:
         transformations["split"] = Splitter(
             workload.family, mesh["tensor"], sequence_parallel=options.sequence_parallel
         )
-    # Over one data shard there is nothing to gather or average, only hooks to pay for.
-    if data > 1 and options.data_parallel == "fsdp":
-        transformations["shard"] = make_sharder(FSDPOptions(), mesh["data"])
-    elif data > 1 and workload.trains:
+    # Over one rank there is nothing to gather or average, only hooks to pay for.
+    if replicas > 1 and options.data_parallel == "fsdp":
+        transformations["shard"] = make_sharder(FSDPOptions(), axis)
+    elif replicas > 1 and workload.trains:
         # Over a mesh, DDP looks for split tensors in every pass; where there are none, a process group does as well.
-        over = {"device_mesh": mesh["data"]} if tensor > 1 else {"process_group": mesh["data"].get_group()}
+        over = {"device_mesh": axis} if tensor > 1 else {"process_group": axis.get_group()}
         transformations["wrap"] = partial(wrap_in_ddp, device=workload.device, options=DDPOptions(), **over)
     return transformations
-
-
-@cache
-def init_mesh(
-    group: "ProcessGroup | None",  # noqa: ARG001 - the ranks of another group have another mesh
-    device_type: str,
-    degrees: tuple[int, int, int],
-) -> "DeviceMesh":
-    """The mesh of all ranks, who are `group`. Models that are trained one after another share its process groups."""
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
 
 
 def _require_exchange(options: HybridOptions) -> None:
@@ -254,11 +278,27 @@ def factorisations(number: int) -> list[tuple[int, int, int]]:
     ]
 
 
+def _require_context(options: HybridOptions, workload: WorkloadSpec, devices: Devices) -> None:
+    """Raises `Unsupported` where sequences cannot be cut beside what else the mesh cuts."""
+    _, pipeline, tensor = options.degrees()
+    if pipeline > 1:
+        raise Unsupported("sequences are not cut beside pipeline stages: give context or pipeline, not both")
+    method = ContextParallelOptions(method=options.context_method)
+    require_context_parts(method, workload, replace(devices, count=options.context, nodes=1), split=tensor)
+
+
+def _name_degrees(options: HybridOptions) -> list[tuple[str, int]]:
+    """The axes from the outermost to the innermost with their degrees; that of sequences only where they are cut."""
+    data, pipeline, tensor = options.degrees()
+    context = [("context", options.context)] if options.context > 1 else []
+    return [("data", data), *context, ("pipeline", pipeline), ("tensor", tensor)]
+
+
 def _write_mesh(options: HybridOptions, devices: Devices) -> str:
     """The mesh in words, and which of its axes cross nodes. The ranks of a node are consecutive."""
-    degrees, reach = options.degrees(), devices.count
+    reach = devices.count
     words = []
-    for name, degree in zip(("data", "pipeline", "tensor"), degrees, strict=True):
+    for name, degree in _name_degrees(options):
         across = degree > 1 and devices.nodes > 1 and reach > devices.per_node
         words.append(f"{name} {degree}" + " across nodes" * across)
         reach //= degree

@@ -150,6 +150,50 @@ def of_split_norms(model: Model, degree: int, sequence_parallel: bool) -> Traffi
     return total(call("all_reduce", FP32 * shape.size) for shape in norms)
 
 
+def of_context_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
+    """Whole gradients, summed once, and what positions of different ranks have to tell each other in every block."""
+    gradients = call("all_reduce", FP32 * model_of(spec).size)
+    if layout.processes == 1:
+        return gradients
+    return gradients + of_context(spec, options.method, layout.processes, spec.global_batch)
+
+
+def of_context(spec: WorkloadSpec, method: str, ranks: int, sequences: int, split: int = 1) -> Traffic:
+    """Positions of so many sequences meet in every block, across ranks. Each has one of `split` parts of the heads."""
+    queries, keys = (channels // split for channels in heads_of(spec))
+    tokens = sequences * spec.seq_len // ranks
+    block = {"ring": of_ring, "ulysses": of_head_exchange}[method](spec, ranks, tokens, queries, keys)
+    return spec.model.layers * block
+
+
+def of_ring(spec: WorkloadSpec, ranks: int, tokens: int, queries: int, keys: int) -> Traffic:
+    """The keys and values of a rank go past all others, forward and again backward (Liu et al. 2023, section 3).
+
+    Their gradients, which are sums, go past all others as well, and then home.
+    """
+    guests, gradients = (
+        call("send", size * 2 * keys * tokens) + call("recv", 0) for size in (PRODUCTS[spec.precision], FP32)
+    )
+    return 2 * (ranks - 1) * guests + ranks * gradients
+
+
+def of_head_exchange(spec: WorkloadSpec, ranks: int, tokens: int, queries: int, keys: int) -> Traffic:
+    """Queries, keys and values in one exchange, and in another what was mixed (Jacobs et al. 2023, section 3).
+
+    Backward, the gradients of both. Where ranks are more than heads of keys and values, each rank gets a copy of one.
+    """
+    keys = max(keys, ranks * spec.model.d_model // spec.model.heads)
+    size = PRODUCTS[spec.precision] * tokens
+    return 2 * (call("all_to_all", size * (queries + 2 * keys)) + call("all_to_all", size * queries))
+
+
+def heads_of(spec: WorkloadSpec) -> tuple[int, int]:
+    """The channels of all heads of queries, and of all heads of keys."""
+    family: Any = spec.model
+    shared = getattr(family, "key_value_heads", None) or family.heads
+    return family.d_model, shared * (family.d_model // family.heads)
+
+
 def of_model_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
     """A line of stages, over the whole batch."""
     return of_borders(spec, options, layout.processes, rank, spec.global_batch) + of_overflow(spec, layout)
@@ -189,20 +233,23 @@ def of_hybrid(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Tr
     """
     data, pipeline, tensor = options.degrees()
     model, number, passes = model_of(spec), rank // tensor % pipeline, 1
-    sequences = spec.global_batch // data
+    sequences, replicas = spec.global_batch // data, data * options.context
+    own = spec.model_copy(update={"seq_len": spec.seq_len // options.context})
     axes = [of_overflow(spec, layout)]
+    if options.context > 1:
+        axes.append(of_context(spec, options.context_method, options.context, sequences, tensor))
     if pipeline > 1:
         model, passes = model.stage(plan_stages(options, spec, pipeline)[number]), micro_batches_of(options)
         axes.append(of_borders(spec, options, pipeline, number, sequences))
     if tensor > 1:
         split = options.sequence_parallel
-        axes.append(passes * of_split_pass(spec, model, tensor, sequences // passes, split))
+        axes.append(passes * of_split_pass(own, model, tensor, sequences // passes, split))
         axes.append(of_split_norms(model, tensor, split))
         model = model.on_each_of(tensor)
-    if data > 1:
+    if replicas > 1:
         assert pipeline == 1 or options.data_parallel == "ddp"
         by_ddp = options.data_parallel == "ddp"
-        axes.append(call("all_reduce", FP32 * model.size) if by_ddp else of_shards(model, data, FSDPOptions()))
+        axes.append(call("all_reduce", FP32 * model.size) if by_ddp else of_shards(model, replicas, FSDPOptions()))
     return total(axes)
 
 
@@ -213,6 +260,7 @@ FORMULAS = {
     "ddp": of_ddp,
     "fsdp": of_fsdp,
     "tensor_parallel": of_tensor_parallel,
+    "context_parallel": of_context_parallel,
     "model_parallel": of_model_parallel,
     "local_sgd": of_local_sgd,
     "hybrid": of_hybrid,

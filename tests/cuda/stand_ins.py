@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from parbench.models.nn import attention, folding
+from parbench.models.nn import kernels
 
 DEVICES = 8
 PROPERTIES = SimpleNamespace(
@@ -102,7 +102,6 @@ def stand_in_for_cuda(patch: Any) -> None:
     patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     patch.setattr(Tensor, "pin_memory", lambda tensor, *_: tensor)
     patch.setattr(Tensor, "record_stream", lambda *_: None)
-    patch.setattr(attention, "scaled_dot_product_attention", attend)
-    patch.setattr(folding, "scaled_dot_product_attention", attend)
+    patch.setattr(kernels, "scaled_dot_product_attention", attend)
     # It asks for the versions of CUDA and NCCL that torch was built with.
     patch.setattr(DistributedDataParallel, "_check_comm_hook", lambda *_: None)

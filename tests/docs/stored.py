@@ -17,6 +17,7 @@ SCENARIOS = (
     "transformer_scaling",
     "strategies_full",
     "memory",
+    "long_context",
     "inference_scaling",
     "lstm_full",
     "parity_power",

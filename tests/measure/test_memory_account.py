@@ -42,6 +42,8 @@ strategies:
   - fsdp
   - tensor_parallel
   - tensor_parallel: {sequence_parallel: true}
+  - context_parallel
+  - context_parallel: {method: ulysses}
   - model_parallel: {schedule: gpipe, micro_batches: 4}
   - local_sgd: {period: 2}
   - local_sgd: {period: 100}
@@ -143,7 +145,14 @@ def kept(account: dict[str, Any], kind: str = "largest") -> tuple[int, int, int]
     return tuple(account[kind][part] for part in ("parameters", "gradients", "optimizer_state"))  # type: ignore[return-value]
 
 
-REPLICAS = ["single", "ddp", "ddp(gradient_as_bucket_view=False)", "local_sgd(period=2)"]
+REPLICAS = [
+    "single",
+    "ddp",
+    "ddp(gradient_as_bucket_view=False)",
+    "local_sgd(period=2)",
+    "context_parallel",
+    "context_parallel(method=ulysses)",
+]
 
 
 @pytest.mark.parametrize("label", REPLICAS)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from parbench.models.llama import Llama
-from parbench.models.nn import folding
+from parbench.models.nn import kernels
 from parbench.models.nn.folding import attend_folded
 from parbench.models.transformer import Transformer
 from parbench.strategies.ensemble import stack_models
@@ -50,7 +50,7 @@ def test_a_stack_calls_one_kernel_a_block_which_knows_that_gradients_are_needed(
         calls.append((tuple(query.shape), query.requires_grad))
         return scaled_dot_product_attention(query, *rest, **how)
 
-    monkeypatch.setattr(folding, "scaled_dot_product_attention", watch)
+    monkeypatch.setattr(kernels, "scaled_dot_product_attention", watch)
     models = [build_model(family, vocab_size=11, seq_len=LENGTH, seed=f"0/{job}") for job in range(MODELS)]
     tokens = torch.randint(11, (MODELS, BATCH, LENGTH))
     stack_models(models)(tokens, tokens).sum().backward()

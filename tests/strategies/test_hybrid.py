@@ -51,6 +51,8 @@ def test_degrees_that_are_given_stay():
     ("options", "reason"),
     [
         ({"data": 3}, "a mesh of data 3 × pipeline 1 × tensor 1 does not have 4 devices"),
+        ({"data": 3, "context": 2}, "a mesh of data 3 × context 2 × pipeline 1 × tensor 1 does not have 4 devices"),
+        ({"context": 2, "pipeline": 2}, "give context or pipeline, not both"),
         ({"data": 2, "pipeline": 2, "schedule": "zbv"}, "ddp cannot have several stages a rank"),
         ({"data": 2, "pipeline": 2, "schedule": "zbv", "data_parallel": "fsdp"}, "fsdp misses gradients"),
     ],
@@ -69,3 +71,26 @@ def test_weak_scaling_grows_the_batch_before_meshes_are_chosen(tmp_path):
     )
     cells = {cell.record.label: cell for cell in read_plan(path, HERE).cells}
     assert cells["hybrid(data=8)"].layout is not None
+
+
+def test_sequences_are_cut_beside_data_and_tensors():
+    assert degrees({"context": 2}, 8) == [(4, 1, 1), (2, 1, 2), (1, 1, 4)]
+    options = HybridOptions(data=2, context=2, pipeline=1, tensor=2)
+    made = Hybrid.layout(options, gpt(), Devices(kind="cpu", count=8))
+    assert (made.data_shards, made.note) == (2, "data 2 × context 2 × pipeline 1 × tensor 2")
+    # The first half of the batch is with two pairs of ranks, a part of its sequences with each.
+    assert [made.coordinate(rank)[1] for rank in range(8)] == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"context": 4, "tensor": 2, "context_method": "ulysses"}, "2 heads do not divide into 4 parts"),
+        ({"context": 4, "tensor": 2, "sequence_parallel": True}, "a sequence of 1 tokens does not divide into 2 parts"),
+        ({"context": 8}, "4 tokens does not divide into 16 parts, 2 for each device"),
+    ],
+)
+def test_what_tensor_parallelism_leaves_of_heads_and_sequences_must_divide(options, reason):
+    (only,) = Hybrid.variants(HybridOptions(**options), gpt(seq_len=4), Devices(kind="cpu", count=8))
+    with pytest.raises(Unsupported, match=reason):
+        Hybrid.layout(only, gpt(seq_len=4), Devices(kind="cpu", count=8))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from parbench.errors import Unsupported
 from parbench.models.custom import Custom
+from parbench.models.llama import Llama
 from parbench.models.lstm import LSTM
 from parbench.models.transformer import Transformer
 from parbench.scenario.specs import WorkloadSpec
@@ -313,7 +314,15 @@ def test_a_loss_that_is_not_computed_in_chunks_says_why(name, options, reason):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("ddp", {}), ("fsdp", {}), ("local_sgd", {}), ("task_pool", {}), ("hybrid", {"data": 4})]
+    ("name", "options"),
+    [
+        ("ddp", {}),
+        ("fsdp", {}),
+        ("context_parallel", {}),
+        ("local_sgd", {}),
+        ("task_pool", {}),
+        ("hybrid", {"data": 4}),
+    ],
 )
 def test_whoever_has_a_whole_head_can_compute_the_loss_in_chunks(name, options):
     assert layout(name, 4, spec=gpt(loss_chunks=2), **options).processes == 4
@@ -329,3 +338,46 @@ def test_stages_that_only_compute_forward_are_one_a_rank():
 def test_the_naive_schedule_has_one_micro_batch():
     with pytest.raises(ValueError, match="schedule naive has one micro-batch"):
         PipelineOptions(schedule="naive", micro_batches=2)
+
+
+@pytest.mark.parametrize("method", ["ring", "ulysses"])
+def test_sequences_are_cut_over_devices_that_all_take_the_same_batch(method):
+    made = layout("context_parallel", 4, spec=gpt(seq_len=4096, global_batch=1), method=method)
+    assert made == Layout(processes=4, note="1,024 positions each")
+    assert layout("context_parallel", 1, spec=gpt(seq_len=7), method=method) == Layout(processes=1)
+
+
+def grouped(heads, key_value_heads):
+    return WorkloadSpec(model=Llama(d_model=8 * heads, heads=heads, key_value_heads=key_value_heads))
+
+
+@pytest.mark.parametrize(
+    ("options", "spec", "field", "reason"),
+    [
+        ({}, workload(), None, "an LSTM's state at one position needs that of the position before"),
+        (
+            *({}, WorkloadSpec(model=Custom(build="m.py:build")), None),
+            "does not know where the positions of a sequence meet in models of family custom",
+        ),
+        ({}, gpt(seq_len=12), "seq_len", "12 tokens does not divide into 8 parts, 2 for each device"),
+        ({"method": "ulysses"}, gpt(seq_len=6), "seq_len", "6 tokens does not divide into 4 parts, 1 for each device"),
+        ({"method": "ulysses"}, grouped(2, 2), None, "2 heads do not divide into 4 parts; method ring"),
+        ({"method": "ulysses"}, grouped(12, 6), None, "6 heads of keys and values neither divide into 4 parts nor"),
+    ],
+)
+def test_sequences_that_cannot_be_cut_say_why(options, spec, field, reason):
+    with pytest.raises(Unsupported, match=reason) as caught:
+        layout("context_parallel", 4, spec=spec, **options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("heads", "key_value_heads"), [(12, 12), (12, 4), (4, 2), (4, 1)])
+def test_heads_of_keys_and_values_are_shared_out_or_repeated(heads, key_value_heads):
+    assert layout("context_parallel", 4, spec=grouped(heads, key_value_heads), method="ulysses").processes == 4
+
+
+def test_a_ring_on_gpus_needs_heads_that_their_kernels_take():
+    with pytest.raises(Unsupported, match="heads of a multiple of 8 channels and at most 256, not 4; method ulysses"):
+        layout("context_parallel", 4, kind="cuda", spec=gpt())
+    assert layout("context_parallel", 4, kind="cuda", spec=gpt(), method="ulysses").processes == 4
+    assert layout("context_parallel", 4, kind="cuda", spec=grouped(6, 3)).processes == 4

@@ -49,6 +49,9 @@ THIRD: list[object] = [
     {"hybrid": {"data": 2, "pipeline": 2, "tensor": 1, "data_parallel": ["ddp", "fsdp"]}},
     {"hybrid": {"data": 2, "pipeline": 1, "tensor": 2, "data_parallel": ["ddp", "fsdp"], "sequence_parallel": True}},
     {"hybrid": {"data": 1, "pipeline": 2, "tensor": 2, "sequence_parallel": True}},
+    {"context_parallel": {"method": ["ring", "ulysses"]}},
+    {"hybrid": {"data": 2, "context": 2, "pipeline": 1, "tensor": 1, "data_parallel": ["ddp", "fsdp"]}},
+    {"hybrid": {"data": 1, "context": 2, "pipeline": 1, "tensor": 2}},
 ]
 """Where its step is that of one device or of those above: each meets an SGD and an Adam, others than its neighbour."""
 

@@ -38,10 +38,23 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"fsdp": {"reshard_after_forward": False}},
     {"fsdp": {"param_dtype": "bf16"}},
     {"tensor_parallel": {"sequence_parallel": True}},
+    {"context_parallel": {"method": "ulysses"}},
     {"hybrid": {"data_parallel": "fsdp"}},
     {"hybrid": {"data": 1, "pipeline": 2, "tensor": 1, "schedule": "zbv", "data_parallel": "fsdp"}},
     {"hybrid": {"data": 2, "pipeline": 2, "schedule": "interleaved_1f1b", "data_parallel": "fsdp"}},
     {"hybrid": {"pipeline": 2, "tensor": 2, "schedule": "zbv", "sequence_parallel": True}},
+    {"hybrid": {"data": 2, "context": 2, "pipeline": 1, "tensor": 1}},
+    {
+        "hybrid": {
+            "data": 1,
+            "context": 2,
+            "pipeline": 1,
+            "tensor": 2,
+            "context_method": "ulysses",
+            "sequence_parallel": True,
+        }
+    },
+    {"hybrid": {"data": 1, "context": 4, "pipeline": 1, "tensor": 1, "data_parallel": "fsdp"}},
     {"task_pool": {"tasks_per_device": 2, "aggregate": "average"}},
 ]
 SMALL_MESHES = {

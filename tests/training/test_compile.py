@@ -53,9 +53,9 @@ def test_compiled_steps_compute_the_same_and_every_launch_compiles_anew(parbench
 
 
 def test_every_kind_of_strategy_computes_the_same_with_compiled_blocks_also_from_caches(parbench: CommandLine) -> None:
-    strategies, kept = "[single, ddp, fsdp, tensor_parallel, model_parallel]", "measure.compile_cache=kept"
-    ended, rows = run_compiled(parbench, strategies, "workloads.w.compile=true", kept)
-    assert len(rows) == 5
+    strategies = "[single, ddp, fsdp, tensor_parallel, context_parallel, model_parallel]"
+    ended, rows = run_compiled(parbench, strategies, "workloads.w.compile=true", "measure.compile_cache=kept")
+    assert len(rows) == 6
     assert {row["parity"] for row in rows.values()} == {"reference", "ok"}
     assert all(row["warm_compile_s"] > 0 for row in rows.values())
     assert all(row["compile_s"] is None for row in rows.values())

@@ -61,7 +61,7 @@ def parameters(held: list[Piece]) -> int:
 WHOLE = elements(EMBED) + 2 * elements(BLOCK) + elements(HEAD)
 
 
-@pytest.mark.parametrize("name", ["ddp", "local_sgd", "task_pool"])
+@pytest.mark.parametrize("name", ["ddp", "local_sgd", "task_pool", "context_parallel"])
 def test_replicas_hold_everything(name: str) -> None:
     held = pieces(name, 2, 1)
     assert held == [Piece(each, each.elements, each.elements, each.elements) for each in outline()]

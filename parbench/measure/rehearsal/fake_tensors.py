@@ -16,7 +16,7 @@ from torch.distributed import device_mesh
 from torch.distributed.tensor import debug
 
 from parbench.measure.rehearsal.replacing import replaced, wrapped
-from parbench.models.nn import attention, folding
+from parbench.models.nn import kernels
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,8 +35,7 @@ def fake_tensors(device: torch.device) -> Iterator[FakeTensorMode]:
         # A copied model belongs to the same mode as the model.
         stack.enter_context(replaced(FakeTensorMode, "__deepcopy__", lambda mode, _: mode))
         if device.type == "cpu":
-            stack.enter_context(replaced(attention, "scaled_dot_product_attention", _attend_on_cpu))
-            stack.enter_context(replaced(folding, "scaled_dot_product_attention", _attend_on_cpu))
+            stack.enter_context(replaced(kernels, "scaled_dot_product_attention", _attend_on_cpu))
         stack.enter_context(warnings.catch_warnings())
         # A copied tensor is asked whether it has data.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")

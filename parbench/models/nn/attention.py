@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from parbench.models.nn.cache import KeyValueCache, Start, StaticKeyValues
-from parbench.models.nn.folding import Attend
+from parbench.models.nn.kernels import Attend, attend
 
 AttentionCache = KeyValueCache | StaticKeyValues
 
@@ -29,7 +28,7 @@ class Attention(nn.Module):
         self.head_size = d_model // heads
         self.rows = (d_model, key_value_heads * self.head_size, key_value_heads * self.head_size)
         self.groups = heads // key_value_heads
-        self.attend: Attend = scaled_dot_product_attention
+        self.attend: Attend = attend
         self.rotate = rotate
         self.query_key_value = nn.Linear(d_model, sum(self.rows), bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
@@ -45,14 +44,9 @@ class Attention(nn.Module):
             query, key = self.rotate(query, start), self.rotate(key, start)
         if cache is not None:
             key, value = cache.extend(key, value)
-        shared = self.groups > 1
-        if shared and query.is_cuda and query.dtype == torch.float32:
-            # Only CUDA's 16-bit kernel shares heads by itself: in fp32 each score would be written out.
-            key, value = (part.repeat_interleave(self.groups, dim=1) for part in (key, value))
-            shared = False
         # A single new token attends to all before it; a prompt attends to what is not ahead, as in training.
         limits: dict[str, Any] = {"is_causal": start == 0} if visible is None else {"attn_mask": visible}
-        mixed = self.attend(query, key, value, enable_gqa=shared, **limits)
+        mixed = self.attend(query, key, value, enable_gqa=self.groups > 1, **limits)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
         return output
 

@@ -1,14 +1,11 @@
 """Attention of several models at once, for `torch.vmap`: the models become more sequences of one batch."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-Attend = Callable[..., Tensor]
-"""Takes what `scaled_dot_product_attention` takes."""
+from parbench.models.nn.kernels import attend
 
 
 class _Folded(torch.autograd.Function):
@@ -20,7 +17,7 @@ class _Folded(torch.autograd.Function):
 
     @staticmethod
     def forward(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, enable_gqa: bool) -> Tensor:
-        return scaled_dot_product_attention(query, key, value, is_causal=is_causal, enable_gqa=enable_gqa)
+        return attend(query, key, value, is_causal=is_causal, enable_gqa=enable_gqa)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -31,12 +28,12 @@ class _Folded(torch.autograd.Function):
         models: int = info.batch_size
         is_causal, enable_gqa = inputs[3:]
         query, key, value = (_fold(part, dim, models) for part, dim in zip(inputs[:3], in_dims[:3], strict=True))
-        mixed = scaled_dot_product_attention(query, key, value, is_causal=is_causal, enable_gqa=enable_gqa)
+        mixed = attend(query, key, value, is_causal=is_causal, enable_gqa=enable_gqa)
         return mixed.unflatten(0, (models, -1)), 0
 
 
 def attend_folded(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, enable_gqa: bool) -> Tensor:
-    """`scaled_dot_product_attention` for use under `torch.vmap`, in one kernel for all models.
+    """`attend` for use under `torch.vmap`, in one kernel for all models.
 
     Shapes are those of one model: (batch, heads, length, head size).
     """

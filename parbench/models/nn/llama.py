@@ -19,6 +19,10 @@ class RotaryPositions(nn.Module):
         self.cosine: Tensor
         self.sine: Tensor
 
+    def keep_positions(self, positions: Tensor) -> None:
+        """From now on hidden states are those at `positions` of their sequence, and not at the first ones."""
+        self.cosine, self.sine = self.cosine[positions], self.sine[positions]
+
     def forward(self, hidden: Tensor, start: Start) -> Tensor:
         """(batch, heads, length, head size), whose first position is `start` → the same shape."""
         length = hidden.shape[2]

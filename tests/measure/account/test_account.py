@@ -24,6 +24,7 @@ strategies:
   - ddp
   - fsdp
   - tensor_parallel
+  - context_parallel
   - model_parallel: {{schedule: gpipe, micro_batches: 4}}
   - model_parallel: {{schedule: naive}}
   - local_sgd: {{period: 4}}
@@ -59,7 +60,7 @@ def ranks_of(run: CommandLine) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_every_rank_has_an_account_that_adds_up(accounts) -> None:
-    assert len(accounts) == 12
+    assert len(accounts) == 13
     for label, ranks in accounts.items():
         for account in ranks:
             assert sum(account["parts"].values()) == pytest.approx(account["profiled_s"]), label
@@ -93,6 +94,7 @@ def test_stages_wait_for_each_other_and_nobody_else_has_a_bubble(accounts) -> No
 def test_exchanges_are_counted_by_kind(accounts) -> None:
     kinds = {label: {each["name"] for each in ranks[0]["exchanges"]} for label, ranks in accounts.items()}
     assert kinds["ddp"] == {"all_reduce"}
+    assert kinds["context_parallel"] == {"all_reduce", "send", "recv"}
     assert kinds["single"] == kinds["task_pool"] == kinds["ensemble"] == set()
     per_step = {each["name"]: each["calls"] for each in accounts["local_sgd"][0]["exchanges"]}
     assert per_step == {"all_reduce": 1 / 4}
@@ -114,7 +116,7 @@ def test_the_table_shows_what_adds_up_to_a_whole_step(run: CommandLine, accounts
     ended = run("table", "out", "--breakdown", "--format", "json")
     rows = json.loads(ended.stdout)
     rows = rows.get("rows", rows) if isinstance(rows, dict) else rows
-    assert len(rows) == 12
+    assert len(rows) == 13
     parts = ("forward", "loss", "backward", "optimizer", "other", "communication", "waiting", "pipeline", "data",
              "host", "unexplained")  # fmt: skip
     assert all(sum(row[part] for part in parts) == pytest.approx(1) for row in rows)

@@ -43,19 +43,22 @@ strategies:
   - ddp: {communication_hook: fp16}
   - fsdp
   - tensor_parallel
+  - context_parallel: {method: [ring, ulysses]}
   - model_parallel: {schedule: [gpipe, 1f1b], micro_batches: 4}
   - local_sgd: {period: 2}
   - ensemble: {models_per_device: 2}
   - hybrid: {data: 2, pipeline: 2, tensor: 2}
 devices: {kind: cpu, counts: [2, 8]}
 exclude:
-  - {devices: 8, strategy: [data_parallel, ddp, fsdp, tensor_parallel, model_parallel, local_sgd, ensemble]}
+  - {devices: 8, strategy: ['[!h]*']}
   - {devices: 2, strategy: hybrid}
-  - {workload: half*, strategy: [data_parallel, ddp, fsdp, tensor_parallel, local_sgd, ensemble]}
-  - {activation_checkpointing: true, strategy: [data_parallel, ddp, fsdp, tensor_parallel, local_sgd, ensemble, hybrid]}
-  - {global_batch: 16, strategy: [data_parallel, ddp, fsdp, tensor_parallel, local_sgd, ensemble, hybrid]}
+  - {workload: half*, strategy: ['[!smh]*']}
+  - {activation_checkpointing: true, strategy: ['[!sm]*']}
+  - {global_batch: 16, strategy: ['[!sm]*']}
 """
-WHOLE = ("single", "ddp", "ddp(communication_hook=fp16)", "local_sgd")
+CUT = ("context_parallel(method=ring)", "context_parallel(method=ulysses)")
+"""Each rank of these has a part of every sequence."""
+WHOLE = ("single", "ddp", "ddp(communication_hook=fp16)", "local_sgd", *CUT)
 """Every rank of these has all of one model, with gradients and state."""
 
 
@@ -165,6 +168,13 @@ def test_activations_grow_with_the_batch_and_shrink_where_they_are_computed_agai
     small, large = (predictions[gpt("single", batch=batch)][0].activations for batch in (8, 16))
     assert large == pytest.approx(2 * small, rel=0.01)
     assert predictions[gpt("single", checkpointed=True)][0].activations < 0.6 * small
+
+
+@pytest.mark.parametrize("label", CUT)
+def test_a_rank_keeps_the_activations_of_its_positions_alone(predictions, label: str) -> None:
+    whole = predictions[gpt("single")][0].activations
+    for rank in predictions[gpt(label)]:
+        assert 0.4 * whole < rank.activations < 0.6 * whole
 
 
 def test_alternating_schedules_keep_fewer_micro_batches(predictions) -> None:
