@@ -82,11 +82,6 @@ class Role:
         return tuple(torch.device(kind, index) if kind == "cuda" else torch.device(kind) for index in numbers)
 
     @property
-    def cpus(self) -> tuple[int, ...]:
-        """The logical CPUs of all its devices together."""
-        return tuple(cpu for device in self.cores for cpu in device)
-
-    @property
     def is_timed(self) -> bool:
         """Whether its steps are timed; references and proofs only need losses."""
         return self.assignment.purpose in TIMED
