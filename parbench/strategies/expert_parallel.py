@@ -128,14 +128,10 @@ def require_experts(options: ExpertParallelOptions, workload: WorkloadSpec, devi
     if plan is None:
         raise Unsupported(f"model family {family.kind} has no experts to spread")
     if devices % replicas:
-        raise Unsupported(
-            f"{devices} devices do not divide into {replicas} groups, one for each replica of the experts",
-            field="options.replicas",
-        )
+        raise Unsupported(f"{replicas} replicas need a multiple of {replicas} devices, not {devices}")
     if plan.experts % (devices // replicas):
         raise Unsupported(
-            f"{plan.experts} experts do not divide over {devices // replicas} devices; set replicas so that they do",
-            field="options.replicas",
+            f"{plan.experts} experts do not divide over {devices // replicas} devices; set replicas so that they do"
         )
     return plan
 
