@@ -8,6 +8,7 @@ from parbench.figures import (
     memory,
     memory_account,
     parity,
+    routing,
     several_models,
     speed,
     traffic,
@@ -16,7 +17,8 @@ from parbench.figures import (
 from parbench.figures.base import Figure
 
 SUBJECTS = (
-    speed, memory, energy, losses, utilisation, several_models, traffic, account, memory_account, generation, parity,
+    speed, memory, energy, losses, utilisation, several_models, traffic, routing, account, memory_account,
+    generation, parity,
 )  # fmt: skip
 
 FIGURES: dict[str, Figure] = {figure.name: figure for subject in SUBJECTS for figure in subject.FIGURES}

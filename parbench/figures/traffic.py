@@ -32,9 +32,10 @@ COMMUNICATED_BYTES = Figure(
     unit="bytes",
     better="lower",
     meaning="Bytes of the tensors that the rank with the most hands to process groups in a step, the median "
-    "over rounds. What that makes on the wire is up to the backend.",
+    "over rounds. What that makes on the wire is up to the backend. Where it depends on the data, it is not gated.",
     of=lambda launch: communicated_bytes(launch.trial),
     gate="exact",
+    gated_on=lambda cell: not cell.traffic_varies,
     portable=True,
 )
 

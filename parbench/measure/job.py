@@ -17,6 +17,7 @@ from parbench.measure.phases import STEPS
 from parbench.measure.probes.compile_time import Compilation, read_compilation
 from parbench.measure.probes.expected_memory import expect_memory
 from parbench.measure.probes.memory_account import MemoryAccount
+from parbench.measure.probes.routing import count_routing
 from parbench.measure.probes.traffic import MAX_STEPS, Call, count_calls, sum_up
 from parbench.measure.probes.window import WindowProbes
 from parbench.measure.team import Role, Team
@@ -26,6 +27,7 @@ from parbench.measure.warmup import WarmUp, warm_up
 from parbench.records.account import AccountRecord
 from parbench.records.assignment import PARITY_STEPS
 from parbench.records.memory_account import MemoryAccountRecord
+from parbench.records.routing import RoutingRecord
 from parbench.records.trial import JobRecord, TrafficRecord, ValidationRecord
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Context, Layout, StepPart
@@ -152,6 +154,12 @@ class Job:
             self.step(index)
         self.calls = count_calls(self.step, range(self.step.taken, self.step.taken + cycle))
         return sum_up(self.calls, cycle)
+
+    def count_routing(self) -> RoutingRecord | None:
+        """Where routers send this rank's tokens in a further step, which nobody times; None for models without any."""
+        self.journal.enter("traffic")
+        model, compiled = self.strategy.model, self.role.spec.compile
+        return count_routing(model, lambda: self.step(self.step.taken), compiled=compiled)
 
     def account(self, team: Team) -> AccountRecord | None:
         """Where the time of further steps goes, which nobody times; `team` starts them together."""

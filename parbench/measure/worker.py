@@ -75,6 +75,8 @@ class Worker:
             # Also in a rank that has run out of memory: its peaks tell how far it came.
             self.journal.write(**probes.read())
         if job is not None:
+            if self.role.is_timed:
+                self.journal.write(routing=job.count_routing())
             if self.context.ranks > 1 and self.role.is_timed:
                 self.journal.write(traffic=job.count_traffic())
             if self.role.assignment.account:

@@ -39,6 +39,13 @@ class TensorPlan(NamedTuple):
     head: "dict[str, ParallelStyle]"
 
 
+class ExpertPlan(NamedTuple):
+    """Where a block holds its experts: the name of its `models.nn.experts.Experts`, and how many they are."""
+
+    path: str
+    experts: int
+
+
 class Use(Protocol):
     """How a scenario's workload uses a model."""
 
@@ -84,6 +91,10 @@ class Family(Spec, ABC):
     """Its models may draw random numbers in the forward pass; checkpointing then restores the generator's state."""
     chunks_loss: ClassVar[bool] = False
     """Its head works on each token alone, so the loss can be computed over one chunk of the tokens at a time."""
+    auxiliary_loss: ClassVar[bool] = False
+    """Where gradients are computed, its blocks give a pair: hidden states, and a number that joins the trained loss.
+
+    The loss is then computed within the forward pass of the model, which adds these numbers up."""
     stacks: ClassVar[bool] = False
     """Several of its models can run as one under `torch.vmap`."""
     imports: ClassVar[tuple[str, ...]] = ()
@@ -129,6 +140,16 @@ class Family(Spec, ABC):
 
     def refusal(self, use: Use, device_kind: str) -> str | None:  # noqa: ARG002 - for overriding
         """Why such devices cannot run this use of the family; None where they can."""
+        return None
+
+    def changing_sizes(self, phase: Phase) -> str | None:
+        """Why sizes within its steps change from one to the next; None where all are known beforehand."""
+        if phase == "generate" and not self.decodes_in_place:
+            return f"caches of family {self.kind} grow with every token"
+        return None
+
+    def expert_plan(self) -> ExpertPlan | None:
+        """Which part of a block are experts that can be spread over devices; None where there are none."""
         return None
 
     def load(self) -> None:

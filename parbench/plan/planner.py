@@ -221,6 +221,7 @@ class Planner:
             ideal_bubble=layout.bubble if layout else None,
             layout=layout.in_words(devices.nodes) if layout else "",
             data_shards=layout.data_shards if layout else 1,
+            traffic_varies=layout.traffic_varies if layout else False,
             proofs=self._proofs(combination, attempt),
             emulated=layout.emulated if layout else False,
             oversubscribed=devices.count > available,

@@ -35,9 +35,10 @@ class CellRecord(Record):
     `key` is the key of its trials, `reference` that of the trial whose losses they must reproduce. `proofs` are the
     ways to prove it, the best first: a smaller batch is taken where a larger one does not fit into memory. It is empty
     where the timed steps prove enough, and None in runs of versions without proofs. `data_shards` is the number of
-    parts into which its layout cuts a global batch. `companions` are what explains its speed, whether it is launched or
-    not; None where nothing does. `price_per_device_hour` is what one of its devices costs, in `currency`; None where
-    the scenario has no price. `reason` says why a cell is skipped; None where it is not.
+    parts into which its layout cuts a global batch, and `traffic_varies` where the data decides how much its ranks
+    exchange. `companions` are what explains its speed, whether it is launched or not; None where nothing does.
+    `price_per_device_hour` is what one of its devices costs, in `currency`; None where the scenario has no price.
+    `reason` says why a cell is skipped; None where it is not.
     """
 
     id: str
@@ -63,6 +64,7 @@ class CellRecord(Record):
     ideal_bubble: float | None = None
     layout: str = ""
     data_shards: int = 1
+    traffic_varies: bool = False
     proofs: tuple[ProofRecord, ...] | None = None
     companions: CompanionsRecord | None = None
     emulated: bool = False

@@ -10,6 +10,7 @@ from parbench.records.assignment import Purpose, Twin
 from parbench.records.curves import CurvesRecord
 from parbench.records.energy import EnergyRecord
 from parbench.records.memory_account import MemoryAccountRecord
+from parbench.records.routing import RoutingRecord
 
 SCHEMA_VERSION = 1
 
@@ -175,7 +176,8 @@ class RankRecord(Record):
     `node` and `local_rank` say where it ran. `met_at` is the time at which all ranks had met, on the node's monotonic
     clock: events on different nodes are ordered by their distance from it, because clocks of two nodes differ.
     `averaged_validation_loss` is that of the average of all models (nats per token), for strategies that make one.
-    `energy` is None in untimed trials and in records of older versions, `traffic` where the rank works alone.
+    `energy` is None in untimed trials and in records of older versions, `traffic` where the rank works alone,
+    `routing` where its model has no experts.
     `account` says where the time of a step goes, and `memory_account` what the memory of the last model holds. Untimed
     trials have `twins`, which are those of the first model, and `matmul_flops`, the floating-point operations per
     second of matrix products on the rank's first device. `curves` is what a rank found that measures its machine and
@@ -198,6 +200,7 @@ class RankRecord(Record):
     surroundings: SurroundingsRecord = SurroundingsRecord()
     energy: EnergyRecord | None = None
     traffic: TrafficRecord | None = None
+    routing: RoutingRecord | None = None
     account: AccountRecord | None = None
     memory_account: MemoryAccountRecord | None = None
     averaged_validation_loss: float | None = None

@@ -43,7 +43,7 @@ class Layout:
     is free takes the next model. `averaged`: the parameters of all models are averaged into one at the end. `emulated`:
     the strategy stands in for what torch lacks on these devices. `note` says what the numbers do not, such as where the
     parts of the model are. `bubble` is the share of time, from 0 to 1, that a pipeline's schedule leaves its stages
-    idle if all else is ideal.
+    idle if all else is ideal. `traffic_varies`: how much ranks exchange in a step depends on the data.
     """
 
     processes: int
@@ -59,6 +59,7 @@ class Layout:
     emulated: bool = False
     note: str = ""
     bubble: float | None = None
+    traffic_varies: bool = False
 
     def __post_init__(self) -> None:
         per_process = (self.devices_per_process, self.processes_per_device, self.micro_batches)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, refuse, require_equal_parts
 from parbench.system.devices import Devices
@@ -41,6 +42,8 @@ class DataParallel(Strategy[Options]):
                 compile="replicas are copied anew in every step, and compiled code is not",
                 loss_chunks="the first device gathers whole logits, so loss_chunks has nothing to cut",
             )
+            if workload.phase == "train" and workload.model.auxiliary_loss:
+                raise Unsupported("replicas hand back logits alone, and not what their blocks add to the loss; use ddp")
         return Layout(processes=1, devices_per_process=devices.count, emulated=devices.kind == "cpu")
 
     @classmethod

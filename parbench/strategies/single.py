@@ -93,11 +93,9 @@ def _require_graphs(workload: WorkloadSpec, devices: Devices) -> None:
     family = workload.model
     if workload.phase == "score":
         raise Unsupported("cuda_graphs captures training steps and the steps of new tokens, and not phase score")
+    if reason := family.changing_sizes(workload.phase):
+        raise Unsupported(f"cuda_graphs replays steps of fixed shapes, and {reason}")
     if workload.phase == "generate":
-        if not family.decodes_in_place:
-            raise Unsupported(
-                f"cuda_graphs replays steps of fixed shapes, and caches of family {family.kind} grow with every token"
-            )
         return
     if workload.precision == "fp16":
         raise Unsupported("cuda_graphs captures a training step, whose loss scale must not change: no fp16")

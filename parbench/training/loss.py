@@ -26,6 +26,11 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.nll_loss(functional.log_softmax(flat, dim=-1, dtype=torch.float32), wanted)
 
 
+def whole_loss(head: nn.Module, hidden: Tensor, targets: Tensor, *, loss: TokenLoss) -> Tensor:
+    """The mean `loss` of `head(hidden)`, from whole logits; hidden states (batch, seq_len, width)."""
+    return loss(head(hidden), targets)
+
+
 def chunked_loss(head: nn.Module, hidden: Tensor, targets: Tensor, *, chunks: int, loss: TokenLoss) -> Tensor:
     """The mean `loss` of `head(hidden)`, one chunk of the logits at a time; hidden states (batch, seq_len, width).
 

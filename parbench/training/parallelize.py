@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from parbench.models.nn.experts import Experts
 from parbench.models.nn.language_model import LanguageModel, PartHook, WholeModel
 
 Build = Callable[[PartHook], LanguageModel | WholeModel]
@@ -43,6 +44,7 @@ def parallelize(
         #    as hooks stay outside of the graph. Part by part, so that equal blocks are compiled once. What is left
         #    around compiled units (`rest`) runs code of its own between them.
         if compiled and name != "rest":
+            keep_eager(part)
             part.forward = torch.compile(part.forward, dynamic=False)
         # 3. Split before sharding: a shard is cut out of what splitting leaves to this rank. FSDP takes parameters that
         #    are split already, and tensor parallelism takes none that are sharded.
@@ -67,16 +69,27 @@ def parallelize(
     return model if wrap is None else wrap(model)
 
 
+MATRICES = nn.Linear | Experts
+"""What autocast casts in every pass through it."""
+
+
+def keep_eager(part: nn.Module) -> None:
+    """Keeps out of compiled code what has other sizes in every step: it would be compiled anew for each of them."""
+    for module in part.modules():
+        if isinstance(module, Experts):
+            module.run_rows = torch.compiler.disable(module.run_rows)  # type: ignore[method-assign]
+
+
 def cast_matrices(part: nn.Module, dtype: torch.dtype) -> None:
-    """Casts the parameters of linear layers, except those that other layers share: autocast would not cast them there.
+    """Casts the parameters of linear layers and experts, except those that other layers share, where autocast does not.
 
     The products are those under autocast, which rounds the same weights in the same way.
     """
-    linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
+    linear = [module for module in part.modules() if isinstance(module, MATRICES)]
     elsewhere = {
         id(parameter)
         for module in part.modules()
-        if not isinstance(module, nn.Linear)
+        if not isinstance(module, MATRICES)
         for parameter in module.parameters(recurse=False)
     }
     for module in linear:

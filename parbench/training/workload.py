@@ -1,6 +1,6 @@
 """A workload as a rank runs it: models, batches, optimizers and the loss. A `job` is the number of a model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from parbench.records.corpus import Corpus
 from parbench.scenario.specs import WorkloadSpec
 from parbench.training.build import build_model
 from parbench.training.holdings import Outline
-from parbench.training.loss import chunked_loss, next_token_loss
+from parbench.training.loss import chunked_loss, next_token_loss, whole_loss
 from parbench.training.parallelize import Wrap, parallelize
 from parbench.training.shares import Shares
 from parbench.training.updates import Updates
@@ -110,11 +110,15 @@ class Workload:
         return loss(logits, targets)
 
     def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The loss of a whole model on a batch, by chunks of its tokens where the workload asks for them."""
-        if self.spec.loss_chunks == 1:
+        """The loss of a whole model on a batch, by chunks of its tokens where the workload asks for them.
+
+        What its blocks add to it has its gradients in it, and does not show in its value.
+        """
+        chunks = self.spec.loss_chunks
+        if chunks == 1 and not self.family.auxiliary_loss:
             return self.loss(model(batch.inputs), batch.targets)
-        by_chunks = partial(chunked_loss, targets=batch.targets, chunks=self.spec.loss_chunks, loss=self.loss)
-        return cast("Tensor", model(batch.inputs, loss=by_chunks))
+        of_head: Callable[..., Tensor] = partial(chunked_loss, chunks=chunks) if chunks > 1 else whole_loss
+        return cast("Tensor", model(batch.inputs, loss=partial(of_head, targets=batch.targets, loss=self.loss)))
 
     def batches(self, job: int) -> Batches:
         """The batches of model number `job`, on this rank's device."""

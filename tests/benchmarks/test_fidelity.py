@@ -24,8 +24,10 @@ from tests.benchmarks.bare.models import GLOBAL_BATCH, HEADS, LAYERS, LENGTH, WI
 
 FLOOR = 0.98
 REPOSITORY = Path(__file__).parents[2]
-WITHOUT_SCRIPT: dict[tuple[str, str], str] = {}
-"""Strategies and phases of which an expert would write no script of their own, each with the reason."""
+WITHOUT_SCRIPT: dict[tuple[str, str], str] = {
+    ("expert_parallel", phase): "the models of the scripts have no experts" for phase in ("train", "score", "generate")
+}
+"""Strategies and phases that have no script, each with the reason."""
 EVERY = [(name, phase) for name, cls in arms.BUILT_IN.items() for phase in cls.phases]
 SCRIPTED = [pair for pair in duel.pairs() if isinstance(pair.other, arms.Script)]
 TRAINED = [pair for pair in SCRIPTED if pair.task.phase == "train"]

@@ -4,6 +4,7 @@ Nothing here looks at what is counted. Bytes are those of the tensors that a ran
 for what it receives counts as a call without bytes.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
@@ -105,6 +106,23 @@ def of_unit(parts: Iterable[Part], ranks: int, options: Any, *, gathered: int) -
     shard = sum(-(-shape.rows // ranks) * shape.columns for part in parts for shape in part.shapes)
     gathers = gathered * call("all_gather", TYPES[options.param_dtype] * shard)
     return gathers + call("reduce_scatter", TYPES[options.reduce_dtype] * shard * ranks)
+
+
+def of_expert_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
+    """Slots of a capacity go to their experts and back, and so do their gradients; what is dense is summed once.
+
+    Where experts are there several times, the gradients of each of their parameters are summed apart.
+    """
+    if layout.processes == 1:
+        return NOTHING
+    model, family, degree = model_of(spec), spec.model, layout.processes // options.replicas
+    experts = [shape for block in model.blocks for shape in block.experts] if degree > 1 else []
+    capacity = math.ceil(family.capacity_factor * family.top_k * spec.seq_len / family.experts)
+    slots = family.experts * capacity * spec.global_batch // layout.processes
+    exchanges = [4 * call("all_to_all", PRODUCTS[spec.precision] * slots * family.d_model) for _ in model.blocks]
+    dense = call("all_reduce", FP32 * (model.size - sum(shape.size for shape in experts)))
+    replicas = [call("all_reduce", FP32 * shape.size // degree) for shape in experts if options.replicas > 1]
+    return total([*(exchanges if degree > 1 else []), dense, *replicas, of_overflow(spec, layout)])
 
 
 def of_tensor_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
@@ -259,6 +277,7 @@ FORMULAS = {
     "ensemble": of_strangers,
     "ddp": of_ddp,
     "fsdp": of_fsdp,
+    "expert_parallel": of_expert_parallel,
     "tensor_parallel": of_tensor_parallel,
     "context_parallel": of_context_parallel,
     "model_parallel": of_model_parallel,

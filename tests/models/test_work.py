@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from parbench.models.base import Family
 from parbench.models.llama import Llama
 from parbench.models.lstm import LSTM
+from parbench.models.moe import MixtureOfExperts
 from parbench.models.transformer import Transformer
 from parbench.training.build import build_model
 
@@ -21,6 +22,8 @@ FAMILIES = (
     Transformer(layers=2, d_model=16, heads=4),
     Llama(layers=1, d_model=32, heads=4, mlp_width=80),
     Llama(layers=2, d_model=16, heads=4, key_value_heads=2),
+    MixtureOfExperts(layers=1, d_model=16, heads=2, experts=4),
+    MixtureOfExperts(layers=2, d_model=24, heads=2, experts=6, top_k=1, expert_width=20, shared_expert=True),
 )
 SIZES = ((2, 8, 40), (3, 16, 11))
 """Batch, sequence length and vocabulary."""
@@ -83,6 +86,17 @@ def test_a_llama_by_hand() -> None:
     block = 2 * 4 * (4 + 2 + 2) + 2 * 3 * 4 + 2 * 3 * 4 + 2 * 4 * 4 + 3 * 2 * 4 * 8
     llama = Llama(layers=1, d_model=4, heads=2, key_value_heads=1, mlp_width=8)
     assert llama.work(5, 3) == (0, block, 2 * 4 * 5)
+
+
+def test_a_mixture_of_experts_by_hand() -> None:
+    """As a GPT without its MLP, a router over five experts, and the two that a token goes through, of width 3."""
+    attention = 2 * 4 * 12 + 2 * 3 * 4 + 2 * 3 * 4 + 2 * 4 * 4
+    family = MixtureOfExperts(layers=1, d_model=4, heads=1, experts=5, top_k=2, expert_width=3)
+    assert family.work(5, 3) == (0, attention + 2 * 4 * 5 + 2 * (2 * 2 * 4 * 3), 2 * 4 * 5)
+    shared = family.model_copy(update={"shared_expert": True})
+    assert shared.work(5, 3).block - family.work(5, 3).block == 2 * 2 * 4 * 3
+    limited = family.model_copy(update={"capacity_factor": 0.5})
+    assert limited.work(5, 3) == family.work(5, 3)
 
 
 @pytest.mark.parametrize("family", [Transformer(d_model=16, heads=4), Llama(d_model=16, heads=4)], ids=["gpt", "llama"])

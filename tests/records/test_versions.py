@@ -16,6 +16,7 @@ from parbench.records.curves import CurvesRecord, SampleRecord
 from parbench.records.energy import EnergyRecord, GpuReadings, PackageReadings, counted
 from parbench.records.memory_account import GrowthRecord, HeldRecord, MemoryAccountRecord, MemoryPartsRecord
 from parbench.records.node import NodeRecord
+from parbench.records.routing import RoutingRecord
 from parbench.records.trial import (
     DeviceMemory,
     Failure,
@@ -44,6 +45,7 @@ RANK = records.rank(
         packages=PackageReadings(machine="m"),
     ),
     traffic=TrafficRecord(calls=1.0, given_bytes=2.0),
+    routing=RoutingRecord(choices=((1, 2),)),
     curves=CurvesRecord(samples=(SampleRecord(operation="p2p", size=1024, seconds=(1.0,)),)),
     memory_account=MemoryAccountRecord(
         largest=MemoryPartsRecord(parameters=1),

@@ -9,6 +9,7 @@ from parbench.errors import Unsupported
 from parbench.models.custom import Custom
 from parbench.models.llama import Llama
 from parbench.models.lstm import LSTM
+from parbench.models.moe import MixtureOfExperts
 from parbench.models.transformer import Transformer
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Layout
@@ -24,6 +25,10 @@ def workload(*, layers=4, batch=32, models="auto"):
 
 def gpt(**changes):
     return WorkloadSpec(model=Transformer(layers=4, d_model=16, heads=4), **changes)
+
+
+def experts(count=8, **changes):
+    return WorkloadSpec(model=MixtureOfExperts(layers=2, d_model=16, heads=4, experts=count), **changes)
 
 
 def layout(name: str, count: int, *, kind="cpu", spec=None, **options) -> Layout:
@@ -65,7 +70,8 @@ def test_every_strategy_lays_a_batch_out_whole_over_all_devices(name, count, lay
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_every_strategy_runs_on_one_device(name):
-    assert layout(name, 1, spec=gpt()).processes == 1
+    spec = experts() if name == "expert_parallel" else gpt()
+    assert layout(name, 1, spec=spec).processes == 1
 
 
 def test_ranks_of_one_shard_are_neighbours():
@@ -140,6 +146,39 @@ def test_four_devices_under_each_strategy(name, kind, expected):
 def test_what_cannot_be_laid_out_over_four_devices_says_why(name, options, spec, field, reason):
     with pytest.raises(Unsupported, match=reason) as caught:
         layout(name, 4, spec=spec, **options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [({}, "2 of 8 experts each"), ({"replicas": 2}, "4 of 8 experts each"), ({"replicas": 4}, "")],
+)
+def test_experts_are_spread_over_neighbours_and_the_batch_over_all(options, note):
+    made = layout("expert_parallel", 4, spec=experts(), **options)
+    assert made == Layout(processes=4, data_shards=4, note=note, traffic_varies=bool(note))
+
+
+def test_what_experts_exchange_is_known_where_they_have_a_capacity():
+    limited = experts()
+    limited = limited.model_copy(update={"model": limited.model.model_copy(update={"capacity_factor": 1.0})})
+    assert not layout("expert_parallel", 4, spec=limited).traffic_varies
+    scoring = limited.model_copy(update={"phase": "score"})
+    assert layout("expert_parallel", 4, spec=scoring).traffic_varies
+
+
+@pytest.mark.parametrize(
+    ("options", "spec", "field", "reason"),
+    [
+        ({}, gpt(), None, "model family transformer has no experts to spread"),
+        ({}, experts(6), None, "6 experts do not divide over 4 devices; set replicas"),
+        ({"replicas": 3}, experts(), None, "3 replicas need a multiple of 3 devices, not 4"),
+        ({}, experts(global_batch=6), "global_batch", "6 does not divide into 4 equal data shards"),
+        ({}, experts(compile=True), None, "torch.compile has not been shown to compile"),
+    ],
+)
+def test_experts_that_cannot_be_spread_say_why(options, spec, field, reason):
+    with pytest.raises(Unsupported, match=reason) as caught:
+        layout("expert_parallel", 4, spec=spec, **options)
     assert caught.value.field == field
 
 

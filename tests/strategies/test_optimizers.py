@@ -34,6 +34,7 @@ ALL: list[object] = [
     {"ddp": {"shard_optimizer": True}},
     {"fsdp": {"reshard_after_forward": [True, False]}},
     {"tensor_parallel": {"sequence_parallel": [False, True]}},
+    {"expert_parallel": {"replicas": [1, 2]}},
 ]
 """Where an optimizer steps something else than whole parameters: each meets every optimizer."""
 
@@ -143,5 +144,7 @@ def test_every_strategy_is_tested_and_every_optimizer_with_whole_and_with_split_
     built_in = [cls for cls in map(STRATEGIES.__getitem__, STRATEGIES) if cls.__module__.startswith("parbench.")]
     records = [cell.record for cell in plan().runnable]
     assert {record.strategy for record in records} == {cls.name for cls in built_in if cls.exact and cls.scales}
+    of_experts = {name for name in WORKLOADS if name.startswith("moe")}
     for strategy in ("model_parallel", "hybrid", "tensor_parallel"):
-        assert {record.workload for record in records if record.strategy == strategy} == set(WORKLOADS)
+        assert {record.workload for record in records if record.strategy == strategy} == set(WORKLOADS) - of_experts
+    assert {record.workload for record in records if record.strategy == "expert_parallel"} == of_experts

@@ -56,10 +56,12 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     },
     {"hybrid": {"data": 1, "context": 4, "pipeline": 1, "tensor": 1, "data_parallel": "fsdp"}},
     {"task_pool": {"tasks_per_device": 2, "aggregate": "average"}},
+    {"expert_parallel": {"replicas": 2}},
 ]
 SMALL_MESHES = {
     f"hybrid(data={d}, pipeline={p}, tensor={t})" for d, p, t in [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
 }
+EXPERTS = ("moe", "moe_with_capacity")
 PLAIN = ("lstm(models=1)", "transformer(models=1)")
 # Plug-ins that happen to be installed here have tests of their own.
 BUILT_IN = [name for name in STRATEGIES if STRATEGIES[name].__module__.startswith("parbench.")]
@@ -76,7 +78,8 @@ def is_worth_a_test(cell: Cell) -> bool:
     """Variants of a strategy's options on plain workloads only: phases and axes do not know them."""
     record = cell.record
     variant = "(" in record.label and record.label not in SMALL_MESHES
-    return not variant or (record.workload in PLAIN and record.scaling == "strong" and record.devices > 1)
+    plain = EXPERTS if record.strategy == "expert_parallel" else PLAIN
+    return not variant or (record.workload in plain and record.scaling == "strong" and record.devices > 1)
 
 
 def launch(task: Task, launcher: LocalLauncher, folder: Path) -> Trial:
@@ -97,7 +100,8 @@ def axes(cell: Cell) -> tuple[Hashable, ...]:
     memory = (spec.gradient_accumulation, spec.activation_checkpointing, spec.loss_chunks)
     # A variant of a strategy's options is a value of its own.
     place = (record.strategy, record.label, record.devices, record.scaling, record.models)
-    return (record.family, record.phase, record.precision, *memory, *place)
+    family = (record.family, getattr(spec.model, "capacity_factor", None))
+    return (family, record.phase, record.precision, *memory, *place)
 
 
 CELLS = pairwise(plan().runnable, axes)

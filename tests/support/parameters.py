@@ -22,13 +22,15 @@ class Part(NamedTuple):
     """The parameters of an embedding, a block or a head, by what tensor parallelism does with them (Megatron-LM).
 
     A matrix has a row for each of its outputs. `column_split` are matrices and their biases of which a device has some
-    outputs, `row_split` matrices of which it has some inputs. `norms` and `others` are whole on every device.
+    outputs, `row_split` matrices of which it has some inputs. `norms` and `others` are whole on every device. `experts`
+    have a row for each expert of the block.
     """
 
     norms: tuple[Shape, ...] = ()
     column_split: tuple[Shape, ...] = ()
     row_split: tuple[Shape, ...] = ()
     others: tuple[Shape, ...] = ()
+    experts: tuple[Shape, ...] = ()
 
     def map(self, change: Callable[[Shape], Shape]) -> "Part":
         """The part with other shapes."""
@@ -43,7 +45,7 @@ class Part(NamedTuple):
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        return self.norms + self.column_split + self.row_split + self.others
+        return self.norms + self.column_split + self.row_split + self.others + self.experts
 
     @property
     def column_matrices(self) -> int:
@@ -90,7 +92,7 @@ class Model(NamedTuple):
 def model_of(spec: WorkloadSpec) -> Model:
     """The parameters of a workload's model."""
     family: Any = spec.model
-    parts = {"lstm": _lstm, "transformer": _transformer, "llama": _llama}[family.kind]
+    parts = {"lstm": _lstm, "transformer": _transformer, "llama": _llama, "moe": _moe}[family.kind]
     embed, block, head = parts(family, spec.vocab_size, spec.seq_len)
     return Model(embed, (block,) * family.layers, head)
 
@@ -119,6 +121,21 @@ def _transformer(family: Any, vocabulary: int, seq_len: int) -> tuple[Part, Part
     )
     embed = Part(others=(Shape(vocabulary, width), Shape(seq_len, width)))
     return embed, block, Part(norms=norm, column_split=(Shape(vocabulary, width),))
+
+
+def _moe(family: Any, vocabulary: int, seq_len: int) -> tuple[Part, Part, Part]:
+    """A GPT whose MLP is a router without a bias, experts of two matrices with a bias each, and perhaps one for all."""
+    embed, block, head = _transformer(family, vocabulary, seq_len)
+    width, count = family.d_model, family.experts
+    inner = family.expert_width or 4 * width
+    experts = (Shape(count, width * inner), Shape(count, inner), Shape(count, inner * width), Shape(count, width))
+    attention = block._replace(
+        column_split=block.column_split[:2], row_split=block.row_split[:1], others=block.others[:1]
+    )
+    others = (*attention.others, Shape(count, width))
+    if family.shared_expert:
+        others += (Shape(inner, width), Shape(inner), Shape(width, inner), Shape(width))
+    return embed, attention._replace(others=others, experts=experts), head
 
 
 def _llama(family: Any, vocabulary: int, _: int) -> tuple[Part, Part, Part]:

@@ -6,6 +6,7 @@ import pytest
 
 from parbench.data.sources import SyntheticTokens
 from parbench.models.lstm import LSTM
+from parbench.models.moe import MixtureOfExperts
 from parbench.models.transformer import Transformer
 from parbench.scenario.specs import OptimizerSpec, WorkloadSpec
 from parbench.strategies.base import STRATEGIES
@@ -102,6 +103,21 @@ def test_stages_have_their_own_parameters() -> None:
     assert parameters(second) == elements(BLOCK) + elements(HEAD)
     middle = pieces("model_parallel", 2, 1, blocks=4, schedule="interleaved_1f1b")
     assert {piece.of.name.split(".")[1] for piece in middle if piece.of.name.startswith("blocks")} == {"1", "3"}
+
+
+@pytest.mark.parametrize(("options", "parts"), [({}, 4), ({"replicas": 2}, 2), ({"replicas": 4}, 1)])
+def test_a_rank_has_its_part_of_the_experts_and_all_else_whole(options: dict[str, int], parts: int) -> None:
+    strategy = STRATEGIES["expert_parallel"]
+    spec = WorkloadSpec(model=MixtureOfExperts(layers=1, d_model=WIDTH, heads=2, experts=8), global_batch=8)
+    chosen, devices = strategy.options_type(**options), Devices(kind="cpu", count=4)
+    shapes = {
+        "blocks.0.mlp.experts.up": (8, WIDTH, 3),
+        "blocks.0.mlp.router.weight": (8, WIDTH),
+        "head.1.weight": (8, 2),
+    }
+    parameters = [Outline(name, shape) for name, shape in shapes.items()]
+    held = strategy.pieces(chosen, spec, strategy.layout(chosen, spec, devices), 3, parameters)
+    assert [piece[1:] for piece in held] == [(24 * WIDTH // parts,) * 3, (8 * WIDTH,) * 3, (16,) * 3]
 
 
 def test_only_the_first_replica_of_an_emulated_device_has_gradients_and_an_optimizer() -> None:

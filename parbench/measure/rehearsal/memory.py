@@ -56,6 +56,8 @@ def _require_rehearsable(role: Role) -> None:
         raise Unsupported("memory is predicted for training steps only")
     if role.spec.compile:
         raise Unsupported("what torch.compile keeps in memory shows only once it has compiled")
+    if reason := role.spec.model.changing_sizes(role.spec.phase):
+        raise Unsupported(f"fake tensors have no data, and {reason}")
     if role.layout.devices_per_process > 1:
         raise Unsupported("one process drives several devices, from threads that know nothing of fake tensors")
 

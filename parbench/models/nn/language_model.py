@@ -29,7 +29,8 @@ class LanguageModel(nn.Module):
     they have in the whole model, so that a parameter has the same name in every stage. With `autocast`, matrix
     products are computed in that type; with `checkpointing`, a block's activations are computed again when its
     gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
-    it `draws_random` ones; otherwise the generator's state is not kept, which would cost time.
+    it `draws_random` ones; otherwise the generator's state is not kept, which would cost time. What blocks give beside
+    hidden states joins the loss that is computed within the forward pass.
     """
 
     def __init__(
@@ -66,22 +67,26 @@ class LanguageModel(nn.Module):
         with torch.autocast(hidden.device.type, self.autocast) if self.autocast else nullcontext():
             if caches is not None:
                 return self._continue(hidden, caches, start)
-            hidden = self._run_blocks(hidden)
+            hidden, auxiliary = self._run_blocks(hidden)
             if self.head is None:
                 return hidden
-            return self.head(hidden) if loss is None else loss(self.head, hidden)
+            return self.head(hidden) if loss is None else add_unseen(loss(self.head, hidden), auxiliary)
 
-    def _run_blocks(self, hidden: Tensor) -> Tensor:
+    def _run_blocks(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states, and what blocks add to the loss."""
         if self.embed is not None:
             hidden = self.embed(hidden)
         recomputed = self.checkpointing and torch.is_grad_enabled()
+        auxiliary = []
         for block in self.blocks.values():
-            hidden = (
+            output = (
                 checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
                 if recomputed
                 else block(hidden)
             )
-        return hidden
+            hidden, *added = output if isinstance(output, tuple) else (output,)
+            auxiliary += added
+        return hidden, auxiliary
 
     def _continue(self, hidden: Tensor, caches: Sequence[Any], start: Start) -> Tensor:
         if self.embed is not None:
@@ -97,6 +102,14 @@ class LanguageModel(nn.Module):
     def new_caches(self, length: int) -> list[Any]:
         """Empty caches of up to `length` positions, one a block, for one batch of sequences."""
         return [block.new_cache(length) for block in self.blocks.values()]  # type: ignore[operator]
+
+
+def add_unseen(loss: Tensor, auxiliary: Sequence[Tensor]) -> Tensor:
+    """A loss with the gradients of its sum with the auxiliary losses; its value stays what the model predicts."""
+    if not auxiliary:
+        return loss
+    added = torch.stack([*auxiliary]).sum()
+    return loss + (added - added.detach())
 
 
 class WholeModel(nn.Module):
