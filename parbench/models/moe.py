@@ -92,6 +92,14 @@ class MixtureOfExperts(Transformer):
         """The experts of a block; its router and its shared expert are everywhere."""
         return ExpertPlan("mlp.experts", self.experts)
 
+    def attention_heads(self) -> None:  # type: ignore[override]
+        """Routers balance over all positions of a sequence, so positions meet there as well."""
+        return None
+
+    def context_refusal(self) -> str:
+        """An expert's room, and the loss of its balance, are those of a whole sequence."""
+        return "routers of family moe balance over whole sequences, which cannot be cut over devices"
+
     def stage_refusal(self) -> str:
         """Stages hand hidden states on, and nothing else."""
         return "blocks of family moe add to the loss, and stages of a pipeline hand on hidden states alone"

@@ -54,6 +54,7 @@ def test_sizes_that_do_not_go_together_say_why(sizes, reason):
         ("data_parallel", 2, "replicas hand back logits alone, and not what their blocks add to the loss"),
         ("model_parallel", 2, "stages of a pipeline hand on hidden states alone"),
         ("tensor_parallel", 2, "expert_parallel spreads its experts over devices"),
+        ("context_parallel", 2, "routers of family moe balance over whole sequences"),
         ("ensemble", 1, "models of family moe have not been shown to run stacked"),
     ],
 )
