@@ -163,7 +163,7 @@ scaling: strongly
         (
             "workloads.lstm.model.kind=5",
             "workloads.lstm.model.kind",
-            "there is no model family 5; known are custom, huggingface, llama, lstm, transformer",
+            "there is no model family 5; known are custom, huggingface, llama, lstm, moe, transformer",
         ),
     ],
 )
@@ -200,12 +200,12 @@ def test_a_name_that_nobody_knows_is_answered_with_the_nearest(override, path, m
         (
             "workloads.lstm.model={layers: 2}",
             "workloads.lstm.model",
-            "a mapping with a kind (custom, huggingface, llama, lstm, transformer)",
+            "a mapping with a kind (custom, huggingface, llama, lstm, moe, transformer)",
         ),
         (
             "workloads.lstm.model=lstm",
             "workloads.lstm.model",
-            "a mapping with a kind (custom, huggingface, llama, lstm, transformer)",
+            "a mapping with a kind (custom, huggingface, llama, lstm, moe, transformer)",
         ),
         (
             "workloads.lstm.model={kind: transformer, heads: 3}",
