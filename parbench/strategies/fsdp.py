@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import PositiveInt
+
+from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 from parbench.system.devices import Devices
@@ -18,22 +21,27 @@ if TYPE_CHECKING:
 
 
 class FSDPOptions(Options):
-    """The arguments of `fully_shard`, under its names.
+    """The arguments of `fully_shard`, under its names, and how many times the model is there.
 
     `reshard_after_forward` frees a block's parameters between its forward and its backward pass, and so gathers them
     twice; embedding and head are kept. Parameters are gathered and computed in `param_dtype`, and gradients are summed
-    in `reduce_dtype`. Where the workload's `precision` casts already, they still save communication.
+    in `reduce_dtype`. Where the workload's `precision` casts already, they still save communication. With `replicas`,
+    the ranks are so many groups of neighbours, and each group shards a model of its own: parameters are gathered within
+    it, and what it sums of the gradients is then summed with the other groups.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"replicas"})
     reshard_after_forward: bool = True
     param_dtype: Literal["fp32", "bf16"] = "fp32"
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    replicas: PositiveInt = 1
 
 
 class FSDP(Strategy[FSDPOptions]):
     """Each rank keeps 1/N of every block, gathers the block when it is needed, and frees it afterwards.
 
-    Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel".
+    Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel"; with replicas, its
+    hybrid sharding.
     """
 
     name = "fsdp"
@@ -41,10 +49,14 @@ class FSDP(Strategy[FSDPOptions]):
     imports = ("torch.distributed.fsdp",)
 
     @classmethod
-    def layout(cls, options: FSDPOptions, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
+    def layout(cls, options: FSDPOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
         """A process and a data shard for each device."""
         require_equal_parts(workload, devices.count, "data shards")
-        return Layout(processes=devices.count, data_shards=devices.count)
+        replicas = options.replicas
+        if devices.count % replicas:
+            raise Unsupported(f"{replicas} replicas need a multiple of {replicas} devices, not {devices.count}")
+        note = _write_replicas(replicas, devices) if replicas > 1 else ""
+        return Layout(processes=devices.count, data_shards=devices.count, note=note)
 
     @classmethod
     def is_exact(cls, options: FSDPOptions) -> bool:
@@ -54,21 +66,31 @@ class FSDP(Strategy[FSDPOptions]):
     @classmethod
     def pieces(
         cls,
-        options: FSDPOptions,  # noqa: ARG003
+        options: FSDPOptions,
         workload: WorkloadSpec,  # noqa: ARG003
         layout: Layout,
         rank: int,
         outline: Sequence[Outline],
     ) -> list[Piece]:
         """A part of the rows of each parameter."""
-        return shard_rows(outline, layout.ranks_per_lane, rank)
+        shards = layout.ranks_per_lane // options.replicas
+        return shard_rows(outline, shards, rank % shards)
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Shards each block as soon as it is built, so that no rank ever holds the whole model."""
         self.workload = workload
-        self.model = workload.model(job, shard=make_sharder(self.options, line_of_devices(context)))
+        self.model = workload.model(job, shard=make_sharder(self.options, self._mesh(context)))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+
+    def _mesh(self, context: Context) -> "DeviceMesh":
+        """The ranks as a line or, with replicas, in rows: a row shards a model, which others replicate."""
+        from parbench.training.mesh import mesh_of
+
+        replicas = self.options.replicas
+        if replicas == 1:
+            return line_of_devices(context)
+        return mesh_of(context.group, context.devices[0].type, replica=replicas, shard=context.ranks // replicas)
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
@@ -121,3 +143,10 @@ def shard_rows(outline: Sequence[Outline], ranks: int, rank: int) -> list[Piece]
         own = min(rows, max(0, parameter.shape[0] - rank * rows))
         pieces.append(Piece(parameter, padded.elements, padded.elements, stepped=padded.elements // rows * own))
     return pieces
+
+
+def _write_replicas(replicas: int, devices: Devices) -> str:
+    """How many replicas and shards there are, and whether the shards of a replica lie on several nodes."""
+    shards = devices.count // replicas
+    words = f"{replicas} replicas of {shards} shard" + "s" * (shards > 1)
+    return words + " across nodes" * (devices.per_node % shards > 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveInt
@@ -33,7 +33,6 @@ from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -147,9 +146,11 @@ class Hybrid(Strategy[HybridOptions]):
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
+        from parbench.training.mesh import mesh_of
+
         self.workload = workload
-        _, pipeline, tensor = degrees = self.options.degrees()
-        mesh = init_mesh(context.group, context.devices[0].type, degrees)
+        data, pipeline, tensor = self.options.degrees()
+        mesh = mesh_of(context.group, context.devices[0].type, data=data, pipeline=pipeline, tensor=tensor)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -214,18 +215,6 @@ def _transformations(options: HybridOptions, workload: "Workload", mesh: "Device
         over = {"device_mesh": mesh["data"]} if tensor > 1 else {"process_group": mesh["data"].get_group()}
         transformations["wrap"] = partial(wrap_in_ddp, device=workload.device, options=DDPOptions(), **over)
     return transformations
-
-
-@cache
-def init_mesh(
-    group: "ProcessGroup | None",  # noqa: ARG001 - the ranks of another group have another mesh
-    device_type: str,
-    degrees: tuple[int, int, int],
-) -> "DeviceMesh":
-    """The mesh of all ranks, who are `group`. Models that are trained one after another share its process groups."""
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device_type, degrees, mesh_dim_names=("data", "pipeline", "tensor"))
 
 
 def _require_exchange(options: HybridOptions) -> None:

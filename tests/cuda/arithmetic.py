@@ -80,8 +80,10 @@ def of_ddp(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traff
 
 
 def of_fsdp(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
-    """Shards of everything, gathered block by block."""
-    return of_shards(model_of(spec), layout.processes, options) + of_overflow(spec, layout)
+    """Shards of everything, gathered block by block within a replica, and gradients that are summed over replicas."""
+    model, shards = model_of(spec), layout.processes // options.replicas
+    sums = of_replicas(model, shards, options) if options.replicas > 1 else NOTHING
+    return of_shards(model, shards, options) + sums + of_overflow(spec, layout)
 
 
 def of_shards(model: Model, ranks: int, options: Any) -> Traffic:
@@ -98,13 +100,21 @@ def of_shards(model: Model, ranks: int, options: Any) -> Traffic:
 
 
 def of_unit(parts: Iterable[Part], ranks: int, options: Any, *, gathered: int) -> Traffic:
-    """A unit that is gathered so many times. Each rank gives its shard: the rows of a parameter, padded to equal parts.
-
-    Of the gradients it gives all shards.
-    """
-    shard = sum(-(-shape.rows // ranks) * shape.columns for part in parts for shape in part.shapes)
+    """A unit that is gathered so many times: each rank gives its shard. Of the gradients it gives all shards."""
+    shard = shard_of(parts, ranks)
     gathers = gathered * call("all_gather", TYPES[options.param_dtype] * shard)
     return gathers + call("reduce_scatter", TYPES[options.reduce_dtype] * shard * ranks)
+
+
+def of_replicas(model: Model, shards: int, options: Any) -> Traffic:
+    """Of each unit a rank has the gradients of one shard, which it sums with those of that shard in other replicas."""
+    units = [*([block] for block in model.blocks), model.ends]
+    return total(call("all_reduce", TYPES[options.reduce_dtype] * shard_of(unit, shards)) for unit in units)
+
+
+def shard_of(parts: Iterable[Part], ranks: int) -> int:
+    """The elements of a rank's shard of a unit: the rows of each parameter, padded to equal parts."""
+    return sum(-(-shape.rows // ranks) * shape.columns for part in parts for shape in part.shapes)
 
 
 def of_tensor_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:

@@ -40,6 +40,7 @@ strategies:
   - ddp: {gradient_as_bucket_view: false}
   - ddp: {shard_optimizer: true}
   - fsdp
+  - fsdp: {replicas: 2}
   - tensor_parallel
   - tensor_parallel: {sequence_parallel: true}
   - model_parallel: {schedule: gpipe, micro_batches: 4}
@@ -143,7 +144,7 @@ def kept(account: dict[str, Any], kind: str = "largest") -> tuple[int, int, int]
     return tuple(account[kind][part] for part in ("parameters", "gradients", "optimizer_state"))  # type: ignore[return-value]
 
 
-REPLICAS = ["single", "ddp", "ddp(gradient_as_bucket_view=False)", "local_sgd(period=2)"]
+REPLICAS = ["single", "ddp", "ddp(gradient_as_bucket_view=False)", "fsdp(replicas=2)", "local_sgd(period=2)"]
 
 
 @pytest.mark.parametrize("label", REPLICAS)

@@ -123,6 +123,7 @@ def test_four_devices_under_each_strategy(name, kind, expected):
         ("single", {}, workload(), None, "runs on one device only"),
         ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
         ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
+        ("fsdp", {"replicas": 3}, workload(), None, "3 replicas need a multiple of 3 devices, not 4"),
         ("model_parallel", {}, workload(layers=2), None, "2 blocks and the head are too few for 4 stages"),
         ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
         (
@@ -140,6 +141,22 @@ def test_what_cannot_be_laid_out_over_four_devices_says_why(name, options, spec,
     with pytest.raises(Unsupported, match=reason) as caught:
         layout(name, 4, spec=spec, **options)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("count", "nodes", "replicas", "note"),
+    [
+        (4, 1, 1, ""),
+        (4, 1, 2, "2 replicas of 2 shards"),
+        (4, 1, 4, "4 replicas of 1 shard"),
+        (8, 2, 2, "2 replicas of 4 shards"),
+        (8, 4, 2, "2 replicas of 4 shards across nodes"),
+    ],
+)
+def test_a_layout_says_how_many_replicas_are_sharded_and_where(count, nodes, replicas, note):
+    fsdp = STRATEGIES["fsdp"]
+    made = fsdp.layout(fsdp.options_type(replicas=replicas), workload(), Devices(kind="cpu", count=count, nodes=nodes))
+    assert made == Layout(processes=count, data_shards=count, note=note)
 
 
 def models(count="auto", **changes):

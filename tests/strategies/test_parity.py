@@ -37,6 +37,7 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"ddp": {"bucket_cap_mb": 0.001, "gradient_as_bucket_view": False}},
     {"fsdp": {"reshard_after_forward": False}},
     {"fsdp": {"param_dtype": "bf16"}},
+    {"fsdp": {"replicas": [2, 4]}},
     {"tensor_parallel": {"sequence_parallel": True}},
     {"hybrid": {"data_parallel": "fsdp"}},
     {"hybrid": {"data": 1, "pipeline": 2, "tensor": 1, "schedule": "zbv", "data_parallel": "fsdp"}},
