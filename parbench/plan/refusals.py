@@ -48,6 +48,7 @@ def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: 
     reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
     if reason:
         raise Unsupported(reason)
+    _require_selection(workload)
 
 
 def _require_chunks(workload: WorkloadSpec) -> None:
@@ -64,6 +65,23 @@ def _require_chunks(workload: WorkloadSpec) -> None:
         raise Unsupported(
             "loss_chunks takes gradients in the forward pass, before fp16 scales its loss: small ones would be lost; "
             "use bf16"
+        )
+
+
+def _require_selection(workload: WorkloadSpec) -> None:
+    """Raises `Unsupported` where there is nothing to choose from of what is computed again in a backward pass."""
+    checkpointing, family = workload.activation_checkpointing, workload.model
+    if isinstance(checkpointing, bool):
+        return
+    if not family.n_blocks:
+        raise Unsupported(
+            f"models of family {family.kind} run their blocks themselves, so none of them can be chosen; "
+            "set activation_checkpointing to full or none"
+        )
+    if checkpointing == "selective" and workload.compile:
+        raise Unsupported(
+            "torch.compile hides the operations of a block, of which activation_checkpointing: selective keeps some; "
+            "use full or {every: 2}"
         )
 
 

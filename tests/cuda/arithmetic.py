@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from parbench.measure.probes.traffic import Exchange
+from parbench.models.checkpointing import is_checkpointed
 from parbench.plan.cells import Cell
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Layout
@@ -144,7 +145,24 @@ def of_split_pass(spec: WorkloadSpec, model: Model, degree: int, sequences: int,
         columns = call("all_gather", normed // degree) + call("reduce_scatter", normed)
         embedding = call("all_gather", normed // degree) if model.embed else NOTHING
     matrices = [len(part.row_split) * rows + part.column_matrices * columns for part in (*model.blocks, *model.ends)]
+    matrices.append(of_split_blocks_again(spec, model, degree, products, normed, sequence_parallel))
     return total([*matrices, embedding, loss])
+
+
+def of_split_blocks_again(
+    spec: WorkloadSpec, model: Model, degree: int, products: int, normed: int, sequence_parallel: bool
+) -> Traffic:
+    """What the forward passes of checkpointed blocks exchange again, but for the sum of the last products.
+
+    No gradient needs those. Selective checkpointing keeps all sums, and gathers again.
+    """
+    checkpointing = spec.activation_checkpointing
+    rows, columns = call("all_reduce", products), NOTHING
+    if sequence_parallel:
+        rows, columns = call("reduce_scatter", products), call("all_gather", normed // degree)
+    sums = NOTHING if checkpointing == "selective" else rows
+    blocks = [block for number, block in enumerate(model.blocks) if is_checkpointed(number, checkpointing)]
+    return total((len(block.row_split) - 1) * sums + block.column_matrices * columns for block in blocks)
 
 
 def of_split_loss(tokens: int) -> Traffic:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.errors import Unsupported
+from parbench.models.checkpointing import Every
 from parbench.models.custom import Custom
 from parbench.models.lstm import LSTM
 from parbench.models.transformer import Transformer
@@ -334,6 +335,23 @@ def test_a_loss_that_is_not_computed_in_chunks_says_why(name, options, reason):
 )
 def test_whoever_has_a_whole_head_can_compute_the_loss_in_chunks(name, options):
     assert layout(name, 4, spec=gpt(loss_chunks=2), **options).processes == 4
+
+
+@pytest.mark.parametrize("schedule", ["interleaved_zero_bubble", "zbv", "dualpipev"])
+def test_what_is_kept_for_one_backward_pass_is_not_there_for_two(schedule):
+    def made(checkpointing):
+        spec = workload(layers=8).model_copy(update={"activation_checkpointing": checkpointing})
+        return layout("model_parallel", 2, spec=spec, schedule=schedule)
+
+    assert made(True).processes == 2
+    with pytest.raises(Unsupported, match="passes backwards through a block twice"):
+        made("selective")
+
+
+@pytest.mark.parametrize("checkpointing", [True, "selective", Every(every=2)])
+def test_stacked_models_are_not_checkpointed(checkpointing):
+    with pytest.raises(Unsupported, match="cannot be checkpointed"):
+        layout("ensemble", 1, spec=gpt(activation_checkpointing=checkpointing))
 
 
 def test_stages_that_only_compute_forward_are_one_a_rank():

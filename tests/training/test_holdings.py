@@ -88,7 +88,10 @@ def test_rows_are_sharded_with_padding_and_stepped_without() -> None:
 
 
 def test_each_replica_has_all_shards_and_its_ranks_are_neighbours() -> None:
-    assert [pieces("fsdp", 4, rank, replicas=2) for rank in range(4)] == 2 * [pieces("fsdp", 2, 0), pieces("fsdp", 2, 1)]
+    assert [pieces("fsdp", 4, rank, replicas=2) for rank in range(4)] == 2 * [
+        pieces("fsdp", 2, 0),
+        pieces("fsdp", 2, 1),
+    ]
     assert pieces("fsdp", 4, 3, replicas=4) == pieces("ddp", 4, 3)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from parbench.models.checkpointing import Checkpointing, is_checkpointed
 from parbench.models.nn.cache import Start
+from parbench.models.nn.checkpointing import run_checkpointed
 from parbench.models.whole import WholeFamily
 
 PartHook = Callable[[nn.Module, str], None]
@@ -27,9 +28,8 @@ class LanguageModel(nn.Module):
 
     A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
     they have in the whole model, so that a parameter has the same name in every stage. With `autocast`, matrix
-    products are computed in that type; with `checkpointing`, a block's activations are computed again when its
-    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
-    it `draws_random` ones; otherwise the generator's state is not kept, which would cost time.
+    products are computed in that type; with `checkpointing`, blocks compute activations again when their gradients are,
+    with the same random numbers if the model `draws_random` ones.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LanguageModel(nn.Module):
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.head = head
         self.autocast: torch.dtype | None = None
-        self.checkpointing = False
+        self.checkpointing: Checkpointing = False
         self.draws_random = draws_random
 
     def forward(
@@ -74,13 +74,13 @@ class LanguageModel(nn.Module):
     def _run_blocks(self, hidden: Tensor) -> Tensor:
         if self.embed is not None:
             hidden = self.embed(hidden)
-        recomputed = self.checkpointing and torch.is_grad_enabled()
-        for block in self.blocks.values():
-            hidden = (
-                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
-                if recomputed
-                else block(hidden)
-            )
+        checkpointing = self.checkpointing if torch.is_grad_enabled() else False
+        for number, block in self.blocks.items():
+            if is_checkpointed(int(number), checkpointing):
+                is_selective = checkpointing == "selective"
+                hidden = run_checkpointed(block, hidden, is_selective=is_selective, draws_random=self.draws_random)
+            else:
+                hidden = block(hidden)
         return hidden
 
     def _continue(self, hidden: Tensor, caches: Sequence[Any], start: Start) -> Tensor:
@@ -90,9 +90,9 @@ class LanguageModel(nn.Module):
             hidden = block(hidden, cache)
         return hidden if self.head is None else self.head(hidden[:, -1:])
 
-    def checkpoint_blocks(self) -> None:
-        """Makes blocks compute their activations again in the backward pass."""
-        self.checkpointing = True
+    def checkpoint_blocks(self, checkpointing: Checkpointing) -> None:
+        """Makes blocks compute activations again in the backward pass."""
+        self.checkpointing = checkpointing
 
     def new_caches(self, length: int) -> list[Any]:
         """Empty caches of up to `length` positions, one a block, for one batch of sequences."""
@@ -111,8 +111,8 @@ class WholeModel(nn.Module):
         self.autocast: torch.dtype | None = None
         self._family = family
 
-    def checkpoint_blocks(self) -> None:
-        """Makes the family's units compute their activations again in the backward pass."""
+    def checkpoint_blocks(self, checkpointing: Checkpointing) -> None:  # noqa: ARG002 - they know only all of it
+        """Makes the family's units compute all of their activations again in the backward pass."""
         self._family.checkpoint_units(self.model)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""Runs blocks so that their backward passes compute activations again, instead of keeping them."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+
+aten, collectives = torch.ops.aten, torch.ops._c10d_functional
+
+KEPT = [
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+    collectives.all_reduce.default,
+    collectives.reduce_scatter_tensor.default,
+]
+"""What selective checkpointing keeps: results of matrix products and of attention, and sums over ranks.
+
+Results that ranks gather are not among them: with sequence parallelism they are what is split to save memory.
+"""
+
+
+def run_checkpointed(block: nn.Module, hidden: Tensor, *, is_selective: bool, draws_random: bool) -> Tensor:
+    """What the block makes of `hidden`. Its activations are computed again when its gradients are.
+
+    Method: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". If it `draws_random` numbers, they are
+    the same again; otherwise the generator's state is not kept, which would cost time. If `is_selective`, what the
+    operations in `KEPT` gave is kept, and the rest computed again.
+    """
+    contexts = partial(create_selective_checkpoint_contexts, KEPT) if is_selective else noop_context_fn
+    output: Tensor = checkpoint(
+        block, hidden, use_reentrant=False, preserve_rng_state=draws_random, context_fn=contexts
+    )
+    return output
