@@ -125,6 +125,7 @@ def test_four_devices_under_each_strategy(name, kind, expected):
         ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
         ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
         ("fsdp", {"replicas": 3}, workload(), None, "3 replicas need a multiple of 3 devices, not 4"),
+        ("fsdp", {"offload": "parameters"}, workload(), None, "and here they are there already"),
         ("model_parallel", {}, workload(layers=2), None, "2 blocks and the head are too few for 4 stages"),
         ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
         (
@@ -288,6 +289,7 @@ def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
     [
         ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
         ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
+        ("fsdp", {"offload": "parameters"}, {"precision": "fp16"}, "offloaded gradients are not there to look at"),
         ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
         ("single", {"cuda_graphs": True}, {"phase": "score"}, "and not phase score"),
     ],
