@@ -13,11 +13,12 @@ class Every(Spec):
     every: Annotated[int, Field(ge=2, le=1000)]
 
 
-Checkpointing = bool | Literal["selective"] | Every
+Checkpointing = bool | Literal["selective", "offloaded"] | Every
 """What a backward pass computes again: nothing (False), every block (True), what in a block is cheap, or some blocks.
 
 With `selective`, a block keeps what its matrix products, its attention and sums over ranks gave, and computes again
-what lies between them (Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models").
+what lies between them (Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models"). With
+`offloaded`, every block computes again, and what goes into it waits in the host's memory.
 """
 
 

@@ -84,7 +84,8 @@ class WorkloadSettings(Spec):
     `generate` a sequence is a prompt followed by `new_tokens` (half of `seq_len` if left out), which are decoded
     greedily. `length_per_model` gives relative numbers of steps, so that some models train longer than others.
     With `activation_checkpointing` the backward pass computes activations again instead of keeping them: those of all
-    blocks (`full`), of every so many blocks (`every`), or all but the results of matrix products (`selective`).
+    blocks (`full`), of every so many blocks (`every`), or all but the results of matrix products (`selective`). With
+    `offloaded`, the rest that is kept waits in the host's memory.
     `loss_chunks` is the number of parts of a rank's tokens whose logits and loss are computed one after another.
     """
 
@@ -101,7 +102,7 @@ class WorkloadSettings(Spec):
     activation_checkpointing: Annotated[
         Checkpointing,
         OrWord(none=False, full=True),
-        Expect("must be none, full, selective, or a mapping such as {every: 2} for every second block", whole=True),
+        Expect("must be none, full, selective, offloaded, or a mapping such as {every: 2}", whole=True),
     ] = False
     gradient_accumulation: PositiveInt = 1
     loss_chunks: PositiveInt = 1

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parbench.models.base import Family
 from parbench.models.checkpointing import Checkpointing, Every, is_checkpointed
 from parbench.models.llama import Llama
 from parbench.models.lstm import LSTM
+from parbench.models.nn import checkpointing as running
 from parbench.models.nn.checkpointing import KEPT
 from parbench.models.nn.language_model import LanguageModel
 from parbench.models.transformer import Transformer
@@ -30,7 +32,7 @@ LAST_PRODUCT = {"lstm": 0, "transformer": 2 * 16 * 64, "llama": 2 * 16 * 40}
 
 No gradient needs its result, so it is not computed again.
 """
-PLANNED: dict[Checkpointing, float] = {True: 1, Every(every=2): 1 / 2, "selective": 0}
+PLANNED: dict[Checkpointing, float] = {True: 1, "offloaded": 1, Every(every=2): 1 / 2, "selective": 0}
 """Which share of the products in blocks is computed again."""
 CASES = [
     (family, checkpointing)
@@ -64,6 +66,7 @@ def train(model: LanguageModel) -> dict[str, Tensor | None]:
         (False, []),
         (True, [0, 1, 2, 3, 4, 5, 6]),
         ("selective", [0, 1, 2, 3, 4, 5, 6]),
+        ("offloaded", [0, 1, 2, 3, 4, 5, 6]),
         (Every(every=2), [0, 2, 4, 6]),
         (Every(every=3), [0, 3, 6]),
     ],
@@ -140,3 +143,15 @@ def test_without_gradients_nothing_is_kept_or_computed_again() -> None:
     with torch.no_grad():
         model(torch.zeros(1, LENGTH, dtype=torch.int64))
     assert calls == [False]
+
+
+def test_nothing_is_offloaded_but_what_goes_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    monkeypatch.setattr(running, "save_on_cpu", lambda **_: saved_tensors_hooks(note, lambda tensor: tensor))
+    train(built(FAMILIES[1], "offloaded"))
+    assert shapes == 4 * [(BATCH, LENGTH, 16)]

@@ -190,11 +190,11 @@ def test_the_librarys_version_is_part_of_what_is_measured(scenario):
 
 
 @needs_the_library
-@pytest.mark.parametrize("value", ["selective", "{every: 2}"])
+@pytest.mark.parametrize("value", ["selective", "offloaded", "{every: 2}"])
 def test_blocks_that_the_library_runs_cannot_be_chosen(scenario, value):
     made = plan(scenario, f"workloads.hub.activation_checkpointing={value}")
     assert {cell.record.reason for cell in made.cells} == {
-        "models of family huggingface run their blocks themselves, so none of them can be chosen; "
+        "models of family huggingface run their blocks themselves, so nothing of them can be chosen; "
         "set activation_checkpointing to full or none"
     }
 

@@ -423,7 +423,8 @@ def test_a_key_tells_what_is_computed_again_and_is_that_of_before_for_none_and_a
 
     assert key_of(plan()) == key("none") == key("false")
     assert key("full") == key("true")
-    assert len({key(value) for value in ("none", "full", "selective", "{every: 2}", "{every: 3}")}) == 5
+    kinds = ("none", "full", "selective", "offloaded", "{every: 2}", "{every: 3}")
+    assert len({key(value) for value in kinds}) == len(kinds)
 
 
 def test_what_cannot_be_chosen_to_be_computed_again_says_why(plan):
@@ -434,6 +435,7 @@ def test_what_cannot_be_chosen_to_be_computed_again_says_why(plan):
     compiled = ("workloads.lstm.model={kind: transformer, d_model: 16, heads: 4}", "workloads.lstm.compile=true")
     assert "hides the operations of a block" in reason("selective", *compiled)
     assert "an LSTM's products lie inside of one kernel" in reason("selective")
+    assert "from a GPU to the host" in reason("offloaded")
     assert {reason(value, *changes) for value in ("full", "{every: 2}") for changes in ((), compiled)} == {None}
 
 

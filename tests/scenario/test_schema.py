@@ -58,7 +58,7 @@ def test_there_are_scenarios():
         ["workloads.lstm.model={kind: transformer, preset: [gpt-laptop, gpt2-124m]}"],
         ["workloads.lstm.models=[auto, 2]"],
         ["workloads.lstm.optimizer={name: [adam, adamw], lr: [1e-3, 1e-2]}"],
-        ["workloads.lstm.activation_checkpointing=[none, true, selective, {every: [2, 3]}]"],
+        ["workloads.lstm.activation_checkpointing=[none, true, selective, offloaded, {every: [2, 3]}]"],
         ["workloads.lstm.activation_checkpointing={every: 4}"],
         ["workloads.lstm.models=2", "workloads.lstm.optimizer.lr_per_model=[1e-3, 1e-2]"],
         ["workloads.lstm.data={source: python-stdlib}"],

@@ -292,6 +292,12 @@ def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
         ("fsdp", {"offload": "parameters"}, {"precision": "fp16"}, "offloaded gradients are not there to look at"),
         ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
         ("single", {"cuda_graphs": True}, {"phase": "score"}, "and not phase score"),
+        (
+            "single",
+            {"cuda_graphs": True},
+            {"activation_checkpointing": "offloaded"},
+            "cannot capture memory of the host",
+        ),
     ],
 )
 def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):

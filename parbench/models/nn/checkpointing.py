@@ -1,10 +1,14 @@
 """Runs blocks so that their backward passes compute activations again, instead of keeping them."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+
+from parbench.models.checkpointing import Checkpointing
 
 aten, collectives = torch.ops.aten, torch.ops._c10d_functional
 
@@ -26,15 +30,16 @@ Results that ranks gather are not among them: with sequence parallelism they are
 """
 
 
-def run_checkpointed(block: nn.Module, hidden: Tensor, *, is_selective: bool, draws_random: bool) -> Tensor:
+def run_checkpointed(block: nn.Module, hidden: Tensor, checkpointing: Checkpointing, *, draws_random: bool) -> Tensor:
     """What the block makes of `hidden`. Its activations are computed again when its gradients are.
 
     Method: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". If it `draws_random` numbers, they are
-    the same again; otherwise the generator's state is not kept, which would cost time. If `is_selective`, what the
-    operations in `KEPT` gave is kept, and the rest computed again.
+    the same again; otherwise the generator's state is not kept, which would cost time.
     """
-    contexts = partial(create_selective_checkpoint_contexts, KEPT) if is_selective else noop_context_fn
-    output: Tensor = checkpoint(
-        block, hidden, use_reentrant=False, preserve_rng_state=draws_random, context_fn=contexts
-    )
+    contexts = partial(create_selective_checkpoint_contexts, KEPT) if checkpointing == "selective" else noop_context_fn
+    # Outside of the checkpoint nothing is saved but `hidden`.
+    with save_on_cpu(pin_memory=True) if checkpointing == "offloaded" else nullcontext():
+        output: Tensor = checkpoint(
+            block, hidden, use_reentrant=False, preserve_rng_state=draws_random, context_fn=contexts
+        )
     return output

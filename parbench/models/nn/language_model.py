@@ -77,8 +77,7 @@ class LanguageModel(nn.Module):
         checkpointing = self.checkpointing if torch.is_grad_enabled() else False
         for number, block in self.blocks.items():
             if is_checkpointed(int(number), checkpointing):
-                is_selective = checkpointing == "selective"
-                hidden = run_checkpointed(block, hidden, is_selective=is_selective, draws_random=self.draws_random)
+                hidden = run_checkpointed(block, hidden, checkpointing, draws_random=self.draws_random)
             else:
                 hidden = block(hidden)
         return hidden
