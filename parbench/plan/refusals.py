@@ -69,7 +69,7 @@ def _require_chunks(workload: WorkloadSpec) -> None:
 
 
 def _require_checkpointing(workload: WorkloadSpec, devices: Devices) -> None:
-    """Raises `Unsupported` where not as much can be chosen of what is computed again, and where the rest is kept."""
+    """Raises `Unsupported` where blocks cannot be checkpointed in the way that the workload asks for."""
     checkpointing, family = workload.activation_checkpointing, workload.model
     if isinstance(checkpointing, bool):
         return
