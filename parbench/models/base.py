@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import Field
 
 from parbench.base_types import Phase, Precision, Spec
+from parbench.models.checkpointing import Checkpointing
 from parbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Use(Protocol):
         """Whether torch.compile compiles it."""
 
     @property
-    def activation_checkpointing(self) -> bool:
-        """Whether blocks compute their activations again in the backward pass."""
+    def activation_checkpointing(self) -> Checkpointing:
+        """Which activations of blocks are computed again in the backward pass; False where all are kept."""
 
 
 class Family(Spec, ABC):

@@ -65,7 +65,7 @@ class LSTM(Family):
         return Work(embed=0.0, block=16.0 * self.d_model**2, head=2.0 * self.d_model * vocab_size)
 
     def refusal(self, use: Use, device_kind: str) -> str | None:
-        """torch has no fp16 LSTM kernel for CPUs, and on CUDA its autocast knows no other 16-bit format for LSTMs."""
+        """Precisions that torch has no LSTM for, or casts to another; and what lies inside of its kernel."""
         if use.precision == "bf16" and device_kind == "cuda":
             return (
                 "torch's autocast casts LSTMs on CUDA to fp16 whatever it is asked for, so a loss scale would be "
@@ -73,6 +73,11 @@ class LSTM(Family):
             )
         if use.precision == "fp16" and device_kind == "cpu":
             return "torch has no fp16 LSTM kernel for CPUs; use bf16"
+        if use.activation_checkpointing == "selective":
+            return (
+                "an LSTM's products lie inside of one kernel, or are changed in place where there is none: selective "
+                "checkpointing can keep none of them; use full or {every: 2}"
+            )
         return None
 
     def tensor_refusal(self, degree: int) -> str:  # noqa: ARG002 - however many devices

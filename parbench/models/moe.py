@@ -94,7 +94,7 @@ class MixtureOfExperts(Transformer):
 
     def attention_heads(self) -> None:  # type: ignore[override]
         """Routers balance over all positions of a sequence, so positions meet there as well."""
-        return None
+        return
 
     def context_refusal(self) -> str:
         """An expert's room, and the loss of its balance, are those of a whole sequence."""

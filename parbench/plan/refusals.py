@@ -48,6 +48,7 @@ def require_possible(cls: type[Strategy[Any]], workload: WorkloadSpec, devices: 
     reason = machine.refusal(workload.precision, devices.kind) or family.refusal(workload, devices.kind)
     if reason:
         raise Unsupported(reason)
+    _require_checkpointing(workload, devices)
 
 
 def _require_chunks(workload: WorkloadSpec) -> None:
@@ -64,6 +65,28 @@ def _require_chunks(workload: WorkloadSpec) -> None:
         raise Unsupported(
             "loss_chunks takes gradients in the forward pass, before fp16 scales its loss: small ones would be lost; "
             "use bf16"
+        )
+
+
+def _require_checkpointing(workload: WorkloadSpec, devices: Devices) -> None:
+    """Raises `Unsupported` where blocks cannot be checkpointed in the way that the workload asks for."""
+    checkpointing, family = workload.activation_checkpointing, workload.model
+    if isinstance(checkpointing, bool):
+        return
+    if not family.n_blocks:
+        raise Unsupported(
+            f"models of family {family.kind} run their blocks themselves, so nothing of them can be chosen; "
+            "set activation_checkpointing to full or none"
+        )
+    if checkpointing == "selective" and workload.compile:
+        raise Unsupported(
+            "torch.compile hides the operations of a block, of which activation_checkpointing: selective keeps some; "
+            "use full or {every: 2}"
+        )
+    if checkpointing == "offloaded" and devices.kind == "cpu":
+        raise Unsupported(
+            "activation_checkpointing: offloaded moves what goes into blocks from a GPU to the host, and here it is "
+            "there already; use full"
         )
 
 

@@ -88,4 +88,7 @@ def require_matches(globs: Sequence[str], cell_ids: Sequence[str]) -> None:
 
 
 def _matches(value: Any, choice: Any) -> bool:
+    if isinstance(choice, bool):
+        # Where a field has more values than these two, such as ways to save memory, true stands for any of them.
+        return bool(value) == choice
     return fnmatchcase(value, choice) if isinstance(value, str) else bool(value == choice)

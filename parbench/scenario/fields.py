@@ -70,6 +70,22 @@ class OrEmpty:
         return self.empty() if value is None else value
 
 
+class OrWord:
+    """Lets people write a word instead of a value: `OrWord(none=False)` takes `none` for False."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._look_up, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "enum": [*self.values]}, handler(schema)]}
+
+    def _look_up(self, value: Any) -> Any:
+        return self.values.get(value, value) if isinstance(value, str) else value
+
+
 def _require_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("values must differ from each other")

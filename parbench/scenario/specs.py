@@ -9,8 +9,9 @@ from parbench.base_types import CompileCache, DeviceKind, MallocPolicy, Phase, P
 from parbench.data.sources import DataSpec, StandardLibraryText
 from parbench.figures.definitions import gated_figures
 from parbench.models.base import Family
+from parbench.models.checkpointing import Checkpointing
 from parbench.scenario.exclude import Rule
-from parbench.scenario.fields import Expect, OneOrMany, OrEmpty
+from parbench.scenario.fields import Expect, OneOrMany, OrEmpty, OrWord
 
 MAX_NAME = 100
 
@@ -82,6 +83,9 @@ class WorkloadSettings(Spec):
     A `precision` below fp32 is mixed: matrix products use it, while parameters and their updates stay in fp32. In phase
     `generate` a sequence is a prompt followed by `new_tokens` (half of `seq_len` if left out), which are decoded
     greedily. `length_per_model` gives relative numbers of steps, so that some models train longer than others.
+    With `activation_checkpointing` the backward pass computes activations again instead of keeping them: those of all
+    blocks (`full`), of every so many blocks (`every`), or all but the results of matrix products (`selective`). With
+    `offloaded`, the rest that is kept waits in the host's memory.
     `loss_chunks` is the number of parts of a rank's tokens whose logits and loss are computed one after another.
     """
 
@@ -95,7 +99,11 @@ class WorkloadSettings(Spec):
     phase: Phase = "train"
     new_tokens: PositiveInt | None = None
     compile: bool = False
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[
+        Checkpointing,
+        OrWord(none=False, full=True),
+        Expect("must be none, full, selective, offloaded, or a mapping such as {every: 2}", whole=True),
+    ] = False
     gradient_accumulation: PositiveInt = 1
     loss_chunks: PositiveInt = 1
 

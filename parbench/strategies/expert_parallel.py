@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
@@ -16,7 +16,6 @@ from parbench.training.holdings import Outline, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from parbench.data.batches import Batch
@@ -79,7 +78,11 @@ class ExpertParallel(Strategy[ExpertParallelOptions]):
         """Keeps of each block's experts this rank's part as soon as the block is built."""
         self.workload = workload
         replicas, degree = self.options.replicas, context.ranks // self.options.replicas
-        mesh = init_mesh(context.group, context.devices[0].type, (replicas, degree)) if degree > 1 else None
+        mesh = None
+        if degree > 1:
+            from parbench.training.mesh import mesh_of
+
+            mesh = mesh_of(context.group, context.devices[0].type, replica=replicas, expert=degree)
         self.model = workload.model(
             job,
             split=None if mesh is None else make_spreader(workload, mesh),
@@ -151,18 +154,6 @@ def make_spreader(workload: "Workload", mesh: "DeviceMesh") -> "PartHook":
             part.set_submodule(plan.path, SpreadExperts(experts, group))
 
     return spread
-
-
-@cache
-def init_mesh(
-    group: "ProcessGroup | None",  # noqa: ARG001 - the ranks of another group have another mesh
-    device_type: str,
-    degrees: tuple[int, int],
-) -> "DeviceMesh":
-    """The mesh of all ranks, who are `group`: neighbours hold different experts. Later models share its groups."""
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device_type, degrees, mesh_dim_names=("replica", "expert"))
 
 
 def _is_of_experts(parameter: Outline, plan: "ExpertPlan") -> bool:

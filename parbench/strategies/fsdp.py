@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import PositiveInt
+
+from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
 from parbench.strategies.base import Context, Layout, Strategy, line_of_devices, require_equal_parts
 from parbench.system.devices import Devices
@@ -18,22 +22,29 @@ if TYPE_CHECKING:
 
 
 class FSDPOptions(Options):
-    """The arguments of `fully_shard`, under its names.
+    """The arguments of `fully_shard`, under its names, and how many times the model is there.
 
     `reshard_after_forward` frees a block's parameters between its forward and its backward pass, and so gathers them
     twice; embedding and head are kept. Parameters are gathered and computed in `param_dtype`, and gradients are summed
-    in `reduce_dtype`. Where the workload's `precision` casts already, they still save communication.
+    in `reduce_dtype`. Where the workload's `precision` casts already, they still save communication. With `replicas`,
+    the ranks are so many groups of neighbours, and each group shards a model of its own: parameters are gathered within
+    it, and what it sums of the gradients is then summed with others. With `offload: parameters`, shards and their
+    gradients are in the host's memory, and so is the optimizer, which steps there.
     """
 
+    later_options: ClassVar[frozenset[str]] = frozenset({"replicas", "offload"})
     reshard_after_forward: bool = True
     param_dtype: Literal["fp32", "bf16"] = "fp32"
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    replicas: PositiveInt = 1
+    offload: Literal["none", "parameters"] = "none"
 
 
 class FSDP(Strategy[FSDPOptions]):
     """Each rank keeps 1/N of every block, gathers the block when it is needed, and frees it afterwards.
 
-    Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel".
+    Method: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel"; with replicas, its
+    hybrid sharding.
     """
 
     name = "fsdp"
@@ -41,10 +52,16 @@ class FSDP(Strategy[FSDPOptions]):
     imports = ("torch.distributed.fsdp",)
 
     @classmethod
-    def layout(cls, options: FSDPOptions, workload: WorkloadSpec, devices: Devices) -> Layout:  # noqa: ARG003
+    def layout(cls, options: FSDPOptions, workload: WorkloadSpec, devices: Devices) -> Layout:
         """A process and a data shard for each device."""
         require_equal_parts(workload, devices.count, "data shards")
-        return Layout(processes=devices.count, data_shards=devices.count)
+        replicas = options.replicas
+        if devices.count % replicas:
+            raise Unsupported(f"{replicas} replicas need a multiple of {replicas} devices, not {devices.count}")
+        if options.offload != "none":
+            _require_host(workload, devices)
+        note = _write_replicas(replicas, devices) if replicas > 1 else ""
+        return Layout(processes=devices.count, data_shards=devices.count, note=note)
 
     @classmethod
     def is_exact(cls, options: FSDPOptions) -> bool:
@@ -54,21 +71,34 @@ class FSDP(Strategy[FSDPOptions]):
     @classmethod
     def pieces(
         cls,
-        options: FSDPOptions,  # noqa: ARG003
+        options: FSDPOptions,
         workload: WorkloadSpec,  # noqa: ARG003
         layout: Layout,
         rank: int,
         outline: Sequence[Outline],
     ) -> list[Piece]:
-        """A part of the rows of each parameter."""
-        return shard_rows(outline, layout.ranks_per_lane, rank)
+        """A part of the rows of each parameter; nothing of what is offloaded."""
+        shards = layout.ranks_per_lane // options.replicas
+        pieces = shard_rows(outline, shards, rank % shards)
+        if options.offload == "none":
+            return pieces
+        return [piece._replace(parameter=0, gradient=0, stepped=None) for piece in pieces]
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Shards each block as soon as it is built, so that no rank ever holds the whole model."""
         self.workload = workload
-        self.model = workload.model(job, shard=make_sharder(self.options, line_of_devices(context)))
+        self.model = workload.model(job, shard=make_sharder(self.options, self._mesh(context)))
         if workload.trains:
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
+
+    def _mesh(self, context: Context) -> "DeviceMesh":
+        """The ranks as a line or, with replicas, in rows: a row shards a model, which others replicate."""
+        from parbench.training.mesh import mesh_of
+
+        replicas = self.options.replicas
+        if replicas == 1:
+            return line_of_devices(context)
+        return mesh_of(context.group, context.devices[0].type, replica=replicas, shard=context.ranks // replicas)
 
     @contextmanager
     def part_of_step(self, *, last: bool) -> Iterator[None]:
@@ -81,7 +111,7 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
     """A hook that shards each block over `mesh` and, when it is called with the whole model at last, the rest."""
     import torch
     from torch import nn
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     policy = MixedPrecisionPolicy()
     if not FSDP.is_exact(options):
@@ -91,16 +121,19 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
             param_dtype=dtypes[options.param_dtype], reduce_dtype=dtypes[options.reduce_dtype]
         )
 
+    offload = CPUOffloadPolicy() if options.offload == "parameters" else OffloadPolicy()
+    cut = partial(fully_shard, mesh=mesh, mp_policy=policy, offload_policy=offload)
+
     def shard(part: "nn.Module", name: str) -> None:
         for module in part.modules():
             if isinstance(module, nn.RNNBase):
                 # It would copy the weights into one piece for cuDNN once, and never see what FSDP gathers later.
                 module.flatten_parameters = _keep_parameters  # type: ignore[method-assign]
         if name == "block":
-            fully_shard(part, mesh=mesh, reshard_after_forward=options.reshard_after_forward, mp_policy=policy)
+            cut(part, reshard_after_forward=options.reshard_after_forward)
         elif name == "model":
             # Embedding and head: the forward pass starts with one and ends with the other, so one exchange serves both.
-            fully_shard(part, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
+            cut(part, reshard_after_forward=False)
 
     return shard
 
@@ -121,3 +154,20 @@ def shard_rows(outline: Sequence[Outline], ranks: int, rank: int) -> list[Piece]
         own = min(rows, max(0, parameter.shape[0] - rank * rows))
         pieces.append(Piece(parameter, padded.elements, padded.elements, stepped=padded.elements // rows * own))
     return pieces
+
+
+def _write_replicas(replicas: int, devices: Devices) -> str:
+    """How many replicas and shards there are, and whether the shards of a replica lie on several nodes."""
+    shards = devices.count // replicas
+    words = f"{replicas} replicas of {shards} shard" + "s" * (shards > 1)
+    return words + " across nodes" * (devices.per_node % shards > 0)
+
+
+def _require_host(workload: WorkloadSpec, devices: Devices) -> None:
+    """Raises `Unsupported` where nothing can be kept in the host's memory instead of a device's."""
+    if devices.kind == "cpu":
+        raise Unsupported("offload moves parameters from a GPU to the host, and here they are there already")
+    if workload.precision == "fp16" and workload.phase == "train":
+        raise Unsupported(
+            "GPUs tell each other of an overflow in fp16, and offloaded gradients are not there to look at; use bf16"
+        )

@@ -95,7 +95,7 @@ class Hybrid(Strategy[HybridOptions]):
     options_type = HybridOptions
     imports = (
         "parbench.training.pipeline",
-        "parbench.training.meshes",
+        "parbench.training.mesh",
         "torch.distributed.tensor.parallel",
         "torch.distributed.fsdp",
     )
@@ -171,12 +171,12 @@ class Hybrid(Strategy[HybridOptions]):
 
     def setup(self, workload: "Workload", job: int, context: Context) -> None:
         """Builds the model of this rank's data shard, or the stages of it that this rank holds."""
-        from parbench.training.meshes import init_context_group, init_mesh
+        from parbench.training.mesh import mesh_of
 
         self.workload = workload
         _, pipeline, tensor = self.options.degrees()
-        degrees, device_type = (self.options.replicas(), pipeline, tensor), context.devices[0].type
-        mesh = init_mesh(context.group, device_type, degrees)
+        device_type = context.devices[0].type
+        mesh = mesh_of(context.group, device_type, replicas=self.options.replicas(), pipeline=pipeline, tensor=tensor)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -187,8 +187,8 @@ class Hybrid(Strategy[HybridOptions]):
             self.model = build()
         if self.options.context > 1:
             # Only now: when it is made, DistributedDataParallel gives all ranks the buffers of the first one.
-            group = init_context_group(context.group, device_type, self.options.context, pipeline * tensor)
-            self.positions = cut_sequences(self.model, workload, self.options.context_method, group)
+            axis = self._context_axis(context, device_type)
+            self.positions = cut_sequences(self.model, workload, self.options.context_method, axis.get_group())
         if workload.trains:
             # Before the first step: after it, DistributedDataParallel shows the split tensors that it has taken apart.
             self.updates = workload.updates(self.model.parameters(), job, group=context.group)
@@ -228,6 +228,15 @@ class Hybrid(Strategy[HybridOptions]):
     def waiting_s(self) -> float | None:
         """The time in which the schedule had nothing to do for this rank's stages; None where there are no stages."""
         return None if self.staged is None else self.staged.waiting_s()
+
+    def _context_axis(self, context: Context, device_type: str) -> "DeviceMesh":
+        """The ranks that share sequences with this one: the same part of consecutive replicas of a model."""
+        from parbench.training.mesh import mesh_of
+
+        _, pipeline, tensor = self.options.degrees()
+        degree, part = self.options.context, pipeline * tensor
+        data = context.ranks // (degree * part)
+        return mesh_of(context.group, device_type, data=data, context=degree, part=part)["context"]
 
     def _loss_context(self) -> AbstractContextManager[None]:
         return split_loss_context() if self.is_split else nullcontext()

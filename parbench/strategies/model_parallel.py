@@ -231,6 +231,11 @@ def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) ->
     _require_enough_micro_batches(options, workload, ranks)
     if workload.compile and options.schedule in ZERO_BUBBLE:
         raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
+    if workload.activation_checkpointing == "selective" and options.schedule in ZERO_BUBBLE:
+        raise Unsupported(
+            f"schedule {options.schedule} passes backwards through a block twice, and what activation_checkpointing: "
+            "selective keeps is gone after the first time; use full or {every: 2}"
+        )
     return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
 
 

@@ -104,3 +104,7 @@ def _require_graphs(workload: WorkloadSpec, devices: Devices) -> None:
         raise Unsupported(
             "cuda_graphs cannot capture the state of random numbers, which activation_checkpointing restores"
         )
+    if workload.activation_checkpointing == "offloaded":
+        raise Unsupported(
+            "cuda_graphs cannot capture memory of the host, as activation_checkpointing: offloaded takes it"
+        )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from parbench.models.checkpointing import Checkpointing
 from parbench.models.nn.experts import Experts
 from parbench.models.nn.language_model import LanguageModel, PartHook, WholeModel
 
@@ -19,7 +20,7 @@ def parallelize(
     *,
     device: torch.device,
     compiled: bool,
-    checkpointed: bool,
+    checkpointing: Checkpointing,
     autocast: torch.dtype | None,
     cast: torch.dtype | None = None,
     split: PartHook | None = None,
@@ -60,8 +61,8 @@ def parallelize(
     model.autocast = autocast
     # 6. Checkpoint around split and sharded blocks: when the backward pass computes a block again, its hooks gather the
     #    parameters again, too.
-    if checkpointed:
-        model.checkpoint_blocks()
+    if checkpointing:
+        model.checkpoint_blocks(checkpointing)
     # 7. Shard the rest (embedding and head) once every block has its own shards.
     if shard is not None:
         shard(model, "model")

@@ -81,7 +81,7 @@ class Workload:
             lambda hook: build(on_part=hook),
             device=self.device,
             compiled=self.spec.compile,
-            checkpointed=self.spec.activation_checkpointing,
+            checkpointing=self.spec.activation_checkpointing,
             autocast=dtype,
             # Code of a user's model may read its weights itself, in the type that they were made in.
             cast=None if self.trains or isinstance(self.family, WholeFamily) else dtype,

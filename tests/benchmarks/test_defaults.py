@@ -53,7 +53,7 @@ def test_only_what_computes_the_same_is_swept() -> None:
     others = {sweep.name: set(sweep.others) for sweep in defaults.sweeps()}
     assert {"static_graph=True", "shard_optimizer=True"} <= others["ddp-lstm-train"]
     assert not any(name.startswith("communication_hook") for name in others["ddp-lstm-train"]), "they round"
-    assert others["fsdp-lstm-train"] == {"reshard_after_forward=False"}
+    assert others["fsdp-lstm-train"] == {"reshard_after_forward=False", "replicas=2"}
     assert not others["local_sgd-lstm-train"], "inexact"
     assert not others["task_pool-lstm-train"], "more models at a time"
     assert "data_parallel=fsdp" in others["hybrid(data=2, pipeline=1, tensor=1)-lstm-train"]

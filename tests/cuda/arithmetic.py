@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from parbench.measure.probes.traffic import Exchange
+from parbench.models.checkpointing import is_checkpointed
 from parbench.plan.cells import Cell
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import Layout
@@ -81,8 +82,10 @@ def of_ddp(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traff
 
 
 def of_fsdp(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
-    """Shards of everything, gathered block by block."""
-    return of_shards(model_of(spec), layout.processes, options) + of_overflow(spec, layout)
+    """Shards of everything, gathered block by block within a replica, and gradients that are summed over replicas."""
+    model, shards = model_of(spec), layout.processes // options.replicas
+    sums = of_replicas(model, shards, options) if options.replicas > 1 else NOTHING
+    return of_shards(model, shards, options) + sums + of_overflow(spec, layout)
 
 
 def of_shards(model: Model, ranks: int, options: Any) -> Traffic:
@@ -99,11 +102,8 @@ def of_shards(model: Model, ranks: int, options: Any) -> Traffic:
 
 
 def of_unit(parts: Iterable[Part], ranks: int, options: Any, *, gathered: int) -> Traffic:
-    """A unit that is gathered so many times. Each rank gives its shard: the rows of a parameter, padded to equal parts.
-
-    Of the gradients it gives all shards.
-    """
-    shard = sum(-(-shape.rows // ranks) * shape.columns for part in parts for shape in part.shapes)
+    """A unit that is gathered so many times: each rank gives its shard. Of the gradients it gives all shards."""
+    shard = shard_of(parts, ranks)
     gathers = gathered * call("all_gather", TYPES[options.param_dtype] * shard)
     return gathers + call("reduce_scatter", TYPES[options.reduce_dtype] * shard * ranks)
 
@@ -123,6 +123,17 @@ def of_expert_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: i
     dense = call("all_reduce", FP32 * (model.size - sum(shape.size for shape in experts)))
     replicas = [call("all_reduce", FP32 * shape.size // degree) for shape in experts if options.replicas > 1]
     return total([*(exchanges if degree > 1 else []), dense, *replicas, of_overflow(spec, layout)])
+
+
+def of_replicas(model: Model, shards: int, options: Any) -> Traffic:
+    """Of each unit a rank has the gradients of one shard, which it sums with those of that shard in other replicas."""
+    units = [*([block] for block in model.blocks), model.ends]
+    return total(call("all_reduce", TYPES[options.reduce_dtype] * shard_of(unit, shards)) for unit in units)
+
+
+def shard_of(parts: Iterable[Part], ranks: int) -> int:
+    """The elements of a rank's shard of a unit: the rows of each parameter, padded to equal parts."""
+    return sum(-(-shape.rows // ranks) * shape.columns for part in parts for shape in part.shapes)
 
 
 def of_tensor_parallel(spec: WorkloadSpec, options: Any, layout: Layout, rank: int) -> Traffic:
@@ -152,7 +163,24 @@ def of_split_pass(spec: WorkloadSpec, model: Model, degree: int, sequences: int,
         columns = call("all_gather", normed // degree) + call("reduce_scatter", normed)
         embedding = call("all_gather", normed // degree) if model.embed else NOTHING
     matrices = [len(part.row_split) * rows + part.column_matrices * columns for part in (*model.blocks, *model.ends)]
+    matrices.append(of_split_blocks_again(spec, model, degree, products, normed, sequence_parallel))
     return total([*matrices, embedding, loss])
+
+
+def of_split_blocks_again(
+    spec: WorkloadSpec, model: Model, degree: int, products: int, normed: int, sequence_parallel: bool
+) -> Traffic:
+    """What the forward passes of checkpointed blocks exchange again, but for the sum of the last products.
+
+    No gradient needs those. Selective checkpointing keeps all sums, and gathers again.
+    """
+    checkpointing = spec.activation_checkpointing
+    rows, columns = call("all_reduce", products), NOTHING
+    if sequence_parallel:
+        rows, columns = call("reduce_scatter", products), call("all_gather", normed // degree)
+    sums = NOTHING if checkpointing == "selective" else rows
+    blocks = [block for number, block in enumerate(model.blocks) if is_checkpointed(number, checkpointing)]
+    return total((len(block.row_split) - 1) * sums + block.column_matrices * columns for block in blocks)
 
 
 def of_split_loss(tokens: int) -> Traffic:

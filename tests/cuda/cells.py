@@ -16,7 +16,8 @@ PLAN = read_plan(SCENARIO, GPUS)
 def values_of(cell: Cell) -> tuple[Hashable, ...]:
     """A cell's value on each axis."""
     record = cell.record
-    return (record.workload.partition("(")[0], record.family, record.precision, record.label, record.devices)
+    kind = (record.workload.partition("(")[0], record.family, cell.workload.activation_checkpointing)
+    return (*kind, record.precision, record.label, record.devices)
 
 
 CELLS = {cell.record.id: cell for cell in pairwise(PLAN.runnable, values_of)}

@@ -101,6 +101,7 @@ def stand_in_for_cuda(patch: Any) -> None:
         patch.setattr(torch.cuda, name, stand_in)
     patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     patch.setattr(Tensor, "pin_memory", lambda tensor, *_: tensor)
+    patch.setattr(Tensor, "is_pinned", lambda *_: True)
     patch.setattr(Tensor, "record_stream", lambda *_: None)
     patch.setattr(kernels, "scaled_dot_product_attention", attend)
     # It asks for the versions of CUDA and NCCL that torch was built with.

@@ -42,9 +42,9 @@ def test_a_rank_builds_steps_and_keeps_everything_on_its_device(results, cell: s
     for result in results[cell]:
         assert "error" not in result, result["traceback"]
         device = f"cuda:{result['rank']}"
-        # An optimizer that is neither fused nor capturable counts its steps on the host.
+        # An optimizer that is neither fused nor capturable counts its steps on the host; parameters may be offloaded.
         assert set(result["devices"]) <= {device, "cpu"}
-        assert device in result["devices"]
+        assert device in result["devices"] or "offload=parameters" in cell
         if result.get("loss"):
             assert result["loss"][:2] == [device, "torch.float32"]
 

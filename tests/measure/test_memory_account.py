@@ -28,6 +28,12 @@ workloads:
     seq_len: 8
     global_batch: 8
     phase: score
+  again:
+    model: {kind: transformer, layers: 2, d_model: 16, heads: 4}
+    data: {source: synthetic, vocab_size: 64, tokens: 20000}
+    seq_len: 8
+    global_batch: 8
+    activation_checkpointing: [full, selective, {every: 2}]
   shy:
     model: {kind: custom, build: "shy.py:build"}
     data: {source: synthetic, vocab_size: 64, tokens: 20000}
@@ -40,6 +46,7 @@ strategies:
   - ddp: {gradient_as_bucket_view: false}
   - ddp: {shard_optimizer: true}
   - fsdp
+  - fsdp: {replicas: 2}
   - tensor_parallel
   - tensor_parallel: {sequence_parallel: true}
   - context_parallel
@@ -56,7 +63,7 @@ measure: {rounds: 1, warmup: 5, window_s: 0.001, validation_batches: 1, deadline
 exclude:
   - {workload: odd, strategy: [data_parallel, local_sgd, hybrid, ensemble]}
   - {workload: scored, strategy: [local_sgd, hybrid, ensemble, model_parallel]}
-  - {workload: shy, strategy: ['[!s]*']}
+  - {workload: [shy, again*], strategy: ['[!s]*']}
 """
 
 SHY = """
@@ -149,6 +156,7 @@ REPLICAS = [
     "single",
     "ddp",
     "ddp(gradient_as_bucket_view=False)",
+    "fsdp(replicas=2)",
     "local_sgd(period=2)",
     "context_parallel",
     "context_parallel(method=ulysses)",
@@ -287,7 +295,7 @@ def test_the_process_has_grown_by_what_is_in_it(found) -> None:
 def test_the_table_says_what_ranks_hold_and_that_arithmetic_agrees(parbench: CommandLine) -> None:
     ended = parbench("table", "out", "--memory", "--wide")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("are to the byte what each strategy's arithmetic says") == 3
+    assert ended.stdout.count("are to the byte what each strategy's arithmetic says") == 6
     (fsdp, *_) = (line for line in ended.stdout.splitlines() if line.startswith("fsdp on 2"))
     assert (fsdp.count("(1/2)"), fsdp.count("(50 %)")) == (2, 1)
     rows = json.loads(parbench("table", "out", "--memory", "--format", "json").stdout)
@@ -304,3 +312,14 @@ def test_exports_of_the_table_have_the_parts(parbench: CommandLine) -> None:
     assert ddp["parameter_bytes"] == ddp["gradient_bytes"] == 4 * count(GPT)
     parts = ("parameter", "optimizer_state", "gradient", "activation", "buffer", "other_tensor")
     assert sum(ddp[f"{part}_bytes"] for part in parts) == ddp["tensor_peak_bytes"]
+
+
+def test_activations_are_fewer_the_more_is_computed_again(found) -> None:
+    variants = {
+        "none": "gpt",
+        **{kind: f"again(activation_checkpointing={kind})" for kind in ("full", "selective")},
+        "every": "again(every=2)",
+    }
+    kept = {kind: found[name, "single"][0]["largest"]["activations"] for kind, name in variants.items()}
+    assert kept["full"] < kept["every"] < kept["none"]
+    assert kept["full"] < kept["selective"] < kept["none"]

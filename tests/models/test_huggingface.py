@@ -106,7 +106,7 @@ def test_blocks_are_placed_first_and_then_the_rest():
 def test_checkpointing_changes_no_gradient():
     tokens = torch.arange(24).reshape(3, 8)
     plain, again = built("gpt2"), built("gpt2")
-    again.checkpoint_blocks()
+    again.checkpoint_blocks(True)
     for model in (plain, again):
         model(tokens).square().mean().backward()
     checkpointed = dict(again.named_parameters())
@@ -187,6 +187,16 @@ def test_a_model_too_large_to_be_built_here_is_not_looked_at(scenario, monkeypat
 def test_the_librarys_version_is_part_of_what_is_measured(scenario):
     transformers = pytest.importorskip("transformers", reason="models of transformers need the extra transformers")
     assert plan(scenario).cells[0].workload.model.library == transformers.__version__
+
+
+@needs_the_library
+@pytest.mark.parametrize("value", ["selective", "offloaded", "{every: 2}"])
+def test_blocks_that_the_library_runs_cannot_be_chosen(scenario, value):
+    made = plan(scenario, f"workloads.hub.activation_checkpointing={value}")
+    assert {cell.record.reason for cell in made.cells} == {
+        "models of family huggingface run their blocks themselves, so nothing of them can be chosen; "
+        "set activation_checkpointing to full or none"
+    }
 
 
 @needs_the_library

@@ -417,6 +417,28 @@ def test_fields_that_are_added_later_change_no_key_by_their_defaults(plan, monke
     assert key_of(plan()) != with_defaults
 
 
+def test_a_key_tells_what_is_computed_again_and_is_that_of_before_for_none_and_all_of_it(plan):
+    def key(value: str) -> str:
+        return key_of(plan(f"workloads.lstm.activation_checkpointing={value}"))
+
+    assert key_of(plan()) == key("none") == key("false")
+    assert key("full") == key("true")
+    kinds = ("none", "full", "selective", "offloaded", "{every: 2}", "{every: 3}")
+    assert len({key(value) for value in kinds}) == len(kinds)
+
+
+def test_what_cannot_be_chosen_to_be_computed_again_says_why(plan):
+    def reason(value: str, *overrides: str) -> str | None:
+        made = plan(f"workloads.lstm.activation_checkpointing={value}", *overrides)
+        return cells(made, "single")[1].record.reason
+
+    compiled = ("workloads.lstm.model={kind: transformer, d_model: 16, heads: 4}", "workloads.lstm.compile=true")
+    assert "hides the operations of a block" in reason("selective", *compiled)
+    assert "an LSTM's products lie inside of one kernel" in reason("selective")
+    assert "from a GPU to the host" in reason("offloaded")
+    assert {reason(value, *changes) for value in ("full", "{every: 2}") for changes in ((), compiled)} == {None}
+
+
 def test_a_loss_in_chunks_needs_no_loss_scale(plan):
     bf16, fp16 = (plan("workloads.lstm.loss_chunks=2", f"workloads.lstm.precision={each}") for each in ("bf16", "fp16"))
     assert cells(bf16, "single")[1].layout is not None

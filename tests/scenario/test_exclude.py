@@ -48,6 +48,16 @@ def test_true_is_not_one():
     assert is_excluded({"compile": True}, [{"compile": (True,)}])
 
 
+def test_true_is_any_of_several_values_that_are_not_false():
+    rule = {"activation_checkpointing": (True,)}
+    found = {
+        str(value): is_excluded({"activation_checkpointing": value}, [rule]) for value in (True, "selective", False)
+    }
+    assert found == {"True": True, "selective": True, "False": False}
+    assert is_excluded({"activation_checkpointing": {"every": 2}}, [rule])
+    assert not is_excluded({"activation_checkpointing": "selective"}, [{"activation_checkpointing": (False,)}])
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.errors import Unsupported
+from parbench.models.checkpointing import Every
 from parbench.models.custom import Custom
 from parbench.models.llama import Llama
 from parbench.models.lstm import LSTM
@@ -130,6 +131,8 @@ def test_four_devices_under_each_strategy(name, kind, expected):
         ("single", {}, workload(), None, "runs on one device only"),
         ("data_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal replica batches"),
         ("ddp", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal data shards"),
+        ("fsdp", {"replicas": 3}, workload(), None, "3 replicas need a multiple of 3 devices, not 4"),
+        ("fsdp", {"offload": "parameters"}, workload(), None, "and here they are there already"),
         ("model_parallel", {}, workload(layers=2), None, "2 blocks and the head are too few for 4 stages"),
         ("model_parallel", {}, workload(batch=30), "global_batch", "30 does not divide into 4 equal micro-batches"),
         (
@@ -180,6 +183,22 @@ def test_experts_that_cannot_be_spread_say_why(options, spec, field, reason):
     with pytest.raises(Unsupported, match=reason) as caught:
         layout("expert_parallel", 4, spec=spec, **options)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("count", "nodes", "replicas", "note"),
+    [
+        (4, 1, 1, ""),
+        (4, 1, 2, "2 replicas of 2 shards"),
+        (4, 1, 4, "4 replicas of 1 shard"),
+        (8, 2, 2, "2 replicas of 4 shards"),
+        (8, 4, 2, "2 replicas of 4 shards across nodes"),
+    ],
+)
+def test_a_layout_says_how_many_replicas_are_sharded_and_where(count, nodes, replicas, note):
+    fsdp = STRATEGIES["fsdp"]
+    made = fsdp.layout(fsdp.options_type(replicas=replicas), workload(), Devices(kind="cpu", count=count, nodes=nodes))
+    assert made == Layout(processes=count, data_shards=count, note=note)
 
 
 def models(count="auto", **changes):
@@ -310,8 +329,15 @@ def test_the_bubble_that_a_schedule_has_by_design(schedule, bubble):
     [
         ("ddp", {"communication_hook": "powersgd"}, {"precision": "fp16"}, "after one overflow, for good"),
         ("ddp", {"shard_optimizer": True}, {"precision": "fp16"}, "use bf16"),
+        ("fsdp", {"offload": "parameters"}, {"precision": "fp16"}, "offloaded gradients are not there to look at"),
         ("single", {"cuda_graphs": True}, {"precision": "fp16"}, "whose loss scale must not change"),
         ("single", {"cuda_graphs": True}, {"phase": "score"}, "and not phase score"),
+        (
+            "single",
+            {"cuda_graphs": True},
+            {"activation_checkpointing": "offloaded"},
+            "cannot capture memory of the host",
+        ),
     ],
 )
 def test_options_that_a_workload_does_not_bear_say_why(name, options, changes, reason):
@@ -365,6 +391,23 @@ def test_a_loss_that_is_not_computed_in_chunks_says_why(name, options, reason):
 )
 def test_whoever_has_a_whole_head_can_compute_the_loss_in_chunks(name, options):
     assert layout(name, 4, spec=gpt(loss_chunks=2), **options).processes == 4
+
+
+@pytest.mark.parametrize("schedule", ["interleaved_zero_bubble", "zbv", "dualpipev"])
+def test_what_is_kept_for_one_backward_pass_is_not_there_for_two(schedule):
+    def made(checkpointing):
+        spec = workload(layers=8).model_copy(update={"activation_checkpointing": checkpointing})
+        return layout("model_parallel", 2, spec=spec, schedule=schedule)
+
+    assert made(True).processes == 2
+    with pytest.raises(Unsupported, match="passes backwards through a block twice"):
+        made("selective")
+
+
+@pytest.mark.parametrize("checkpointing", [True, "selective", Every(every=2)])
+def test_stacked_models_are_not_checkpointed(checkpointing):
+    with pytest.raises(Unsupported, match="cannot be checkpointed"):
+        layout("ensemble", 1, spec=gpt(activation_checkpointing=checkpointing))
 
 
 def test_stages_that_only_compute_forward_are_one_a_rank():

@@ -42,6 +42,7 @@ THIRD: list[object] = [
     "ddp",
     "data_parallel",
     "task_pool",
+    {"fsdp": {"replicas": 2}},
     {"ensemble": {"models_per_device": 2}},
     {"model_parallel": {"schedule": list(get_args(Schedule))}},
     {"hybrid": {"data": 2, "pipeline": 1, "tensor": 1, "data_parallel": ["ddp", "fsdp"]}},

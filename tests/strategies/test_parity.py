@@ -13,6 +13,7 @@ from parbench.data.corpus import prepare
 from parbench.figures.losses import job_losses, validation_perplexity
 from parbench.figures.speed import job_steps
 from parbench.launch.local.launcher import LocalLauncher
+from parbench.models.checkpointing import Checkpointing, Every
 from parbench.plan.cells import Cell, Plan
 from parbench.plan.reading import read_plan
 from parbench.records.assignment import PARITY_STEPS
@@ -37,6 +38,7 @@ VARIANTS: list[dict[str, dict[str, object]]] = [
     {"ddp": {"bucket_cap_mb": 0.001, "gradient_as_bucket_view": False}},
     {"fsdp": {"reshard_after_forward": False}},
     {"fsdp": {"param_dtype": "bf16"}},
+    {"fsdp": {"replicas": [2, 4]}},
     {"tensor_parallel": {"sequence_parallel": True}},
     {"context_parallel": {"method": "ulysses"}},
     {"hybrid": {"data_parallel": "fsdp"}},
@@ -132,10 +134,11 @@ def test_losses_match_the_reference(
     assert validation_perplexity(trial) == pytest.approx(64, rel=0.5), "untrained on uniform tokens"
 
 
-AXES = [{"gradient_accumulation": 2}, {"activation_checkpointing": True}, {"loss_chunks": 3}]
+AGAIN: tuple[Checkpointing, ...] = (True, "selective", Every(every=2))
+AXES = [{"gradient_accumulation": 2}, {"loss_chunks": 3}, *({"activation_checkpointing": each} for each in AGAIN)]
 
 
-@pytest.mark.parametrize("changes", AXES, ids=lambda changes: next(iter(changes)))
+@pytest.mark.parametrize("changes", AXES, ids=str)
 def test_what_saves_memory_changes_no_loss(changes: dict[str, object], launcher: LocalLauncher, tmp_path: Path) -> None:
     """The references of such workloads are computed with it, so it is compared here with doing without."""
     single = next(cell for cell in plan().runnable if cell.record.is_reference and cell.record.workload == PLAIN[1])

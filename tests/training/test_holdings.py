@@ -88,6 +88,22 @@ def test_rows_are_sharded_with_padding_and_stepped_without() -> None:
     assert [held["head.0.bias"] for held in by_name] == [(2, 2, 2)] * 4
 
 
+def test_each_replica_has_all_shards_and_its_ranks_are_neighbours() -> None:
+    assert [pieces("fsdp", 4, rank, replicas=2) for rank in range(4)] == 2 * [
+        pieces("fsdp", 2, 0),
+        pieces("fsdp", 2, 1),
+    ]
+    assert pieces("fsdp", 4, 3, replicas=4) == pieces("ddp", 4, 3)
+
+
+def test_a_device_holds_nothing_that_is_offloaded() -> None:
+    spec = WorkloadSpec(model=Transformer(layers=2, d_model=WIDTH, heads=2), global_batch=8)
+    fsdp, offloaded = STRATEGIES["fsdp"], STRATEGIES["fsdp"].options_type(offload="parameters")
+    layout = fsdp.layout(offloaded, spec, Devices(kind="cuda", count=4))
+    held = count_held(fsdp.pieces(offloaded, spec, layout, 1, outline()), spec.optimizer, trains=True)
+    assert (held.parameters, held.gradients, held.optimizer_state) == (0, 0, 0)
+
+
 def test_matrices_are_split_by_the_plan_and_the_rest_is_whole() -> None:
     by_name = {piece.of.name: piece.parameter for piece in pieces("tensor_parallel", 2, 1)}
     columns = ("attention.query_key_value.weight", "attention.query_key_value.bias", "mlp.0.weight", "mlp.0.bias")

@@ -57,7 +57,8 @@ class StorageLog(TorchDispatchMode):
     def follow(self, tensors: Iterable[Tensor]) -> set[int]:
         """The numbers of the storages of these tensors, which are followed from now on if they were not before."""
         parts = (part for tensor in tensors for part in _unwrap(tensor))
-        storages = [part.untyped_storage() for part in parts if part.layout == torch.strided]
+        here = (part for part in parts if part.layout == torch.strided and part.device == self._device)
+        storages = [part.untyped_storage() for part in here]
         return {number for storage in storages if (number := self._follow(storage)) is not None}
 
     def living(self) -> set[int]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from parbench.models.checkpointing import Checkpointing, is_checkpointed
 from parbench.models.nn.cache import Start
+from parbench.models.nn.checkpointing import run_checkpointed
 from parbench.models.whole import WholeFamily
 
 PartHook = Callable[[nn.Module, str], None]
@@ -27,10 +28,9 @@ class LanguageModel(nn.Module):
 
     A whole model maps token ids (batch, seq_len) to logits (batch, seq_len, vocab_size). Blocks keep the numbers that
     they have in the whole model, so that a parameter has the same name in every stage. With `autocast`, matrix
-    products are computed in that type; with `checkpointing`, a block's activations are computed again when its
-    gradients are (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same random numbers if
-    it `draws_random` ones; otherwise the generator's state is not kept, which would cost time. What blocks give beside
-    hidden states joins the loss that is computed within the forward pass.
+    products are computed in that type; with `checkpointing`, blocks compute activations again when their gradients are,
+    with the same random numbers if the model `draws_random` ones. What blocks give beside hidden states joins the loss
+    that is computed within the forward pass.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LanguageModel(nn.Module):
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.head = head
         self.autocast: torch.dtype | None = None
-        self.checkpointing = False
+        self.checkpointing: Checkpointing = False
         self.draws_random = draws_random
 
     def forward(
@@ -76,12 +76,12 @@ class LanguageModel(nn.Module):
         """Hidden states, and what blocks add to the loss."""
         if self.embed is not None:
             hidden = self.embed(hidden)
-        recomputed = self.checkpointing and torch.is_grad_enabled()
+        checkpointing = self.checkpointing if torch.is_grad_enabled() else False
         auxiliary = []
-        for block in self.blocks.values():
+        for number, block in self.blocks.items():
             output = (
-                checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=self.draws_random)
-                if recomputed
+                run_checkpointed(block, hidden, checkpointing, draws_random=self.draws_random)
+                if is_checkpointed(int(number), checkpointing)
                 else block(hidden)
             )
             hidden, *added = output if isinstance(output, tuple) else (output,)
@@ -95,9 +95,9 @@ class LanguageModel(nn.Module):
             hidden = block(hidden, cache)
         return hidden if self.head is None else self.head(hidden[:, -1:])
 
-    def checkpoint_blocks(self) -> None:
-        """Makes blocks compute their activations again in the backward pass."""
-        self.checkpointing = True
+    def checkpoint_blocks(self, checkpointing: Checkpointing) -> None:
+        """Makes blocks compute activations again in the backward pass."""
+        self.checkpointing = checkpointing
 
     def new_caches(self, length: int) -> list[Any]:
         """Empty caches of up to `length` positions, one a block, for one batch of sequences."""
@@ -124,8 +124,8 @@ class WholeModel(nn.Module):
         self.autocast: torch.dtype | None = None
         self._family = family
 
-    def checkpoint_blocks(self) -> None:
-        """Makes the family's units compute their activations again in the backward pass."""
+    def checkpoint_blocks(self, checkpointing: Checkpointing) -> None:  # noqa: ARG002 - they know only all of it
+        """Makes the family's units compute all of their activations again in the backward pass."""
         self._family.checkpoint_units(self.model)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ workloads:
     data: {source: synthetic, vocab_size: 256, tokens: 20000}
     seq_len: 16
     global_batch: [8, 16]
-    activation_checkpointing: [false, true]
+    activation_checkpointing: [none, full, selective, {every: 2}]
   lstm:
     model: {kind: lstm, layers: 4, d_model: 32}
     data: {source: synthetic, vocab_size: 256, tokens: 20000}
@@ -189,15 +189,26 @@ def test_stacked_models_have_as_many_times_the_memory(cells, predictions) -> Non
         assert {rank.parameters for rank in predictions[cell]} == {2 * 4 * model.size}
 
 
-def gpt(label: str, *, batch: int = 8, checkpointed: bool = False) -> str:
+def gpt(label: str, *, batch: int = 8, checkpointing: str = "activation_checkpointing=none") -> str:
     devices = 1 if label == "single" else 2
-    return f"gpt(global_batch={batch}, activation_checkpointing={checkpointed})/{label}/{devices}"
+    return f"gpt(global_batch={batch}, {checkpointing})/{label}/{devices}"
 
 
 def test_activations_grow_with_the_batch_and_shrink_where_they_are_computed_again(predictions) -> None:
     small, large = (predictions[gpt("single", batch=batch)][0].activations for batch in (8, 16))
     assert large == pytest.approx(2 * small, rel=0.01)
-    assert predictions[gpt("single", checkpointed=True)][0].activations < 0.6 * small
+    again = gpt("single", checkpointing="activation_checkpointing=full")
+    assert predictions[again][0].activations < 0.6 * small
+
+
+@pytest.mark.parametrize("label", ["single", "model_parallel(schedule=gpipe)", "model_parallel(schedule=1f1b)"])
+def test_less_is_kept_the_more_is_computed_again(predictions, label: str) -> None:
+    none, full, selective = (f"activation_checkpointing={kind}" for kind in ("none", "full", "selective"))
+    for rank in range(len(predictions[gpt(label)])):
+        kept = {kind: predictions[gpt(label, checkpointing=kind)][rank] for kind in (none, full, selective, "every=2")}
+        assert kept[full].activations < kept["every=2"].activations < kept[none].activations
+        assert kept[full].activations < kept[selective].activations < kept[none].activations
+        assert len({each.lasting for each in kept.values()}) == 1
 
 
 @pytest.mark.parametrize("label", CUT)
