@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import Field
 
 from parbench.base_types import Phase, Precision, Spec
+from parbench.models.shape import Shape
 from parbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ class Family(Spec, ABC):
 
     def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
         """Model FLOPs of each part (Chowdhery et al. 2022, appendix B), which balance stages and give MFU; or None."""
+        return None
+
+    def shape(self) -> Shape | None:
+        """Its sizes, for `parbench predict`; None where it is not made of Transformer blocks."""
         return None
 
     def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:

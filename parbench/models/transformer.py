@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parbench.models.base import Family, TensorPlan, Work, fill_from_preset
+from parbench.models.shape import Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,6 +88,10 @@ class Transformer(Family):
         """Counted as in Chowdhery et al. 2022 (PaLM, appendix B): attention as if it were not causal."""
         block = 24.0 * self.d_model**2 + 4.0 * seq_len * self.d_model
         return Work(embed=0.0, block=block, head=2.0 * self.d_model * vocab_size)
+
+    def shape(self) -> Shape:
+        """An MLP four times as wide as the model."""
+        return Shape(self.layers, self.d_model, self.heads, self.heads, 4 * self.d_model)
 
     def tensor_refusal(self, degree: int) -> str | None:
         """Each device takes whole heads."""
