@@ -102,6 +102,8 @@ def _software(row: Row, number_format: Format, generation: str) -> dict[str, flo
         "optimizer_bytes": 8 if is_wide else 12,
         "gathered_bytes": 4 if is_wide or default_mixed else 2,
         "fused_attention": fused if fused is not None else float(is_fused or number_format == "bf16"),
+        "native_attention": max(row.number("native_attention") or 0, generation not in ("hopper", "blackwell")),
+        "early_attention": row.number("early_attention") or 0,
         "fused_kernels": max(row.number("fused_kernels") or 0, compiled),
         "hidden_tensor": 0.5 if "async tp" in row.words() else row.number("hidden_tensor") or 0,
     }

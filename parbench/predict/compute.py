@@ -8,6 +8,9 @@ from parbench.predict.problem import Array, Problem
 TILE_ROWS, TILE_COLUMNS = 128.0, 256.0
 """The part of a product that one multiprocessor computes at once, as cuBLAS and CUTLASS choose it for large products."""
 
+SPLIT_DEPTH = 2048.0
+"""Least depth of a part, where a product of few tiles is cut along its depth, as those of weights' gradients are."""
+
 POWER_EXPONENT = 0.5
 """Speed over power limit: power grows with clock times voltage squared, and voltage with clock, so that clocks follow a
 power between its cube root and itself."""
@@ -15,7 +18,16 @@ power between its cube root and itself."""
 TENSOR_CORE_ALIGNMENT = 8.0
 """Elements that rows of 16-bit operands are multiples of where tensor cores run at full speed (cuBLAS documentation)."""
 
-REFERENCE_HEAD = 128.0
+REFERENCE_HEAD, SMALL_HEAD = 128.0, 32.0
+"""Channels of a head: the size that the speed of fused attention holds for, and the one that has half the speed."""
+
+FOREIGN_ATTENTION = 0.6
+"""Speed of fused attention that was written for Ampere, on what came later, over that of kernels for the device: 35 and
+up to 75 % of an H100's peak (Shah et al. 2024, FlashAttention-3)."""
+
+EARLY_ATTENTION = 0.75
+"""Speed of the first fused attention, written in Triton, over that of FlashAttention-2 (Dao 2023, figures 4 to 6)."""
+
 BACKWARD_ATTENTION = 2.5
 """Fused attention computes five products in the backward pass, two in the forward pass (Dao et al. 2022)."""
 
@@ -28,7 +40,7 @@ BACKWARD_TRAFFIC = 1.5
 LOGIT_PASSES = 10.0
 """Times that an element of the logits passes the memory in both passes: cast, maximum, sum, gradient, and back."""
 
-FUSED_SHARE = 0.5
+FUSED_SHARE = 0.7
 """Of the memory-bound traffic and launches that is left where kernels are fused, by hand or by a compiler."""
 
 
@@ -41,11 +53,7 @@ def product_speed(problem: Problem, constants: Constants) -> Array:
 
 def product_seconds(problem: Problem, constants: Constants, rows: Array, columns: Array, depth: Array) -> Array:
     """Seconds of a product of `rows` × `depth` and `depth` × `columns`."""
-    tiles = np.ceil(rows / TILE_ROWS) * np.ceil(columns / TILE_COLUMNS)
-    waves = np.ceil(tiles / problem.multiprocessors)
-    busy = rows * columns / (waves * problem.multiprocessors * TILE_ROWS * TILE_COLUMNS)
-    # On a device without tiles the product is cut as its cores like it.
-    efficiency = np.where(problem.multiprocessors > 1, busy**constants.quantised, 1.0) * depth / (depth + constants.half_depth)
+    efficiency = _busy(problem, rows, columns, depth) ** constants.quantised * depth / (depth + _half_depth(problem, constants))
     computing = 2 * rows * columns * depth / (product_speed(problem, constants) * efficiency)
     moved = problem.element_bytes * (rows * depth + depth * columns + rows * columns)
     return np.maximum(computing, moved / problem.memory_bandwidth)
@@ -72,10 +80,12 @@ def attention(problem: Problem, constants: Constants) -> tuple[Array, Array]:
     speed, size, tokens = _wide_speed(problem, constants), problem.head_size, problem.tokens
     operations = 4 * tokens * problem.seq_len * problem.width / problem.tensor
     seen = np.where(problem.causal > 0, 0.5, 1.0)
-    size_factor = (size / (size + REFERENCE_HEAD / 2)) / (REFERENCE_HEAD / (REFERENCE_HEAD * 1.5))
-    fused = seen * operations / (speed * constants.attention * size_factor)
+    size_factor = size / (size + SMALL_HEAD) * (REFERENCE_HEAD + SMALL_HEAD) / REFERENCE_HEAD
+    native = np.where(problem.native_attention > 0, 1.0, FOREIGN_ATTENTION)
+    native = native * np.where(problem.early_attention > 0, EARLY_ATTENTION, 1.0)
+    fused = seen * operations / (speed * constants.attention * size_factor * native)
     aligned = np.where(np.mod(size, TENSOR_CORE_ALIGNMENT) == 0, 1.0, constants.unaligned)
-    products = operations / (speed * aligned * size / (size + constants.half_depth))
+    products = operations / (speed * aligned * size / (size + _half_depth(problem, constants)))
     scores = tokens * problem.seq_len * problem.heads / problem.tensor * problem.element_bytes
     moving = SCORE_PASSES * scores / problem.memory_bandwidth
     forward = np.where(problem.fused_attention > 0, fused, products + moving)
@@ -122,6 +132,29 @@ def block_activations(problem: Problem) -> Array:
     rows = 5 * problem.width / np.where(problem.sequence_parallel > 0, problem.tensor, 1.0)
     inner = 2 * problem.width + 2 * problem.key_value_width + 2 * (problem.mlp_matrices - 1) * problem.mlp_width
     return problem.element_bytes * problem.tokens * (rows + inner / problem.tensor)
+
+
+def _half_depth(problem: Problem, constants: Constants) -> Array:
+    """The depth at which a product reaches half its speed: what a multiprocessor multiplies while a tile begins and ends.
+
+    The faster it is, the deeper a product has to be.
+    """
+    each = product_speed(problem, constants) / problem.multiprocessors
+    return constants.tile * each / (2 * TILE_ROWS * TILE_COLUMNS)
+
+
+def _busy(problem: Problem, rows: Array, columns: Array, depth: Array) -> Array:
+    """The share of multiprocessors that compute something, over the waves in which a product's tiles take turns.
+
+    A deep product may also be cut along its depth, whichever keeps more of them busy. A device whose multiprocessors do
+    not count is busy all the time.
+    """
+    tiles = np.ceil(rows / TILE_ROWS) * np.ceil(columns / TILE_COLUMNS)
+    padded = rows * columns / (tiles * TILE_ROWS * TILE_COLUMNS)
+    whole = tiles / problem.multiprocessors
+    cut = whole * np.maximum(np.floor(depth / SPLIT_DEPTH), 1.0)
+    busy = padded * np.maximum(whole / np.ceil(whole), cut / np.ceil(cut))
+    return np.where(problem.multiprocessors > 1, busy, 1.0)
 
 
 def _wide_speed(problem: Problem, constants: Constants) -> Array:

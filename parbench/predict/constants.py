@@ -11,7 +11,7 @@ class Constants(NamedTuple):
     matmul: float
     hopper: float
     blackwell: float
-    half_depth: float
+    tile: float
     quantised: float
     unaligned: float
     attention: float
@@ -36,12 +36,12 @@ class Prior(NamedTuple):
 
 PRIORS = {
     "matmul": Prior(0.85, 0.1, "share", "of the measured peak of matrix products that large products reach for hours"),
-    "hopper": Prior(0.8, 0.15, "share", "of that on Hopper, whose clocks fall under load"),
-    "blackwell": Prior(0.8, 0.15, "share", "of that on Blackwell"),
-    "half_depth": Prior(150.0, 0.5, "elements", "depth K at which a product has half its speed: K/(K + this)"),
-    "quantised": Prior(0.5, 0.5, "exponent", "on the share of a product's last wave of tiles that computes something"),
+    "hopper": Prior(0.92, 0.1, "share", "of that on Hopper, whose clocks fall under load"),
+    "blackwell": Prior(1.0, 0.15, "share", "of that on Blackwell"),
+    "tile": Prior(3e-6, 0.4, "seconds", "that a tile of a product takes besides multiplying, while it begins and ends"),
+    "quantised": Prior(0.7, 0.5, "exponent", "on the share of a product's last wave of tiles that computes something"),
     "unaligned": Prior(0.12, 0.5, "share", "of its speed that unfused attention keeps with heads of no multiple of 8"),
-    "attention": Prior(0.45, 0.25, "share", "of the speed of products that fused attention reaches with heads of 128"),
+    "attention": Prior(0.7, 0.15, "share", "of the speed of products that fused attention reaches with heads of 128"),
     "elementwise": Prior(2.0, 0.5, "times", "that a byte of saved activations passes the memory in a forward pass"),
     "small_formats": Prior(0.8, 0.2, "exponent", "on the speed of products below 16 bits over that of 16 bits"),
     "latency": Prior(40e-6, 0.5, "seconds", "of a collective within a node; times 1 + log2(nodes) between nodes"),

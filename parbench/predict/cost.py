@@ -12,6 +12,11 @@ UPDATE_BYTES = 4.0
 """Passes of the optimizer over its states, the gradients and the weights: it reads and writes most of them."""
 
 
+ACCUMULATION_BYTES = 12.0
+"""A weight, of adding a micro-batch's gradients to a sum in 32 bits: they are written and read in 16 bits or 32, and the
+sum is read and written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Costs:
     """Seconds of a step that go to each part; their sum is the step."""
@@ -46,7 +51,7 @@ def step_costs(problem: Problem, constants: Constants) -> Costs:
     # The slowest stage is one of those with the most blocks, or the last, which has the head.
     is_last = problem.last_stage_layers * block.total + head >= problem.stage_layers * block.total
     layers = np.where(is_last, problem.last_stage_layers, problem.stage_layers)
-    computing = layers * block.compute + np.where(is_last, head, 0.0)
+    computing = layers * block.compute + np.where(is_last, head, 0.0) + _accumulation(problem)
     turn_host, turn_tensor, turn_context = layers * block.host, layers * block.tensor, layers * block.context
     turn_fsdp = np.where(
         problem.shards > 1, traffic.sharded_parameters(problem, constants, layers, computing), 0.0
@@ -113,6 +118,12 @@ def _block(problem: Problem, constants: Constants) -> _Block:
         tensor=tensor,
         context=(1 + attention_again) * round_trip[0] + round_trip[1],
     )
+
+
+def _accumulation(problem: Problem) -> Array:
+    """Seconds of adding a micro-batch's gradients to those before; sharded ones are scattered first."""
+    moved = ACCUMULATION_BYTES * problem.stage_parameters / problem.shards
+    return moved / problem.memory_bandwidth
 
 
 def _update(problem: Problem) -> Array:

@@ -26,7 +26,8 @@ class Problem:
     bandwidths are in bytes per second a device, `memory` in bytes. Latencies are 0 where they were not measured.
 
     Software: bytes of an element of activations, weights, gradients, the optimizer's states, and of a weight that is
-    gathered; whether attention keeps its scores out of memory, whether elementwise operations are fused, and the
+    gathered; whether attention keeps its scores out of memory,
+    is written for this generation of devices, or was the first of its kind; whether elementwise operations are fused, and the
     share of the tensor-parallel traffic that is hidden by design.
 
     Layout: the degrees; `interleave` stages a rank; `micro_batch` sequences of each of `micro_batches`; parameters in
@@ -66,6 +67,8 @@ class Problem:
     optimizer_bytes: Array
     gathered_bytes: Array
     fused_attention: Array
+    native_attention: Array
+    early_attention: Array
     fused_kernels: Array
     hidden_tensor: Array
 

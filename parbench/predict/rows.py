@@ -44,7 +44,8 @@ class Row:
 
     def text(self, column: str) -> str:
         """What stands in a column; nothing where the table does not have it."""
-        return self.texts.get(column, "").strip()
+        text = self.texts.get(column, "").strip()
+        return "" if text.lower().startswith("not stated") else text
 
     def number(self, column: str) -> float | None:
         """The number that a column begins with, such as `250k`; None where there is none."""

@@ -73,7 +73,9 @@ def neighbours(problem: Problem, constants: Constants) -> Array:
     latency = np.where(measured > 0, measured, constants.latency)
     message = problem.element_bytes * problem.tokens * problem.width / problem.tensor
     once = 2 * problem.interleave * (latency + message / bandwidth)
-    return np.where(problem.pipeline > 1, once, 0.0)
+    # Interleaved stages compute another micro-batch meanwhile.
+    exposed_share = np.where(problem.interleave > 1, constants.exposed_data, 1.0)
+    return np.where(problem.pipeline > 1, exposed_share * once, 0.0)
 
 
 def exposed(constants: Constants, traffic: Array, computing: Array) -> Array:
