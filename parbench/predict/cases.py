@@ -40,6 +40,8 @@ class Case:
     numbers: Numbers
     tokens_per_s: float
     device: str
+    generation: str
+    devices: int
     group: tuple[object, ...]
     assumed: tuple[str, ...]
 
@@ -77,7 +79,9 @@ def case_of(row: Row) -> Case:
         numbers=numbers,
         tokens_per_s=_throughput(row, element),
         device=machine.device.name,
-        group=(row.fold, machine.device.name, number_format, *model.shape[:5], model.seq_len, row.number("n_gpus")),
+        generation=machine.device.generation,
+        devices=int(element.devices[0]),
+        group=(row.fold, machine.device.name, number_format, *model.shape[:2], model.seq_len, row.number("n_gpus")),
         assumed=(*filled, *model.assumed, *guessed),
     )
 

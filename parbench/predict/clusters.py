@@ -1,6 +1,7 @@
 """A cluster as a YAML file: what its devices and links reach. Those of this package, people's own, and measured ones."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -141,11 +142,17 @@ def find_cluster(name_or_path: str) -> Cluster:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.exists():
         return read_cluster(path)
-    if name_or_path not in shipped_names():
-        problem = f"is neither a file nor a cluster that comes with parbench{suggest(name_or_path, shipped_names())}"
-        raise ScenarioError([Mistake(name_or_path, None, "", problem)])
-    text = resources.files(SHIPPED).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    return _validated(parse_document(text, source=f"{name_or_path}.yaml", keys=KEYS))
+    return shipped_cluster(name_or_path)
+
+
+@cache
+def shipped_cluster(name: str) -> Cluster:
+    """The cluster of this package with that name. Raises `ScenarioError` where there is none."""
+    if name not in shipped_names():
+        problem = f"is neither a file nor a cluster that comes with parbench{suggest(name, shipped_names())}"
+        raise ScenarioError([Mistake(name, None, "", problem)])
+    text = resources.files(SHIPPED).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return _validated(parse_document(text, source=f"{name}.yaml", keys=KEYS))
 
 
 def read_cluster(path: Path) -> Cluster:

@@ -41,7 +41,11 @@ LOGIT_PASSES = 10.0
 """Times that an element of the logits passes the memory in both passes: cast, maximum, sum, gradient, and back."""
 
 FUSED_SHARE = 0.7
-"""Of the memory-bound traffic and launches that is left where kernels are fused, by hand or by a compiler."""
+"""Of the memory-bound traffic that is left where kernels are fused, by hand or by a compiler."""
+
+
+COLLECTIVE_LAUNCH = 0.25
+"""Of the time in which a block's pass is launched, that of a collective: its checks, its stream and its events."""
 
 
 def product_speed(problem: Problem, constants: Constants) -> Array:
@@ -118,8 +122,8 @@ def logits(problem: Problem, constants: Constants) -> Array:
 
 
 def launching(problem: Problem, constants: Constants) -> Array:
-    """Seconds that the host takes to launch one pass of a block."""
-    return constants.launch * np.where(problem.fused_kernels > 0, FUSED_SHARE, 1.0)
+    """Seconds that the host takes to launch one pass of a block, with the two collectives of tensor parallelism."""
+    return constants.launch * np.where(problem.tensor > 1, 1 + 2 * COLLECTIVE_LAUNCH, 1.0)
 
 
 def block_activations(problem: Problem) -> Array:

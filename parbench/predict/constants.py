@@ -48,7 +48,7 @@ PRIORS = {
     "links": Prior(0.85, 0.2, "share", "of the bandwidth of links that collectives reach within a step"),
     "exposed_tensor": Prior(0.9, 0.15, "share", "of the tensor-parallel traffic that nothing hides"),
     "exposed_data": Prior(0.5, 0.4, "share", "of all other traffic that delays the computation beside it"),
-    "launch": Prior(250e-6, 0.5, "seconds", "that the host takes to launch one pass of a block"),
+    "launch": Prior(800e-6, 0.3, "seconds", "that the host takes to launch one pass of a block: some 60 kernels"),
     "micro_batch": Prior(2e-3, 0.7, "seconds", "that a pipeline loses at each micro-batch"),
 }
 """matmul, hopper, blackwell, small_formats: utilisation that is common in public logs, over `hw_matmul_mamf.csv`.

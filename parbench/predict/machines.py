@@ -2,7 +2,7 @@
 
 import re
 
-from parbench.predict.clusters import Cluster, find_cluster
+from parbench.predict.clusters import Cluster, shipped_cluster
 from parbench.predict.rows import Row
 
 DEVICES = (
@@ -36,7 +36,7 @@ def machine_of(row: Row) -> Cluster:
     name = next((name for pattern, name in DEVICES if re.search(pattern, text)), None)
     if name is None:
         raise UnknownDevice(f"no cluster that comes with parbench has its device {row.text('gpu') or '(not stated)'}")
-    cluster = find_cluster(name)
+    cluster = shipped_cluster(name)
     device = cluster.device.model_copy(update=_said_of_device(text, cluster, memory))
     per_node = _devices_per_node(row, text, cluster)
     network = cluster.links.network.model_copy(update=_said_of_network(row, per_node))

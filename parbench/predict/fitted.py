@@ -1,0 +1,106 @@
+"""What the published rows say: the fitted constants, those without each source, and how far left-out sources lay off.
+
+`make calibrate` writes the file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parbench.predict.calibrate import fit, residuals
+from parbench.predict.cases import Case
+from parbench.predict.constants import Constants
+from parbench.predict.problem import Array
+
+FILE = "fitted.json"
+NOMINAL = 0.8
+"""The share of measurements that intervals are to hold."""
+
+EXTRAPOLATION = 2.0
+"""Times the largest number of devices that was fitted, beyond which every figure is extrapolated."""
+
+WIDER = 1.25
+"""For each reason to be less sure: an unseen generation of devices, extrapolation, inputs that were assumed."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """`constants` are fitted to all rows, `without` to those of all other sources. `errors` are the absolute logarithms
+    of predicted over measured of each row under the constants without its source, by source. `identities` are the rows
+    that were fitted, `generations` and `most_devices` what they were measured on.
+    """
+
+    constants: Constants
+    without: Mapping[str, Constants]
+    errors: Mapping[str, Sequence[float]]
+    identities: frozenset[str]
+    generations: frozenset[str]
+    most_devices: int
+
+    def reach(self, leave_out: str | None = None) -> float:
+        """Half the width of the interval, as a logarithm: of what another source measures of the same.
+
+        Sources weigh by the square root of their rows, so that none of them decides alone.
+        """
+        kept = {fold: errors for fold, errors in self.errors.items() if fold != leave_out}
+        values = np.concatenate([np.asarray(errors) for errors in kept.values()])
+        weights = np.concatenate([np.full(len(errors), len(errors) ** -0.5) for errors in kept.values()])
+        return weighted_quantile(values, weights, NOMINAL)
+
+
+def weighted_quantile(values: Array, weights: Array, share: float) -> float:
+    """The least value below which, or at which, that share of the weight lies."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
+
+
+def fit_all(cases: Sequence[Case]) -> Fitted:
+    """Fits the constants to all cases, and to those of all but one source in turn."""
+    folds = sorted({case.fold for case in cases})
+    without = {fold: fit([case for case in cases if case.fold != fold]) for fold in folds}
+    errors = {
+        fold: np.abs(residuals([case for case in cases if case.fold == fold], without[fold])).tolist() for fold in folds
+    }
+    return Fitted(
+        constants=fit(cases),
+        without=without,
+        errors=errors,
+        identities=frozenset(case.row_id for case in cases),
+        generations=frozenset(case.generation for case in cases),
+        most_devices=max(case.devices for case in cases),
+    )
+
+
+def write_fitted(fitted: Fitted, path: Path) -> None:
+    """Writes the file that comes with parbench."""
+    content = {
+        "constants": fitted.constants._asdict(),
+        "without": {fold: constants._asdict() for fold, constants in fitted.without.items()},
+        "errors": {fold: [round(error, 4) for error in errors] for fold, errors in fitted.errors.items()},
+        "identities": sorted(fitted.identities),
+        "generations": sorted(fitted.generations),
+        "most_devices": fitted.most_devices,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@cache
+def published_fit() -> Fitted:
+    """What comes with parbench."""
+    text = resources.files("parbench.predict").joinpath(FILE).read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return Fitted(
+        constants=Constants(**content["constants"]),
+        without={fold: Constants(**values) for fold, values in content["without"].items()},
+        errors=content["errors"],
+        identities=frozenset(content["identities"]),
+        generations=frozenset(content["generations"]),
+        most_devices=content["most_devices"],
+    )
