@@ -1,4 +1,4 @@
-"""Fits the constants to measured rows: robust, with what is known beforehand as prior, one source left out at a time."""
+"""Fits the constants to measured rows: robustly, with priors, and without one source at a time."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,8 @@ def residuals(cases: Sequence[Case], constants: Constants) -> Array:
     """The logarithm of predicted over measured, for each case."""
     problem = Problem.stacked([case.numbers for case in cases])
     measured = np.array([case.tokens_per_s for case in cases])
-    return np.log(predicted(problem, constants) / measured)
+    errors: Array = np.log(predicted(problem, constants) / measured)
+    return errors
 
 
 def fit(cases: Sequence[Case], prior: Constants | None = None, tightness: float = 1.0) -> Constants:

@@ -1,4 +1,4 @@
-"""A cluster as a YAML file: what its devices and links reach. Those of this package, people's own, and measured ones."""
+"""A cluster as a YAML file: what its devices and links reach. Shipped ones, people's own, and measured ones."""
 
 from collections.abc import Mapping
 from functools import cache

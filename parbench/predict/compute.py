@@ -6,7 +6,7 @@ from parbench.predict.constants import Constants
 from parbench.predict.problem import Array, Problem
 
 TILE_ROWS, TILE_COLUMNS = 128.0, 256.0
-"""The part of a product that one multiprocessor computes at once, as cuBLAS and CUTLASS choose it for large products."""
+"""The part of a product that one multiprocessor computes at once, as libraries choose it for large products."""
 
 SPLIT_DEPTH = 2048.0
 """Least depth of a part, where a product of few tiles is cut along its depth, as those of weights' gradients are."""
@@ -16,7 +16,7 @@ POWER_EXPONENT = 0.5
 power between its cube root and itself."""
 
 TENSOR_CORE_ALIGNMENT = 8.0
-"""Elements that rows of 16-bit operands are multiples of where tensor cores run at full speed (cuBLAS documentation)."""
+"""Elements whose multiples the rows of 16-bit operands have to be for tensor cores (cuBLAS documentation)."""
 
 REFERENCE_HEAD, SMALL_HEAD = 128.0, 32.0
 """Channels of a head: the size that the speed of fused attention holds for, and the one that has half the speed."""
@@ -57,7 +57,9 @@ def product_speed(problem: Problem, constants: Constants) -> Array:
 
 def product_seconds(problem: Problem, constants: Constants, rows: Array, columns: Array, depth: Array) -> Array:
     """Seconds of a product of `rows` × `depth` and `depth` × `columns`."""
-    efficiency = _busy(problem, rows, columns, depth) ** constants.quantised * depth / (depth + _half_depth(problem, constants))
+    efficiency = (
+        _busy(problem, rows, columns, depth) ** constants.quantised * depth / (depth + _half_depth(problem, constants))
+    )
     computing = 2 * rows * columns * depth / (product_speed(problem, constants) * efficiency)
     moved = problem.element_bytes * (rows * depth + depth * columns + rows * columns)
     return np.maximum(computing, moved / problem.memory_bandwidth)
@@ -139,7 +141,7 @@ def block_activations(problem: Problem) -> Array:
 
 
 def _half_depth(problem: Problem, constants: Constants) -> Array:
-    """The depth at which a product reaches half its speed: what a multiprocessor multiplies while a tile begins and ends.
+    """The depth at which a product has half its speed: what a multiprocessor could do while a tile begins and ends.
 
     The faster it is, the deeper a product has to be.
     """
@@ -158,7 +160,8 @@ def _busy(problem: Problem, rows: Array, columns: Array, depth: Array) -> Array:
     whole = tiles / problem.multiprocessors
     cut = whole * np.maximum(np.floor(depth / SPLIT_DEPTH), 1.0)
     busy = padded * np.maximum(whole / np.ceil(whole), cut / np.ceil(cut))
-    return np.where(problem.multiprocessors > 1, busy, 1.0)
+    share: Array = np.where(problem.multiprocessors > 1, busy, np.ones(1))
+    return share
 
 
 def _wide_speed(problem: Problem, constants: Constants) -> Array:

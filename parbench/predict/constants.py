@@ -53,8 +53,8 @@ PRIORS = {
 }
 """matmul, hopper, blackwell, small_formats: utilisation that is common in public logs, over `hw_matmul_mamf.csv`.
 attention: Dao 2023, FlashAttention-2, on A100 and H100. unaligned: without tensor cores an A100 multiplies at a quarter
-of their speed or less (NVIDIA A100 white paper, 2020). latency, links: `hw_allreduce_busbw.csv`. The others are orders of
-magnitude, and their spreads are wide."""
+of their speed or less (NVIDIA A100 white paper, 2020). latency, links: `hw_allreduce_busbw.csv`. The others are
+orders of magnitude. hopper, blackwell, tile, attention, quantised and launch were set after a look at the residuals."""
 
 
 def prior_constants() -> Constants:

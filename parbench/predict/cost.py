@@ -13,8 +13,7 @@ UPDATE_BYTES = 4.0
 
 
 ACCUMULATION_BYTES = 12.0
-"""A weight, of adding a micro-batch's gradients to a sum in 32 bits: they are written and read in 16 bits or 32, and the
-sum is read and written."""
+"""A weight, of adding a micro-batch's gradients to a sum in 32 bits: they are written and read, and so is the sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +52,7 @@ def step_costs(problem: Problem, constants: Constants) -> Costs:
     layers = np.where(is_last, problem.last_stage_layers, problem.stage_layers)
     computing = layers * block.compute + np.where(is_last, head, 0.0) + _accumulation(problem)
     turn_host, turn_tensor, turn_context = layers * block.host, layers * block.tensor, layers * block.context
-    turn_fsdp = np.where(
-        problem.shards > 1, traffic.sharded_parameters(problem, constants, layers, computing), 0.0
-    )
+    turn_fsdp = np.where(problem.shards > 1, traffic.sharded_parameters(problem, constants, layers, computing), 0.0)
     turn_p2p = traffic.neighbours(problem, constants) + np.where(problem.pipeline > 1, constants.micro_batch, 0.0)
     turn = computing + turn_host + turn_tensor + turn_context + turn_p2p
     turns = problem.micro_batches

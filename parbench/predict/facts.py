@@ -1,4 +1,4 @@
-"""What is known of the software behind a published row and stands in no column: facts by repository, model and device."""
+"""What is known of the software behind a published row and stands in no column of it."""
 
 import re
 from collections.abc import Mapping

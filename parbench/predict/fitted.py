@@ -4,10 +4,12 @@
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +35,17 @@ WIDER = 1.25
 class Fitted:
     """`constants` are fitted to all rows, `without` to those of all other sources. `errors` are the absolute logarithms
     of predicted over measured of each row under the constants without its source, by source. `identities` are the rows
-    that were fitted, `generations` and `most_devices` what they were measured on.
+    that were fitted, with their source, `generations` and `most_devices` what they were measured on. For the nominal share of
+    pairs of layouts of one model, the logarithm of their ratio is off by at most `pair_reach`.
     """
 
     constants: Constants
     without: Mapping[str, Constants]
     errors: Mapping[str, Sequence[float]]
-    identities: frozenset[str]
+    identities: Mapping[str, str]
     generations: frozenset[str]
     most_devices: int
+    pair_reach: float
 
     def reach(self, leave_out: str | None = None) -> float:
         """Half the width of the interval, as a logarithm: of what another source measures of the same.
@@ -72,10 +76,20 @@ def fit_all(cases: Sequence[Case]) -> Fitted:
         constants=fit(cases),
         without=without,
         errors=errors,
-        identities=frozenset(case.row_id for case in cases),
+        identities={case.row_id: case.fold for case in cases},
         generations=frozenset(case.generation for case in cases),
         most_devices=max(case.devices for case in cases),
+        pair_reach=_pair_reach(cases, without),
     )
+
+
+def _pair_reach(cases: Sequence[Case], without: Mapping[str, Constants]) -> float:
+    """What a source measures of two layouts of one model is off alike: only the rest counts."""
+    groups: dict[object, list[float]] = defaultdict(list)
+    for case in cases:
+        groups[case.group].append(float(residuals([case], without[case.fold])[0]))
+    differences = [abs(first - second) for group in groups.values() for first, second in combinations(group, 2)]
+    return float(np.quantile(differences, NOMINAL))
 
 
 def write_fitted(fitted: Fitted, path: Path) -> None:
@@ -84,9 +98,10 @@ def write_fitted(fitted: Fitted, path: Path) -> None:
         "constants": fitted.constants._asdict(),
         "without": {fold: constants._asdict() for fold, constants in fitted.without.items()},
         "errors": {fold: [round(error, 4) for error in errors] for fold, errors in fitted.errors.items()},
-        "identities": sorted(fitted.identities),
+        "identities": dict(fitted.identities),
         "generations": sorted(fitted.generations),
         "most_devices": fitted.most_devices,
+        "pair_reach": round(fitted.pair_reach, 4),
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -100,7 +115,8 @@ def published_fit() -> Fitted:
         constants=Constants(**content["constants"]),
         without={fold: Constants(**values) for fold, values in content["without"].items()},
         errors=content["errors"],
-        identities=frozenset(content["identities"]),
+        identities=content["identities"],
         generations=frozenset(content["generations"]),
         most_devices=content["most_devices"],
+        pair_reach=content["pair_reach"],
     )

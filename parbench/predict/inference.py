@@ -32,7 +32,9 @@ def completed(row: Row, numbers: Numbers) -> tuple[dict[str, float], tuple[str, 
     said = _said(row) or _implied(row, numbers)
     stated, possible = _micro_batches(row, numbers)
     tried = [
-        _with_choice(row, numbers, micro, again) for again in ([said] if said else [NONE, ATTENTION]) for micro in possible
+        _with_choice(row, numbers, micro, again)
+        for again in ([said] if said else [NONE, ATTENTION])
+        for micro in possible
     ]
     chosen = next((each for each in tried if _need(each) <= each["memory"]), None)
     if chosen is None:

@@ -70,10 +70,10 @@ def judge(rows: Iterable[Row], fitted: Fitted) -> Judgement:
 
 def judge_case(case: Case, fitted: Fitted) -> Judged:
     """The prediction of one case, with its interval."""
-    is_known = case.row_id in fitted.identities and case.fold in fitted.without
-    constants: Constants = fitted.without[case.fold] if is_known else fitted.constants
+    fold = fitted.identities.get(case.row_id)
+    constants: Constants = fitted.without[fold] if fold else fitted.constants
     value = float(predicted(Problem.stacked([case.numbers]), constants)[0])
-    reach = math.exp(fitted.reach(case.fold if is_known else None) * widening(case, fitted))
+    reach = math.exp(fitted.reach(fold) * widening(case, fitted))
     return Judged(case, value, value / reach, value * reach)
 
 
@@ -102,8 +102,8 @@ def summary(rows: Sequence[Judged]) -> dict[str, Any]:
 
 
 def kendall(rows: Sequence[Judged]) -> float | None:
-    """Pairs in the right order less those in the wrong one, over all of them: of rows that differ in their layout alone,
-    and by more than what repeated measurements differ by. None where there are no such pairs.
+    """Pairs in the right order less those in the wrong one, over all pairs: of rows that differ in their layout alone,
+    and by more than repeated measurements do. None where there are no such pairs.
     """
     groups: dict[object, list[Judged]] = defaultdict(list)
     for row in rows:

@@ -17,10 +17,20 @@ ENCODERS = ("bert",)
 MASKED_SHARE = 0.15
 """Of the tokens that encoders predict (Devlin et al. 2019, section 3.1)."""
 
-VOCABULARIES = {"llama3": 128_256, "llama": 32_000, "internlm": 103_168, "nemotron": 256_000, "mpt": 50_368, "bert": 30_522}
+VOCABULARIES = {
+    "llama3": 128_256,
+    "llama": 32_000,
+    "internlm": 103_168,
+    "nemotron": 256_000,
+    "mpt": 50_368,
+    "bert": 30_522,
+}
 LENGTHS = {"llama3": 8192, "llama": 4096, "internlm": 2048, "nemotron": 4096, "mpt": 2048, "bert": 512}
 USUAL_VOCABULARY, USUAL_LENGTH, USUAL_HEAD = 51_200, 2048, 128
 """Of GPT models where nothing is said: GPT-2's vocabulary as Megatron pads it, GPT-3's length and size of heads."""
+
+OTHER_MODELS = re.compile(r"lstm|seq2seq|encoder-decoder|transformer-xl|\bmoe\b|mixture|\bt5\b")
+"""What is not made of equal blocks of a decoder or an encoder."""
 
 FAMILY = re.compile(
     r"(llama|gpt|mpt|nemotron|internlm|bert|mistral|qwen|gemma)(?:[\s_-]*([0-9](?:\.[0-9])?)(?![0-9.]*\s*[bmt]))?"
@@ -46,6 +56,8 @@ class UnknownModel(Exception):  # noqa: N818 - a reason to leave a row out
 def model_of(row: Row) -> Model:
     """The model of a row. Raises `UnknownModel` with what is missing."""
     name = row.text("model")
+    if other := OTHER_MODELS.search(f"{row.text('arch')} {name}".lower()):
+        raise UnknownModel(f"{other[0]}: it is not made of equal blocks of a decoder or an encoder")
     family, version, size = _key(name)
     known = _known().get((family, version, size), {})
     assumed: list[str] = []

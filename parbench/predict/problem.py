@@ -26,9 +26,9 @@ class Problem:
     bandwidths are in bytes per second a device, `memory` in bytes. Latencies are 0 where they were not measured.
 
     Software: bytes of an element of activations, weights, gradients, the optimizer's states, and of a weight that is
-    gathered; whether attention keeps its scores out of memory,
-    is written for this generation of devices, or was the first of its kind; whether elementwise operations are fused, and the
-    share of the tensor-parallel traffic that is hidden by design.
+    gathered; whether attention keeps its scores out of memory, is written for this generation of devices, or was the
+    first of its kind; whether elementwise operations are fused, and the share of the tensor-parallel traffic that is
+    hidden by design.
 
     Layout: the degrees; `interleave` stages a rank; `micro_batch` sequences of each of `micro_batches`; parameters in
     `shards` parts, or the optimizer's states in parts of all replicas (`zero`); `sequence_parallel` activations;
@@ -166,7 +166,7 @@ def model_numbers(shape: Shape, vocab_size: int, seq_len: int) -> dict[str, floa
 
 
 def machine_numbers(cluster: Cluster, number_format: Format) -> dict[str, float]:
-    """The fields of a machine whose products compute in a format. Raises `ScenarioError` where it has no speed in it."""
+    """The fields of a machine whose products compute in a format. Raises `ScenarioError` without a speed in it."""
     device, links = cluster.device, cluster.links
     wide: Format = number_format if number_format in ("fp32", "tf32", "fp16", "bf16") else "bf16"
     return {

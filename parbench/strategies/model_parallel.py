@@ -1,6 +1,7 @@
 """Model parallelism: consecutive blocks on consecutive devices, one process a device, micro-batches in a pipeline."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import PositiveInt, model_validator
@@ -231,7 +232,13 @@ def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) ->
     _require_enough_micro_batches(options, workload, ranks)
     if workload.compile and options.schedule in ZERO_BUBBLE:
         raise Unsupported(f"torch cannot split the backward pass of compiled stages, as {options.schedule} does")
-    return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
+    return list(_cut(family.costs(workload.vocab_size, workload.seq_len), stages))
+
+
+@lru_cache(maxsize=256)
+def _cut(costs: tuple[float, ...], stages: int) -> tuple[Stage, ...]:
+    """The stages of parts with these costs. A planner asks for the same ones thousands of times."""
+    return tuple(cut_into_stages(costs, stages))
 
 
 def keep_stages(

@@ -1,6 +1,6 @@
 """Fits the constants to the published rows again, writes them, and prints how far left-out sources lie off.
 
-    make calibrate
+make calibrate
 """
 
 from importlib import resources
