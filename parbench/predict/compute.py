@@ -160,8 +160,7 @@ def _busy(problem: Problem, rows: Array, columns: Array, depth: Array) -> Array:
     whole = tiles / problem.multiprocessors
     cut = whole * np.maximum(np.floor(depth / SPLIT_DEPTH), 1.0)
     busy = padded * np.maximum(whole / np.ceil(whole), cut / np.ceil(cut))
-    share: Array = np.where(problem.multiprocessors > 1, busy, np.ones(1))
-    return share
+    return np.where(problem.multiprocessors > 1, busy, np.ones(1))
 
 
 def _wide_speed(problem: Problem, constants: Constants) -> Array:
@@ -169,7 +168,8 @@ def _wide_speed(problem: Problem, constants: Constants) -> Array:
     generation = np.where(problem.hopper > 0, constants.hopper, 1.0) * np.where(
         problem.blackwell > 0, constants.blackwell, 1.0
     )
-    return problem.matmul16 * constants.matmul * generation * problem.power**POWER_EXPONENT
+    speed: Array = problem.matmul16 * constants.matmul * generation * problem.power**POWER_EXPONENT
+    return speed
 
 
 def _with_gradients(

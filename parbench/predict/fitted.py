@@ -35,8 +35,8 @@ WIDER = 1.25
 class Fitted:
     """`constants` are fitted to all rows, `without` to those of all other sources. `errors` are the absolute logarithms
     of predicted over measured of each row under the constants without its source, by source. `identities` are the rows
-    that were fitted, with their source, `generations` and `most_devices` what they were measured on. For the nominal share of
-    pairs of layouts of one model, the logarithm of their ratio is off by at most `pair_reach`.
+    that were fitted, with their source, `generations` and `most_devices` what they were measured on. For the nominal
+    share of pairs of layouts of one model, the logarithm of their ratio is off by at most `pair_reach`.
     """
 
     constants: Constants
