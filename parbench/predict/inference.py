@@ -19,6 +19,9 @@ HALF = (0.5, 1.0)
 MICRO_BATCHES = (4.0, 2.0, 1.0)
 """What is tried where a row does not say, the largest that fits."""
 
+MOST_ALLOCATED = 0.95
+"""The share of a device's memory that the tensors of a tuned training take at most."""
+
 RECOMPUTING_RATIO = 1.2
 """Operations a token over those that a model needs, above which a source's rate must count recomputation."""
 
@@ -100,4 +103,5 @@ def _implied(row: Row, numbers: Numbers) -> Recomputation | None:
 
 
 def _need(numbers: Numbers) -> float:
-    return float(memory_need(Problem.stacked([numbers])).total[0])
+    """Bytes that have to fit: of a row that was measured all tensors did, however tightly."""
+    return float(memory_need(Problem.stacked([numbers])).allocated[0]) / MOST_ALLOCATED

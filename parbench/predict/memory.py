@@ -7,8 +7,8 @@ import numpy as np
 from parbench.predict.compute import block_activations
 from parbench.predict.problem import Array, Problem
 
-LOGIT_COPIES = 3.0
-"""Logits, their cast to 32 bits, which counts twice, are held at once; the gradient takes the place of the first."""
+LOGIT_COPIES = 5.0
+"""Logits, their cast to 32 bits and its gradient, which count twice, are held at once."""
 
 SCORE_COPIES = 2.5
 """Of the scores of unfused attention: softmax, dropout, and a mask of a byte (Korthikanti et al. 2022)."""
@@ -16,7 +16,7 @@ SCORE_COPIES = 2.5
 SMALL_FORMAT_SHARE = 0.6
 """Of the bytes of a block's activations, where products below 16 bits keep their inputs as they are multiplied."""
 
-RESERVE_SHARE, RESERVE_BYTES = 0.04, 1.5e9
+RESERVE_SHARE, RESERVE_BYTES = 0.12, 2.5e9
 """What an allocator loses to fragments, and what the context, libraries and communicators take: orders of magnitude."""
 
 TIGHT = 0.15

@@ -151,7 +151,7 @@ def test_what_is_left_open_is_chosen_by_memory():
     found = numbers(model="Llama 3 70B", fsdp_shard="FULL_SHARD", seq_len="8192")
     assert 0 < found["recompute"] < 1
     element = Problem.stacked([found])
-    assert memory_need(element).total[0] == pytest.approx(element.memory[0], rel=1e-3)
+    assert memory_need(element).allocated[0] == pytest.approx(0.95 * element.memory[0], rel=1e-3)
 
 
 def test_a_row_without_a_rate_is_left_out():
