@@ -24,6 +24,10 @@ FORMATS: tuple[tuple[str, Format], ...] = (
 )
 
 
+MOST_STAGES = 6
+"""Of a rank, where a row does not say and its software interleaves."""
+
+
 class Unusable(Exception):  # noqa: N818 - a reason to leave a row out
     """A row cannot be predicted; the text is a clause that says why."""
 
@@ -70,6 +74,7 @@ def case_of(row: Row) -> Case:
         **machine_numbers(machine, number_format),
         **_software(row, number_format, machine.device.generation),
         **_degrees(row, machine.devices_per_node),
+        "interleave": _interleave(row, model.shape.layers),
     }
     numbers, guessed = completed(row, numbers)
     element = Problem.stacked([numbers])
@@ -131,11 +136,21 @@ def _degrees(row: Row, per_node: int) -> dict[str, float]:
         "tensor": tensor,
         "pipeline": pipeline,
         "context": context,
-        "interleave": int(row.number("vpp") or 1) if pipeline > 1 else 1,
         "shards": shards,
         "zero": float(shards == 1 and data * context > 1 and (distributed or zero is None or zero > 0)),
         "sequence_parallel": float(tensor > 1 and bool(row.number("sequence_parallel"))),
     }
+
+
+def _interleave(row: Row, layers: int) -> int:
+    """Stages of a rank: as the row says, or as software does that interleaves wherever it can."""
+    pipeline = int(row.number("pp") or 1)
+    if pipeline == 1:
+        return 1
+    if said := row.number("vpp"):
+        return int(said)
+    each = -(-layers // pipeline)
+    return next(count for count in range(MOST_STAGES, 0, -1) if each % count == 0) if row.number("interleaves") else 1
 
 
 def _shards(row: Row, data: int, context: int, per_node: int) -> int:

@@ -28,13 +28,17 @@ EXTRAPOLATION = 2.0
 """Times the largest number of devices that was fitted, beyond which every figure is extrapolated."""
 
 WIDER = 1.25
-"""For each reason to be less sure: an unseen generation of devices, extrapolation, inputs that were assumed."""
+"""For each reason to be less sure: an unseen generation of devices, extrapolation, inputs that a row leaves open."""
+
+OPEN = frozenset({"micro_batch", "global_batch", "act_ckpt", "seq_len", "layers"})
+"""The inputs that decide most, where they had to be assumed."""
 
 
 @dataclass(frozen=True)
 class Fitted:
     """`constants` are fitted to all rows, `without` to those of all other sources. `errors` are the absolute logarithms
-    of predicted over measured of each row under the constants without its source, by source. `identities` are the rows
+    of predicted over measured of each row under the constants without its source, by source; of rows that leave inputs
+    open, over `WIDER`. `identities` are the rows
     that were fitted, with their source, `generations` and `most_devices` what they were measured on. For the nominal
     share of pairs of layouts of one model, the logarithm of their ratio is off by at most `pair_reach`.
     """
@@ -65,12 +69,18 @@ def weighted_quantile(values: Array, weights: Array, share: float) -> float:
     return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
 
 
+def openness(case: Case) -> float:
+    """How much wider an interval has to be because a row leaves inputs open."""
+    return WIDER if OPEN.intersection(case.assumed) else 1.0
+
+
 def fit_all(cases: Sequence[Case]) -> Fitted:
     """Fits the constants to all cases, and to those of all but one source in turn."""
     folds = sorted({case.fold for case in cases})
     without = {fold: fit([case for case in cases if case.fold != fold]) for fold in folds}
     errors = {
-        fold: np.abs(residuals([case for case in cases if case.fold == fold], without[fold])).tolist() for fold in folds
+        fold: [abs(float(residuals([case], without[fold])[0])) / openness(case) for case in cases if case.fold == fold]
+        for fold in folds
     }
     return Fitted(
         constants=fit(cases),

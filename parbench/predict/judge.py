@@ -12,7 +12,7 @@ import numpy as np
 from parbench.predict.calibrate import predicted
 from parbench.predict.cases import Case, cases_of
 from parbench.predict.constants import Constants
-from parbench.predict.fitted import EXTRAPOLATION, NOMINAL, WIDER, Fitted
+from parbench.predict.fitted import EXTRAPOLATION, NOMINAL, WIDER, Fitted, openness
 from parbench.predict.problem import Problem
 from parbench.predict.rows import Row
 
@@ -83,7 +83,7 @@ def widening(case: Case, fitted: Fitted) -> float:
         case.generation not in fitted.generations,
         case.devices > EXTRAPOLATION * fitted.most_devices,
     )
-    return float(WIDER ** sum(reasons))
+    return openness(case) * float(WIDER ** sum(reasons))
 
 
 def summary(rows: Sequence[Judged]) -> dict[str, Any]:

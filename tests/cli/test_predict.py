@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from parbench.cli.main import cli, explain
 from parbench.errors import ParbenchError
+from tests.cli.test_main import without_torch
 from tests.predict.test_ranking import SCENARIO
 
 PUBLISHED = Path(__file__).parents[2] / "parbench" / "predict" / "published"
@@ -100,6 +101,13 @@ def test_the_planner_is_judged_on_a_table():
     rows = list(csv.DictReader(io.StringIO(predict("--against", table, "--format", "csv")[1].stdout)))
     assert len(rows) == 24
     assert "median error" in predict("--against", table)[1].stdout
+
+
+def test_predicting_needs_no_torch(scenario: str, tmp_path: Path):
+    ended = without_torch("predict", scenario, "--cluster", "dgx-h100", "--devices", "8", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    judged = without_torch("predict", "--against", str(PUBLISHED / "torchtitan.csv"), cwd=tmp_path)
+    assert judged.returncode == 0, judged.stderr
 
 
 def test_rows_that_cannot_be_predicted_are_told(tmp_path: Path):

@@ -126,6 +126,13 @@ def test_shards_are_read(text: str, cp: str, shards: int):
     assert numbers(fsdp_shard=text, cp=cp)["shards"] == shards
 
 
+def test_software_that_interleaves_does_so_where_a_row_does_not_say():
+    bridge = {"source": "NVIDIA-NeMo/Megatron-Bridge x", "model": "LLAMA3_70B", "pp": "4"}
+    assert numbers(**bridge)["interleave"] == 5
+    assert numbers(**bridge, vpp="2")["interleave"] == 2
+    assert numbers(model="LLAMA3_70B", pp="4")["interleave"] == 1
+
+
 @pytest.mark.parametrize(
     ("texts", "share"),
     [
