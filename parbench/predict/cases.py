@@ -92,7 +92,7 @@ def case_of(row: Row) -> Case:
 
 
 def _format(row: Row, generation: str) -> Format:
-    text = row.text("precision").lower()
+    text = re.sub(r"\bno[nt][ -]\w+", "", row.text("precision").lower())
     found = next((name for pattern, name in FORMATS if re.search(pattern, text)), None)
     return found or ("fp16" if generation == "volta" else "bf16")
 

@@ -18,7 +18,6 @@ import numpy as np
 from parbench.predict.calibrate import fit, residuals
 from parbench.predict.cases import Case
 from parbench.predict.constants import Constants
-from parbench.predict.problem import Array
 
 FILE = "fitted.json"
 NOMINAL = 0.8
@@ -52,21 +51,9 @@ class Fitted:
     pair_reach: float
 
     def reach(self, leave_out: str | None = None) -> float:
-        """Half the width of the interval, as a logarithm: of what another source measures of the same.
-
-        Sources weigh by the square root of their rows, so that none of them decides alone.
-        """
-        kept = {fold: errors for fold, errors in self.errors.items() if fold != leave_out}
-        values = np.concatenate([np.asarray(errors) for errors in kept.values()])
-        weights = np.concatenate([np.full(len(errors), len(errors) ** -0.5) for errors in kept.values()])
-        return weighted_quantile(values, weights, NOMINAL)
-
-
-def weighted_quantile(values: Array, weights: Array, share: float) -> float:
-    """The least value below which, or at which, that share of the weight lies."""
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
+        """Half the width of the interval, as a logarithm: of what another source measures of the same."""
+        kept = [errors for fold, errors in self.errors.items() if fold != leave_out]
+        return float(np.quantile(np.concatenate(kept), NOMINAL))
 
 
 def openness(case: Case) -> float:

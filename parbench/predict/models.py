@@ -63,7 +63,7 @@ def model_of(row: Row) -> Model:
     assumed: list[str] = []
 
     def number(column: str, usual: float | None = None) -> float | None:
-        said = row.number(column)
+        said = row.number(column, kilo=1024 if column == "seq_len" else 1e3)
         if said is None and (found := known.get(column) or usual):
             assumed.append(column)
             return float(found)

@@ -22,7 +22,8 @@ NEEDED = ("row_id", "source", "gpu", "n_gpus")
 THROUGHPUT = ("tokens_per_s_total", "tokens_per_s_per_gpu", "seqs_per_s_total", "iter_time_s", "tflops_per_gpu", "mfu")
 """Columns of which a table needs one."""
 
-MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+MULTIPLES = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
+"""Powers of a thousand or, of lengths of sequences, of 1,024."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ class Row:
         text = self.texts.get(column, "").strip()
         return "" if text.lower().startswith("not stated") else text
 
-    def number(self, column: str) -> float | None:
-        """The number that a column begins with, such as `250k`; None where there is none."""
-        match = re.match(r"~?([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)(?![a-z])", self.text(column).lower())
-        return float(match[1]) * MULTIPLES[match[2]] if match else None
+    def number(self, column: str, kilo: float = 1e3) -> float | None:
+        """The number that a column begins with, such as `250k` or `1,024`; None where there is none."""
+        text = re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", self.text(column).lower())
+        match = re.match(r"~?([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)(?![a-z])", text)
+        return float(match[1]) * kilo ** MULTIPLES[match[2]] if match else None
 
     def words(self) -> str:
         """What its source says besides numbers, in lower case."""

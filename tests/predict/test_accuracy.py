@@ -9,7 +9,7 @@ import pytest
 from parbench.predict.calibrate import fit, residuals
 from parbench.predict.cases import Case, cases_of
 from parbench.predict.constants import PRIORS
-from parbench.predict.fitted import NOMINAL, published_fit, weighted_quantile
+from parbench.predict.fitted import NOMINAL, published_fit
 from parbench.predict.judge import Judged, Judgement, judge, judge_case, kendall
 from parbench.predict.rows import published_rows, read_rows
 
@@ -31,7 +31,7 @@ def test_left_out_repositories_are_predicted(judgement: Judgement):
     assert figures["n"] == 434
     assert figures["median_error"] <= 0.085
     assert figures["p90_error"] <= 0.23
-    assert max(each["median_error"] for each in figures["by_source"].values()) <= 0.165
+    assert max(each["median_error"] for each in figures["by_source"].values()) <= 0.16
 
 
 def test_intervals_hold_as_many_as_they_say(judgement: Judgement):
@@ -101,8 +101,3 @@ def test_errors_are_relative_to_what_was_measured(cases: list[Case]):
     assert judged(100, 90, cases[0]).error == pytest.approx(-0.1)
     assert Judged(cases[0], 1, cases[0].tokens_per_s, cases[0].tokens_per_s).is_held
     assert not Judged(cases[0], 1, cases[0].tokens_per_s * 1.01, cases[0].tokens_per_s * 2).is_held
-
-
-def test_a_quantile_counts_weights():
-    assert weighted_quantile(np.array([3.0, 1.0, 2.0]), np.array([1.0, 8.0, 1.0]), 0.8) == 1
-    assert weighted_quantile(np.array([3.0, 1.0, 2.0]), np.ones(3), 0.9) == 3

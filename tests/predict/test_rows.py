@@ -45,7 +45,16 @@ def refusal(**texts: str) -> str:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("250k", 250e3), ("1.3B", 1.3e9), ("~12", 12), ("8192", 8192), ("", None), ("none", None), ("2e-3", 2e-3)],
+    [
+        ("250k", 250e3),
+        ("1.3B", 1.3e9),
+        ("~12", 12),
+        ("8192", 8192),
+        ("", None),
+        ("none", None),
+        ("2e-3", 2e-3),
+        ("1,048,576", 1_048_576),
+    ],
 )
 def test_numbers_are_read_as_tables_write_them(text: str, number: float | None):
     assert row(params=text).number("params") == number
@@ -73,6 +82,20 @@ def test_what_a_row_says_comes_before_what_is_known():
     assert (model.shape.layers, model.shape.width, model.vocab_size, model.seq_len) == (30, 4096, 128_000, 2048)
     assert "layers" not in model.assumed
     assert {"d_model", "d_ff"} <= set(model.assumed)
+
+
+def test_lengths_count_in_powers_of_two():
+    assert model_of(row(seq_len="8k")).seq_len == 8192
+    assert model_of(row(seq_len="1M")).seq_len == 2**20
+
+
+@pytest.mark.parametrize(
+    ("precision", "share"),
+    [("bf16 (non-float8)", 1), ("float8 linear", 1402.6 / 794.5), ("not stated", 1), ("MXFP8", 1402.6 / 794.5)],
+)
+def test_formats_are_read(precision: str, share: float):
+    found = numbers(precision=precision)
+    assert found["matmul"] / found["matmul16"] == pytest.approx(share)
 
 
 def test_layers_follow_from_the_size():
