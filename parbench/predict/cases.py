@@ -28,6 +28,14 @@ MOST_STAGES = 6
 """Of a rank, where a row does not say and its software interleaves."""
 
 
+MODERN = re.compile(r"transformer.engine|megatron.core|nemo|cudnn|flash.?attention.?3|\bfa3\b")
+"""Software whose kernels are fused, and whose attention is written for the device that it runs on."""
+
+
+SIZES = ("layers", "d_model", "heads", "kv_heads", "d_ff", "vocab", "seq_len", "n_gpus", "micro_batch", "global_batch")
+DEGREES = ("tp", "pp", "cp", "vpp", "ep", "fsdp_shard", "nodes", "grad_accum")
+
+
 class Unusable(Exception):  # noqa: N818 - a reason to leave a row out
     """A row cannot be predicted; the text is a clause that says why."""
 
@@ -66,6 +74,7 @@ def cases_of(rows: Iterable[Row]) -> tuple[list[Case], dict[str, str]]:
 
 def case_of(row: Row) -> Case:
     """The case of one row. Raises `Unusable`, `UnknownModel` or `UnknownDevice`."""
+    _require_counts(row)
     row, filled = with_facts(row)
     model, machine = model_of(row), machine_of(row)
     number_format = _format(row, machine.device.generation)
@@ -91,6 +100,14 @@ def case_of(row: Row) -> Case:
     )
 
 
+def _require_counts(row: Row) -> None:
+    """Raises `Unusable` for a size that is none, or a degree between 0, which tables write for none, and 1."""
+    for column in (*SIZES, *DEGREES):
+        number = row.number(column)
+        if number is not None and number < 1 and (column in SIZES or number > 0):
+            raise Unusable(f"{column} is {row.text(column)}, and has to be at least 1")
+
+
 def _format(row: Row, generation: str) -> Format:
     text = re.sub(r"\bno[nt][ -]\w+", "", row.text("precision").lower())
     found = next((name for pattern, name in FORMATS if re.search(pattern, text)), None)
@@ -103,7 +120,7 @@ def _software(row: Row, number_format: Format, generation: str) -> dict[str, flo
     is_fused = bool(row.text("fsdp_shard")) or generation in ("hopper", "blackwell") or number_format in ("fp8", "fp4")
     compiled = row.text("compile").lower() == "yes"
     default_mixed = "mixed_precision=default" in row.text("precision").lower()
-    fused = row.number("fused_attention")
+    fused, is_modern = row.number("fused_attention"), bool(MODERN.search(row.words()))
     return {
         "element_bytes": 4 if is_wide else 2,
         "weight_bytes": 4 if is_wide else 2,
@@ -111,9 +128,11 @@ def _software(row: Row, number_format: Format, generation: str) -> dict[str, flo
         "optimizer_bytes": 8 if is_wide else 12,
         "gathered_bytes": 4 if is_wide or default_mixed else 2,
         "fused_attention": fused if fused is not None else float(is_fused or number_format == "bf16"),
-        "native_attention": max(row.number("native_attention") or 0, generation not in ("hopper", "blackwell")),
+        "native_attention": max(
+            row.number("native_attention") or 0, is_modern, generation not in ("hopper", "blackwell")
+        ),
         "early_attention": row.number("early_attention") or 0,
-        "fused_kernels": max(row.number("fused_kernels") or 0, compiled),
+        "fused_kernels": max(row.number("fused_kernels") or 0, compiled, is_modern),
         "hidden_tensor": 0.5 if "async tp" in row.words() else row.number("hidden_tensor") or 0,
     }
 

@@ -30,7 +30,7 @@ def main() -> None:
     print(figures_row("6ND at a fixed share of the peak", fixed_share(cases_of(rows)[0])), "\n")
     grid = cases_of(read_rows(GRID))[0]
     cold = [judge_case(case, published_fit()) for case in grid]
-    print(figures_row("grid, cold", cold))
+    print(figures_row("grid", cold))
     print(figures_row(f"grid, {ANCHORS} anchors", anchored(grid)))
     for picks in (1, 3):
         print(f"best of the first {picks} picks loses {percent(lost(cold, picks))} on average")

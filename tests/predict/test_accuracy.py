@@ -12,6 +12,7 @@ from parbench.predict.constants import PRIORS
 from parbench.predict.fitted import NOMINAL, published_fit
 from parbench.predict.judge import Judged, Judgement, judge, judge_case, kendall
 from parbench.predict.rows import published_rows, read_rows
+from tests.predict.tables import accuracy_table
 
 GRID = Path(__file__).parent / "data" / "vtrain_grid.csv"
 
@@ -101,3 +102,9 @@ def test_errors_are_relative_to_what_was_measured(cases: list[Case]):
     assert judged(100, 90, cases[0]).error == pytest.approx(-0.1)
     assert Judged(cases[0], 1, cases[0].tokens_per_s, cases[0].tokens_per_s).is_held
     assert not Judged(cases[0], 1, cases[0].tokens_per_s * 1.01, cases[0].tokens_per_s * 2).is_held
+
+
+def test_the_page_has_these_figures(judgement: Judgement):
+    page = (Path(__file__).parents[2] / "docs" / "planner.md").read_text()
+    missing = [line for line in accuracy_table(judgement).splitlines() if line not in page]
+    assert not missing, "write the output of make accuracy into docs/planner.md"

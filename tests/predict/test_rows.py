@@ -1,11 +1,16 @@
 """Published rows: what is read, which model and machine they mean, what they leave open, and why some are left out."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parbench.errors import UsageError
+from parbench.predict.calibrate import predicted
 from parbench.predict.cases import cases_of
+from parbench.predict.constants import prior_constants
 from parbench.predict.facts import with_facts
 from parbench.predict.machines import UnknownDevice, machine_of
 from parbench.predict.memory import memory_need
@@ -25,6 +30,26 @@ TEXTS = {
     "precision": "bf16",
     "tokens_per_s_per_gpu": "10000",
 }
+
+
+BLANK = (
+    *(
+        "layers",
+        "d_model",
+        "heads",
+        "kv_heads",
+        "d_ff",
+        "vocab",
+        "seq_len",
+        "params",
+        "nodes",
+        "gpu_mem_gb",
+        "tp",
+        "pp",
+    ),
+    *("cp", "vpp", "ep", "fsdp_shard", "zero_stage", "grad_accum", "act_ckpt", "mfu", "hfu", "interconnect", "compile"),
+)
+ODD = ("0", "-1", "0.5", "3", "7", "1e30", "8k", "auto", "ZeRO-3", "FULL_SHARD", "selective", "4x100Gb", "nan", "inf")
 
 
 def row(**texts: str) -> Row:
@@ -184,6 +209,12 @@ def test_what_is_left_open_is_chosen_by_memory():
     assert memory_need(element).allocated[0] == pytest.approx(0.95 * element.memory[0], rel=1e-3)
 
 
+@pytest.mark.parametrize(("column", "text"), [("heads", "0"), ("seq_len", "0"), ("tp", "0.5"), ("fsdp_shard", "0.25")])
+def test_sizes_and_degrees_are_at_least_one(column: str, text: str):
+    assert refusal(**{column: text}) == f"{column} is {text}, and has to be at least 1"
+    assert numbers(pp="0")["pipeline"] == 1
+
+
 def test_a_row_without_a_rate_is_left_out():
     assert refusal(tokens_per_s_per_gpu="") == "it has no throughput"
     assert "experts" in refusal(ep="8")
@@ -223,6 +254,29 @@ def test_a_table_that_cannot_be_used_is_told(text: str, problem: str, tmp_path: 
 def test_a_table_may_name_published_rows(tmp_path: Path):
     found = read_rows(table(tmp_path, "row_id,file,fold\nTT-001,torchtitan,mine\n"))
     assert [(each.row_id, each.fold) for each in found] == [("TT-001", "mine")]
+
+
+def test_software_that_is_named_has_kernels_for_its_devices():
+    assert numbers(software="NeMo 25.02 container")["native_attention"] == 1
+    assert numbers()["native_attention"] == 0
+    assert numbers(gpu="A100 80GB")["native_attention"] == 1
+
+
+@given(st.dictionaries(st.sampled_from(sorted({*TEXTS, *BLANK})), st.text(max_size=12) | st.sampled_from(ODD)))
+def test_whatever_stands_in_a_row_is_a_case_or_a_reason(texts: dict[str, str]):
+    cases, refused = cases_of([row(**texts)])
+    assert len(cases) + len(refused) == 1
+    for case in cases:
+        assert case.tokens_per_s > 0
+        assert predicted(Problem.stacked([case.numbers]), prior_constants())[0] > 0
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_whatever_stands_in_a_table_is_rows_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes):
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    path.write_bytes(content)
+    with contextlib.suppress(UsageError):
+        read_rows(path)
 
 
 def test_all_published_rows_can_be_predicted():
