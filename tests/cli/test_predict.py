@@ -117,3 +117,8 @@ def test_rows_that_cannot_be_predicted_are_told(tmp_path: Path):
     code, result = predict("--against", str(table))
     assert code == 0
     assert "IE-003: left out: no cluster that comes with parbench has its device Frob 1" in result.stderr
+
+
+def test_editors_get_the_schema_of_a_cluster():
+    result = CliRunner().invoke(cli, ["schema", "--cluster"])
+    assert set(json.loads(result.stdout)["properties"]) >= {"device", "links", "devices_per_node"}
