@@ -7,7 +7,7 @@ EXAMPLE_RUNS ?= results/stored/lstm_scaling-cpu-2-cores results/stored/transform
 
 NETWORK_RUNS ?= $(foreach rate,10gbit 1gbit 200mbit 50mbit,results/stored/slow_network-$(rate)-2-hosts)
 
-.PHONY: run test lint docs benchmark proof stored tables example network gpu clean
+.PHONY: run test lint docs benchmark proof stored tables example network gpu calibrate accuracy clean
 
 run: $(READY)  ## the main job: measure the headline scenario, print its table and render its report
 	@# 3: a cell failed. The report shows it.
@@ -49,6 +49,12 @@ network: $(READY)  ## render the report of the slow network again, from NETWORK_
 proof: $(READY)  ## can the regression check be trusted here? Half an hour of real launches, best on a quiet machine
 	$(BIN)/python -m tests.benchmarks.gate
 	$(BIN)/python -m tests.benchmarks.gate --arms
+
+calibrate: $(READY)  ## fit the planner to the published rows again, and print its constants and how wrong it is
+	$(BIN)/python -m tests.predict.calibrate
+
+accuracy: $(READY)  ## print how wrong the planner is, from stored rows: the figures of docs/planner.md
+	$(BIN)/python -m tests.predict.accuracy
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

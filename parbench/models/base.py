@@ -7,6 +7,7 @@ from pydantic import Field
 
 from parbench.base_types import Phase, Precision, Spec
 from parbench.models.checkpointing import Checkpointing
+from parbench.models.shape import Shape
 from parbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ class Family(Spec, ABC):
 
     def work(self, vocab_size: int, seq_len: int) -> Work | None:  # noqa: ARG002 - for overriding
         """Model FLOPs of each part (Chowdhery et al. 2022, appendix B), which balance stages and give MFU; or None."""
+        return None
+
+    def shape(self) -> Shape | None:
+        """Its sizes, for `parbench predict`; None where it is not made of Transformer blocks."""
         return None
 
     def costs(self, vocab_size: int, seq_len: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parbench.models.base import Family, Heads, TensorPlan, Work, fill_from_preset
+from parbench.models.shape import Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,6 +112,10 @@ class Llama(Family):
         width, head_size = self.d_model, self.d_model // self.heads
         weights = 2 * width**2 + 2 * width * self._key_value_heads * head_size + 3 * width * self._mlp_width
         return Work(embed=0.0, block=2.0 * weights + 4.0 * seq_len * width, head=2.0 * width * vocab_size)
+
+    def shape(self) -> Shape:
+        """Three matrices in the MLP, and fewer keys and values than heads."""
+        return Shape(self.layers, self.d_model, self.heads, self._key_value_heads, self._mlp_width, gated=True)
 
     def tensor_refusal(self, degree: int) -> str | None:
         """Each device takes whole heads and an equal part of the MLP."""

@@ -92,7 +92,11 @@ class MixtureOfExperts(Transformer):
         """The experts of a block; its router and its shared expert are everywhere."""
         return ExpertPlan("mlp.experts", self.experts)
 
-    def attention_heads(self) -> None:  # type: ignore[override]
+    def shape(self) -> None:
+        """Of a Transformer whose MLPs are experts the planner knows nothing yet."""
+        return None
+
+    def attention_heads(self) -> None:
         """Routers balance over all positions of a sequence, so positions meet there as well."""
         return
 

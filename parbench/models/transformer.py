@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parbench.models.base import Family, Heads, TensorPlan, Work, fill_from_preset
+from parbench.models.shape import Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +89,10 @@ class Transformer(Family):
         block = 24.0 * self.d_model**2 + 4.0 * seq_len * self.d_model
         return Work(embed=0.0, block=block, head=2.0 * self.d_model * vocab_size)
 
+    def shape(self) -> Shape | None:
+        """An MLP four times as wide as the model."""
+        return Shape(self.layers, self.d_model, self.heads, self.heads, 4 * self.d_model)
+
     def tensor_refusal(self, degree: int) -> str | None:
         """Each device takes whole heads."""
         if self.heads % degree:
@@ -106,6 +111,6 @@ class Transformer(Family):
             )
         )
 
-    def attention_heads(self) -> Heads:
+    def attention_heads(self) -> Heads | None:
         """Every head has keys and values of its own."""
         return Heads(queries=self.heads, keys=self.heads, size=self.d_model // self.heads)

@@ -1,6 +1,7 @@
 """Model parallelism: consecutive blocks on consecutive devices, one process a device, micro-batches in a pipeline."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import PositiveInt, model_validator
@@ -236,7 +237,13 @@ def plan_stages(options: PipelineOptions, workload: WorkloadSpec, ranks: int) ->
             f"schedule {options.schedule} passes backwards through a block twice, and what activation_checkpointing: "
             "selective keeps is gone after the first time; use full or {every: 2}"
         )
-    return cut_into_stages(family.costs(workload.vocab_size, workload.seq_len), stages)
+    return list(_cut(family.costs(workload.vocab_size, workload.seq_len), stages))
+
+
+@lru_cache(maxsize=256)
+def _cut(costs: tuple[float, ...], stages: int) -> tuple[Stage, ...]:
+    """The stages of parts with these costs. A planner asks for the same ones thousands of times."""
+    return tuple(cut_into_stages(costs, stages))
 
 
 def keep_stages(
