@@ -149,7 +149,7 @@ def test_balance_changes_gradients_and_not_the_loss_that_is_reported() -> None:
 @pytest.mark.parametrize("factor", [None, 1.0])
 def test_what_is_computed_again_gives_the_same_gradients(factor: float | None) -> None:
     kept, recomputed = build(capacity_factor=factor), build(capacity_factor=factor)
-    recomputed.checkpoint_blocks()
+    recomputed.checkpoint_blocks(True)
     for model in (kept, recomputed):
         loss_of(model).backward()
     for one, other in zip(kept.parameters(), recomputed.parameters(), strict=True):
