@@ -89,13 +89,16 @@ class Worker:
         self.journal.enter("done")
 
     def _measure_reference(self) -> None:
-        """Measures matrix products and follows twins, where the assignment asks for them.
+        """Measures matrix products and follows twins, where the assignment asks for them; says what rounding may do.
 
         Comes first, before a model takes the memory.
         """
         assignment = self.role.assignment
         if assignment.matmul and self.role.rank == 0:
             self.journal.write(matmul_flops=measure_matmul_flops(self.role.device, assignment.matmul))
+        if assignment.purpose == "reference":
+            spec = self.role.spec
+            self.journal.write(rounding_jump=spec.model.rounding_jump(spec.global_batch * spec.seq_len))
         twins = [
             follow_twin(twin, self.workload, self._set_up_first, assignment.steps, assignment.quiet_steps)
             for twin in assignment.twins

@@ -154,6 +154,10 @@ class Family(Spec, ABC):
             return f"caches of family {self.kind} grow with every token"
         return None
 
+    def rounding_jump(self, tokens: int) -> float:  # noqa: ARG002 - for overriding
+        """How far one rounding may move the mean loss of so many tokens, in nats, where it decides between two ways."""
+        return 0.0
+
     def expert_plan(self) -> ExpertPlan | None:
         """Which part of a block are experts that can be spread over devices; None where there are none."""
         return None

@@ -180,8 +180,8 @@ class RankRecord(Record):
     `routing` where its model has no experts.
     `account` says where the time of a step goes, and `memory_account` what the memory of the last model holds. Untimed
     trials have `twins`, which are those of the first model, and `matmul_flops`, the floating-point operations per
-    second of matrix products on the rank's first device. `curves` is what a rank found that measures its machine and
-    trains nothing.
+    second of matrix products on the rank's first device; of a reference, `rounding_jump` is how far one rounding may
+    move its loss (nats per token). `curves` is what a rank found that measures its machine and trains nothing.
     """
 
     rank: int
@@ -206,6 +206,7 @@ class RankRecord(Record):
     averaged_validation_loss: float | None = None
     twins: tuple[TwinRecord, ...] = ()
     matmul_flops: float | None = None
+    rounding_jump: float = 0.0
     curves: CurvesRecord | None = None
     failure: Failure | None = None
 

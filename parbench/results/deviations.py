@@ -33,9 +33,10 @@ def tolerances(reference: Trial, precision: str) -> list[float]:
     root of the number of steps (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 2.8), as long as
     training does not amplify them. Where it does, an error grows by the same factors whatever its size was: so the
     reference is followed once more with its batches split, which rounds otherwise, and a strategy may deviate a fixed
-    number of times as far as that has by then.
+    number of times as far as that has by then. Where one rounding decides between two ways, as that of a router does,
+    the tolerance is no less than what that may do.
     """
-    base = PARITY_TOLERANCE[precision]
+    base = max([PARITY_TOLERANCE[precision], *(rank.rounding_jump for rank in reference.ranks)])
     losses = job_losses(reference).get(0, [])
     split = next((record.losses for record in twins(reference) if record.twin.kind == "split"), ())
     measured = [abs(a - b) for a, b in itertools.zip_longest(split, losses, fillvalue=0.0)] if split else []

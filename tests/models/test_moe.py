@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from parbench.errors import Unsupported
 from parbench.models.moe import MixtureOfExperts
 from parbench.models.nn.experts import Experts
+from parbench.models.transformer import Transformer
 from parbench.scenario.specs import WorkloadSpec
 from parbench.strategies.base import STRATEGIES, Layout
 from parbench.system.devices import Devices
@@ -101,6 +102,11 @@ def test_tokens_that_are_generated_one_by_one_are_those_of_the_whole_text():
         generated = decode_greedily(model, prompts, SEQ_LEN - 3, lambda: None)
         logits = model(torch.cat([prompts, generated], dim=1))
     assert torch.equal(logits[:, 2:-1].argmax(dim=-1), generated)
+
+
+def test_one_token_that_takes_another_way_moves_the_mean_loss_by_its_share():
+    assert family().rounding_jump(1000) == pytest.approx(2e-3)
+    assert family(top_k=4).rounding_jump(1000) == Transformer().rounding_jump(1000) == 0
 
 
 def test_no_two_experts_start_alike():

@@ -54,6 +54,14 @@ def test_where_rounding_grows_faster_it_is_ten_times_what_the_split_reference_de
     assert allowed[19] == pytest.approx(3e-3), "what has drifted apart once does not come together by itself"
 
 
+def test_where_one_rounding_decides_it_is_no_less_than_what_that_may_do():
+    jobs = (untimed(COURSE),)
+    allowed = tolerances(reference(ranks=(rank(jobs=jobs, rounding_jump=2e-3),)), "fp32")
+    assert allowed[:5] == [2e-3] * 5
+    assert allowed[19] == pytest.approx(4e-3)
+    assert tolerances(reference(ranks=(rank(jobs=jobs, rounding_jump=1e-4),)), "bf16")[0] == 5e-3
+
+
 @pytest.mark.parametrize(("step", "nats", "first"), [(1, 2e-5, 1), (16, 1e-3, 16), (16, 1.5e-5, None)])
 def test_the_first_step_outside_of_its_tolerance_is_told(step, nats, first):
     deviation = compare(timed(off_from(step, nats)), followed(), "fp32")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from parbench.measure.probes.routing import count_routing
 from parbench.models.moe import MixtureOfExperts
 from parbench.models.nn.experts import Experts
 from parbench.training.build import build_model
@@ -55,3 +56,15 @@ def test_no_other_tokens_compile_anew(compile_parts: Callable[..., nn.Module], f
     for number in range(1, 4):
         torch.testing.assert_close(take_step(compiled, number), take_step(eager, number))
     assert counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("factor", [None, 1.0])
+def test_choices_in_compiled_blocks_are_counted_too(
+    compile_parts: Callable[..., nn.Module], factor: float | None
+) -> None:
+    compiled, eager = (compile_parts(compiled=flag, capacity_factor=factor) for flag in (True, False))
+    take_step(compiled, 0)
+    counted = count_routing(compiled, lambda: take_step(compiled, 1), compiled=True)
+    assert counted == count_routing(eager, lambda: take_step(eager, 1), compiled=False)
+    assert sum(map(sum, counted.choices)) == 2 * 3 * LENGTH * 2
