@@ -78,3 +78,28 @@ def test_parts_in_16_bits_are_put_together_in_32() -> None:
         assert (whole.values.dtype, whole.log_sums.dtype) == (torch.float32, torch.float32)
         exact = scaled_dot_product_attention(query.double(), key.double(), value.double())
         torch.testing.assert_close(whole.values.double(), exact, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@SHARED
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cudas_kernels_put_parts_together_as_well(dtype: torch.dtype, shared: int) -> None:
+    # Lengths that no kernel has for its tiles.
+    exact = [
+        torch.randn(BATCH, heads, 50, SIZE, dtype=torch.float64).requires_grad_() for heads in (HEADS, shared, shared)
+    ]
+    expected = scaled_dot_product_attention(*exact, enable_gqa=shared != HEADS)
+    weights = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, exact, weights)
+    with torch.no_grad():
+        query, key, value, gradient = (part.to("cuda", dtype) for part in (*exact, weights))
+        pairs = list(zip(key.split([17, 33], dim=2), value.split([17, 33], dim=2), strict=True))
+        whole = put_together(query, pairs)
+        narrow = Mixture(whole.values.to(dtype), whole.log_sums)
+        parts = [differentiate(gradient, query, *pair, narrow, is_causal=False) for pair in pairs]
+    of_queries, of_keys, of_values = zip(*parts, strict=True)
+    ours = (whole.values, sum(of_queries), torch.cat(of_keys, dim=2), torch.cat(of_values, dim=2))
+    away = 1e-4 if dtype == torch.float32 else 5e-2
+    for mine, theirs in zip(ours, (expected, *wanted), strict=True):
+        torch.testing.assert_close(mine.double().cpu(), theirs, rtol=away, atol=away)

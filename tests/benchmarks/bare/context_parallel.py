@@ -13,17 +13,16 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, own: Tensor) -> Tensor:
-        ranks = distributed.get_world_size()
-        gathered = own.new_empty(ranks, *own.shape)
-        distributed.all_gather_into_tensor(gathered, own.contiguous())
+        gathered = own.new_empty(distributed.get_world_size(), *own.shape)
+        distributed.all_gather(list(gathered), own.contiguous())
         return gathered.movedim(0, 2).flatten(2, 3)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         parts = gradient.unflatten(2, (distributed.get_world_size(), -1)).movedim(2, 0).contiguous()
-        own = torch.empty_like(parts[0])
-        distributed.reduce_scatter_tensor(own, parts)
-        return own
+        received = torch.empty_like(parts)
+        distributed.all_to_all_single(received, parts)
+        return received.sum(0)
 
 
 class Block(AttentionBlock):
