@@ -33,7 +33,7 @@ def build(*, compiled: bool, **changes: Any) -> nn.Module:
     made = partial(build_model, family, vocab_size=VOCABULARY, seq_len=LENGTH, seed="0/0")
     device = torch.device("cpu")
     return parallelize(
-        lambda hook: made(on_part=hook), device=device, compiled=compiled, checkpointed=False, autocast=None
+        lambda hook: made(on_part=hook), device=device, compiled=compiled, checkpointing=False, autocast=None
     )
 
 
