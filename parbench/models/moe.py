@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parbench.base_types import Phase
-from parbench.models.base import ExpertPlan, Work
+from parbench.models.base import ExpertPlan, Heads, Work
+from parbench.models.shape import Shape
 from parbench.models.transformer import GPT2_VOCABULARY, Transformer
 
 if TYPE_CHECKING:
@@ -101,13 +102,13 @@ class MixtureOfExperts(Transformer):
         """The experts of a block; its router and its shared expert are everywhere."""
         return ExpertPlan("mlp.experts", self.experts)
 
-    def shape(self) -> None:
+    def shape(self) -> Shape | None:
         """Of a Transformer whose MLPs are experts the planner knows nothing yet."""
         return None
 
-    def attention_heads(self) -> None:
+    def attention_heads(self) -> Heads | None:
         """Routers balance over all positions of a sequence, so positions meet there as well."""
-        return
+        return None
 
     def context_refusal(self) -> str:
         """An expert's room, and the loss of its balance, are those of a whole sequence."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
@@ -134,8 +135,24 @@ def make_sharder(options: FSDPOptions, mesh: "DeviceMesh") -> "PartHook":
         elif name == "model":
             # Embedding and head: the forward pass starts with one and ends with the other, so one exchange serves both.
             cut(part, reshard_after_forward=False)
+            if mesh.device_type == "cpu":
+                _gather_ahead(part)
 
     return shard
+
+
+def _gather_ahead(model: "nn.Module") -> None:
+    """Has each unit begin to gather the next one's parameters before it computes.
+
+    On GPUs streams do that. On CPU, FSDP would wait for every exchange where it asks for it.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for unit, following in pairwise(units):
+        unit.set_modules_to_forward_prefetch([following])
+    # Of the backward pass FSDP knows the order; torch has no public name for asking without waiting.
+    model._set_unshard_async_op(True)  # type: ignore[operator]
 
 
 def _keep_parameters() -> None:
