@@ -17,9 +17,9 @@ COMMAND = (sys.executable, "-m", "parbench.measure.rehearsal.memory")
 
 def predict_memory(plan: Plan) -> Mapping[str, RehearsalRecord]:
     """What comes of rehearsing each cell that can run, by its id: of its first and its last rank, who needs more."""
-    asked = [(cell.record.id, each) for cell in plan.runnable for each in _rehearsals(plan, cell)]
+    rehearsals = [(cell.record.id, each) for cell in plan.runnable for each in _rehearsals(plan, cell)]
     best: dict[str, RehearsalRecord] = {}
-    for (cell, _), record in zip(asked, _rehearse([each for _, each in asked]), strict=True):
+    for (cell, _), record in zip(rehearsals, _rehearse([each for _, each in rehearsals]), strict=True):
         best[cell] = max(best.get(cell, record), record, key=_peak)
     return best
 
@@ -37,16 +37,16 @@ def _rehearsals(plan: Plan, cell: Cell) -> Iterator[RehearsalAssignment]:
         yield RehearsalAssignment(assignment=assignment, rank=rank)
 
 
-def _rehearse(asked: list[RehearsalAssignment]) -> list[RehearsalRecord]:
+def _rehearse(assignments: list[RehearsalAssignment]) -> list[RehearsalRecord]:
     """A record for each; where the process ends before its time, the rest say so."""
-    lines = "".join(f"{each.model_dump_json()}\n" for each in asked)
+    lines = "".join(f"{each.model_dump_json()}\n" for each in assignments)
     ended = subprocess.run(  # noqa: S603 - our own module, by our own interpreter
         COMMAND, input=lines, capture_output=True, text=True, check=False
     )
     records = [RehearsalRecord.model_validate_json(line) for line in ended.stdout.splitlines()]
     last_words = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
     lost = RehearsalRecord(unavailable=f"the rehearsal ended with exit code {ended.returncode}: {last_words}")
-    return records + [lost] * (len(asked) - len(records))
+    return records + [lost] * (len(assignments) - len(records))
 
 
 def _peak(record: RehearsalRecord) -> int:

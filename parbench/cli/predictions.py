@@ -146,10 +146,10 @@ def _chosen(ranking: Ranking, explain: str) -> Prediction:
     names = {"first": 1, **{str(place): place for place in range(1, len(ranking.predictions) + 1)}}
     if explain in names:
         return ranking.predictions[names[explain] - 1]
-    found = next((each for each in ranking.predictions if each.words == explain), None)
-    if found is None:
+    prediction = next((each for each in ranking.predictions if each.words == explain), None)
+    if prediction is None:
         raise UsageError(f"--explain {explain}: name a layout by its rank, or as the table does; first is the best one")
-    return found
+    return prediction
 
 
 def _print_explanation(each: Prediction, out: Console) -> None:

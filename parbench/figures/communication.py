@@ -24,7 +24,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchanged:
+class CellExchange:
     """What a rank exchanges in a step, of one kind and over one axis of a mesh, where that has names.
 
     `calls` and `given_bytes` are those of the rank that makes most of them. `seconds` are those of the rank whose calls
@@ -40,8 +40,11 @@ class Exchanged:
 
     @property
     def size(self) -> float | None:
-        """Bytes of a call's whole tensor, as nccl-tests defines them: of all ranks' parts where each gives one."""
-        if not self.given_bytes or not self.ranks:
+        """Bytes of a call's whole tensor, as nccl-tests defines them: of all ranks' parts where each gives one.
+
+        None where they are unknown, and where a rank is alone in its group, so that nothing passes a link.
+        """
+        if not self.given_bytes or self.ranks in (None, 1):
             return None
         return self.given_bytes / self.calls * (self.ranks if self.kind == "all_gather" else 1)
 
@@ -65,12 +68,12 @@ class Exchanged:
         return interpolate(curve.points, self.size) if curve and self.size else None
 
 
-def exchanges_of(trials: Iterable[Trial]) -> list[Exchanged]:
+def exchanges_of(trials: Iterable[Trial]) -> list[CellExchange]:
     """What a cell exchanges in a step, by the accounts of its launches; the kind that takes longest first."""
     launches = [each for trial in trials if (each := _by_line(trial))]
     lines = dict.fromkeys(line for launch in launches for line in launch)
-    exchanged = [_sum_up(line, [launch[line] for launch in launches if line in launch]) for line in lines]
-    return sorted(exchanged, key=lambda each: -each.seconds)
+    exchanges = [_sum_up(line, [launch[line] for launch in launches if line in launch]) for line in lines]
+    return sorted(exchanges, key=lambda each: -each.seconds)
 
 
 def interpolate(points: Iterable[PointRecord], size: float) -> float:
@@ -100,15 +103,15 @@ def _by_line(trial: Trial) -> dict[_Line, list[ExchangeRecord]]:
     return dict(records)
 
 
-def _sum_up(line: _Line, launches: list[list[ExchangeRecord]]) -> Exchanged:
+def _sum_up(line: _Line, launches: list[list[ExchangeRecord]]) -> CellExchange:
     kind, axis, ranks = line
     records = [record for launch in launches for record in launch]
-    given = [record.given_bytes for record in records if record.given_bytes is not None]
-    return Exchanged(
+    sizes = [record.given_bytes for record in records if record.given_bytes is not None]
+    return CellExchange(
         kind=kind,
         axis=axis,
         ranks=ranks,
         calls=max(record.calls for record in records),
-        given_bytes=max(given, default=None),
+        given_bytes=max(sizes, default=None),
         seconds=fmean(min(record.seconds for record in launch) for launch in launches),
     )

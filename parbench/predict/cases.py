@@ -110,8 +110,8 @@ def _require_counts(row: Row) -> None:
 
 def _format(row: Row, generation: str) -> Format:
     text = re.sub(r"\bno[nt][ -]\w+", "", row.text("precision").lower())
-    found = next((name for pattern, name in FORMATS if re.search(pattern, text)), None)
-    return found or ("fp16" if generation == "volta" else "bf16")
+    number_format = next((name for pattern, name in FORMATS if re.search(pattern, text)), None)
+    return number_format or ("fp16" if generation == "volta" else "bf16")
 
 
 def _software(row: Row, number_format: Format, generation: str) -> dict[str, float]:
@@ -166,8 +166,8 @@ def _interleave(row: Row, layers: int) -> int:
     pipeline = int(row.number("pp") or 1)
     if pipeline == 1:
         return 1
-    if said := row.number("vpp"):
-        return int(said)
+    if stages := row.number("vpp"):
+        return int(stages)
     each = -(-layers // pipeline)
     return next(count for count in range(MOST_STAGES, 0, -1) if each % count == 0) if row.number("interleaves") else 1
 
@@ -178,9 +178,9 @@ def _shards(row: Row, data: int, context: int, per_node: int) -> int:
         return 1
     if text == "HSDP" or "HYBRID" in text:
         return min(per_node, replicas)
-    said = row.number("fsdp_shard")
+    shards = row.number("fsdp_shard")
     # Sharding by name, or over the ranks of both axes where context parallelism has some.
-    return min(replicas, int(said) * context) if said else replicas
+    return min(replicas, int(shards) * context) if shards else replicas
 
 
 def _throughput(row: Row, element: Problem) -> float:

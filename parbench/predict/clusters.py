@@ -106,14 +106,14 @@ class Cluster(Spec):
     def speed(self, number_format: Format) -> float:
         """Operations per second of products in a format. Raises `ScenarioError` where the file does not say."""
         if number_format not in self.device.matmul_flops:
-            known = ", ".join(self.device.matmul_flops)
+            formats = ", ".join(self.device.matmul_flops)
             raise ScenarioError(
                 [
                     Mistake(
                         self.name,
                         None,
                         f"device.matmul_flops.{number_format}",
-                        f"is needed for this workload, and only {known} is there: measure it, or look it up and say "
+                        f"is needed for this workload, and only {formats} is there: measure it, or look it up and say "
                         "where",
                     )
                 ]
@@ -214,8 +214,8 @@ def _validated(document: Document) -> Cluster:
     mistakes = []
     for detail in details:
         unknown = detail["type"] == "extra_forbidden"
-        known = _keys_at(detail["loc"][:-1])
-        problem = unknown_key(str(detail["loc"][-1]), known) if unknown else explain(detail)
+        keys = _keys_at(detail["loc"][:-1])
+        problem = unknown_key(str(detail["loc"][-1]), keys) if unknown else explain(detail)
         mistakes.append(document.mistake(detail["loc"], problem))
     raise ScenarioError(mistakes)
 

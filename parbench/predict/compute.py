@@ -103,8 +103,8 @@ def attention(problem: Problem, constants: Constants) -> tuple[Array, Array]:
 
 def memory_bound(problem: Problem, constants: Constants) -> tuple[Array, Array]:
     """Seconds of a block's norms, activations, residuals and casts in the forward and in the backward pass."""
-    kept = np.where(problem.fused_kernels > 0, FUSED_SHARE, 1.0)
-    moved = constants.elementwise * kept * block_activations(problem)
+    unfused = np.where(problem.fused_kernels > 0, FUSED_SHARE, 1.0)
+    moved = constants.elementwise * unfused * block_activations(problem)
     width, parts = problem.width, problem.tensor
     operands = problem.tokens * (2 * width + width / parts + problem.mlp_width / parts)
     # An operand below 16 bits is read once and written as it is and transposed.
@@ -118,8 +118,8 @@ def logits(problem: Problem, constants: Constants) -> Array:
     tokens = problem.tokens * problem.scored
     columns = problem.vocab / problem.tensor
     forward, backward = _with_gradients(problem, constants, tokens, columns, problem.width)
-    kept = np.where(problem.fused_kernels > 0, FUSED_SHARE, 1.0)
-    moved = LOGIT_PASSES * kept * problem.element_bytes * tokens * columns
+    unfused = np.where(problem.fused_kernels > 0, FUSED_SHARE, 1.0)
+    moved = LOGIT_PASSES * unfused * problem.element_bytes * tokens * columns
     return forward + backward + moved / problem.memory_bandwidth
 
 

@@ -52,8 +52,8 @@ class Fitted:
 
     def reach(self, leave_out: str | None = None) -> float:
         """Half the width of the interval, as a logarithm: of what another source measures of the same."""
-        kept = [errors for fold, errors in self.errors.items() if fold != leave_out]
-        return float(np.quantile(np.concatenate(kept), NOMINAL))
+        others = [errors for fold, errors in self.errors.items() if fold != leave_out]
+        return float(np.quantile(np.concatenate(others), NOMINAL))
 
 
 def openness(case: Case) -> float:

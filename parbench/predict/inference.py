@@ -32,18 +32,18 @@ def completed(row: Row, numbers: Numbers) -> tuple[dict[str, float], tuple[str, 
     Where it says neither, nothing is computed again as long as that fits, in the largest micro-batch that does; else
     as little as makes the smallest one fit.
     """
-    said = _said(row) or _implied(row, numbers)
+    recomputation = _said(row) or _implied(row, numbers)
     stated, possible = _micro_batches(row, numbers)
     tried = [
         _with_choice(row, numbers, micro, again)
-        for again in ([said] if said else [NONE, ATTENTION])
+        for again in ([recomputation] if recomputation else [NONE, ATTENTION])
         for micro in possible
     ]
     chosen = next((each for each in tried if _need(each) <= each["memory"]), None)
     if chosen is None:
-        chosen = tried[-1] if said else _partly(tried[-1])
+        chosen = tried[-1] if recomputation else _partly(tried[-1])
     has_batch = any(row.number(column) for column in ("global_batch", "replica_batch", "grad_accum"))
-    open_fields = {"micro_batch": not stated, "global_batch": not has_batch, "act_ckpt": said is None}
+    open_fields = {"micro_batch": not stated, "global_batch": not has_batch, "act_ckpt": recomputation is None}
     return chosen, tuple(field for field, is_open in open_fields.items() if is_open)
 
 

@@ -45,19 +45,19 @@ def machine_of(row: Row) -> Cluster:
 
 
 def _said_of_device(text: str, cluster: Cluster, memory: float | None) -> dict[str, float]:
-    said: dict[str, float] = {}
+    facts: dict[str, float] = {}
     # Tables round: what differs by a tenth is the same memory in other units.
     if memory and abs(memory / cluster.device.memory_gib - 1) > 0.1:
-        said["memory_gib"] = memory
+        facts["memory_gib"] = memory
     if bandwidth := re.search(r"([0-9.]+) ?tb/s", text):
-        said["memory_bandwidth"] = float(bandwidth[1]) * 1e12
+        facts["memory_bandwidth"] = float(bandwidth[1]) * 1e12
     if power := re.search(r"([0-9]+) ?w power", text):
-        said["power_w"] = float(power[1])
+        facts["power_w"] = float(power[1])
     elif "lower tdp" in text:
-        said["power_w"] = LOW_POWER_W
+        facts["power_w"] = LOW_POWER_W
     if "hbm2e" in text and cluster.device.generation == "hopper":
-        said.setdefault("memory_bandwidth", 2.4e12)
-    return said
+        facts.setdefault("memory_bandwidth", 2.4e12)
+    return facts
 
 
 def _devices_per_node(row: Row, text: str, cluster: Cluster) -> int:
@@ -76,5 +76,5 @@ def _said_of_network(row: Row, per_node: int) -> dict[str, float]:
     if rate:
         total = float(rate[1] or 1) * float(rate[2]) * GBIT
         return {"bandwidth": total if "per gpu" in text else total / per_node}
-    known = row.number("node_gbit")
-    return {"bandwidth": known * GBIT / per_node} if known else {}
+    gbit = row.number("node_gbit")
+    return {"bandwidth": gbit * GBIT / per_node} if gbit else {}

@@ -78,13 +78,13 @@ def in_flight(problem: Problem) -> Array:
 def _activations(problem: Problem) -> Array:
     scores = SCORE_COPIES * problem.element_bytes * problem.tokens * problem.seq_len * problem.heads / problem.tensor
     scores = np.where(problem.fused_attention > 0, 0.0, scores)
-    kept = np.where(problem.matmul > problem.matmul16, SMALL_FORMAT_SHARE, 1.0) * block_activations(problem)
-    block = kept + np.where(problem.recompute_attention > 0, 0.0, scores)
+    activations = np.where(problem.matmul > problem.matmul16, SMALL_FORMAT_SHARE, 1.0) * block_activations(problem)
+    block = activations + np.where(problem.recompute_attention > 0, 0.0, scores)
     split = np.where(problem.sequence_parallel > 0, problem.tensor, 1.0)
     checkpoint = problem.element_bytes * problem.tokens * problem.width / split
     saved = (1 - problem.recompute) * block + problem.recompute * checkpoint
     # While a block computes again, all of its activations are there once.
-    working = np.where(problem.recompute > 0, kept + scores, 0.0)
+    working = np.where(problem.recompute > 0, activations + scores, 0.0)
     return in_flight(problem) * problem.stage_layers * saved + working
 
 

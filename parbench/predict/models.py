@@ -59,15 +59,15 @@ def model_of(row: Row) -> Model:
     if other := OTHER_MODELS.search(f"{row.text('arch')} {name}".lower()):
         raise UnknownModel(f"{other[0]}: it is not made of equal blocks of a decoder or an encoder")
     family, version, size = _key(name)
-    known = _known().get((family, version, size), {})
+    usual_sizes = _sizes_by_model().get((family, version, size), {})
     assumed: list[str] = []
 
     def number(column: str, usual: float | None = None) -> float | None:
-        said = row.number(column, kilo=1024 if column == "seq_len" else 1e3)
-        if said is None and (found := known.get(column) or usual):
+        stated = row.number(column, kilo=1024 if column == "seq_len" else 1e3)
+        if stated is None and (assumption := usual_sizes.get(column) or usual):
             assumed.append(column)
-            return float(found)
-        return said
+            return float(assumption)
+        return stated
 
     width = number("d_model")
     if width is None:
@@ -84,7 +84,7 @@ def model_of(row: Row) -> Model:
         layers=int(layers),
         width=int(width),
         heads=int(heads),
-        key_value_heads=int(row.number("kv_heads") or known.get("kv_heads") or heads),
+        key_value_heads=int(row.number("kv_heads") or usual_sizes.get("kv_heads") or heads),
         mlp_width=int(mlp),
         gated=gated,
         causal=not is_encoder,
@@ -121,9 +121,9 @@ def _key(name: str) -> tuple[str, str, float]:
 
 
 @cache
-def _known() -> dict[tuple[str, str, float], dict[str, float]]:
+def _sizes_by_model() -> dict[tuple[str, str, float], dict[str, float]]:
     text = resources.files(PUBLISHED).joinpath("model_shapes.csv").read_text(encoding="utf-8")
-    known: dict[tuple[str, str, float], dict[str, float]] = {}
+    by_model: dict[tuple[str, str, float], dict[str, float]] = {}
     for record in csv.DictReader(io.StringIO(text)):
         row = Row({key: value or "" for key, value in record.items()}, "")
         sizes = {
@@ -132,5 +132,6 @@ def _known() -> dict[tuple[str, str, float], dict[str, float]]:
             if (value := row.number(column)) is not None
         }
         # Several repositories tell of the same model: the first one wins, and later ones fill its gaps.
-        known[_key(row.text("model"))] = {**sizes, **known.get(_key(row.text("model")), {})}
-    return known
+        key = _key(row.text("model"))
+        by_model[key] = {**sizes, **by_model.get(key, {})}
+    return by_model

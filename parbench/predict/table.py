@@ -60,10 +60,10 @@ def _rows(ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def _with_rows(ranking: Ranking) -> list[tuple[dict[str, Any], Prediction]]:
-    found = list(ranking.predictions)
+    predictions = list(ranking.predictions)
     rows = []
-    for place, each in enumerate(found, start=1):
-        following = found[place].tokens_per_s if place < len(found) else None
+    for place, each in enumerate(predictions, start=1):
+        following = predictions[place].tokens_per_s if place < len(predictions) else None
         row = {
             "workload": ranking.workload,
             "devices": ranking.devices,

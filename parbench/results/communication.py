@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from parbench.figures.communication import Exchanged, exchanges_of
+from parbench.figures.communication import CellExchange, exchanges_of
 from parbench.records.machine import MachineRecord
 from parbench.results.breakdown import CELL_COLUMNS
 from parbench.results.judged_cells import JudgedCell, judge_cells
@@ -50,7 +50,7 @@ def communication_of(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(NUMBERS, "float64"))
 
 
-def _numbers(each: Exchanged, machine: MachineRecord | None) -> dict[str, float | None]:
+def _numbers(each: CellExchange, machine: MachineRecord | None) -> dict[str, float | None]:
     reachable = each.reachable(machine) if machine else None
     achieved = each.bus_bandwidth
     return {

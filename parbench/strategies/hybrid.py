@@ -176,7 +176,7 @@ class Hybrid(Strategy[HybridOptions]):
         self.workload = workload
         _, pipeline, tensor = self.options.degrees()
         device_type = context.devices[0].type
-        mesh = mesh_of(context.group, device_type, replicas=self.options.replicas(), pipeline=pipeline, tensor=tensor)
+        mesh = mesh_of(context.group, device_type, data=self.options.replicas(), pipeline=pipeline, tensor=tensor)
         self.is_split = tensor > 1
         build = partial(workload.model, job, **_transformations(self.options, workload, mesh))
         if pipeline > 1:
@@ -245,7 +245,7 @@ class Hybrid(Strategy[HybridOptions]):
 def _transformations(options: HybridOptions, workload: "Workload", mesh: "DeviceMesh") -> dict[str, Any]:
     """What is done to the model over each axis of the mesh: the arguments of `parallelize`, which orders them."""
     _, _, tensor = options.degrees()
-    replicas, axis = options.replicas(), mesh["replicas"]
+    replicas, axis = options.replicas(), mesh["data"]
     transformations: dict[str, Any] = {}
     if tensor > 1:
         transformations["split"] = Splitter(

@@ -113,8 +113,8 @@ def detect() -> Machine:
 
     Where NVML does not answer, CUDA is asked.
     """
-    found = _gpus_of_nvml() or _gpus_of_cuda()
-    return Machine(cores=allowed_cores(), no_mps=why_no_mps(), **found._asdict())
+    gpus = _gpus_of_nvml() or _gpus_of_cuda()
+    return Machine(cores=allowed_cores(), no_mps=why_no_mps(), **gpus._asdict())
 
 
 def _gpus_of_nvml() -> _Gpus | None:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from parbench.figures.communication import Exchanged, exchanges_of, interpolate
+from parbench.figures.communication import CellExchange, exchanges_of, interpolate
 from parbench.records.account import AccountRecord, ExchangeRecord
 from parbench.records.machine import CurveRecord, DeviceRecord, MachineRecord, PointRecord
 from parbench.records.trial import Trial
 from tests.support.records import rank, trial
 
 
-def exchanged(kind: str, *, ranks: int | None = 4, calls: float = 2, given: float | None = 8e6) -> Exchanged:
+def exchange(kind: str, *, ranks: int | None = 4, calls: float = 2, given: float | None = 8e6) -> CellExchange:
     """What takes four milliseconds of a step."""
-    return Exchanged(kind=kind, axis=None, ranks=ranks, calls=calls, given_bytes=given, seconds=4e-3)
+    return CellExchange(kind=kind, axis=None, ranks=ranks, calls=calls, given_bytes=given, seconds=4e-3)
 
 
 def point(size: int, bandwidth: float) -> PointRecord:
@@ -42,21 +42,23 @@ MACHINE = MachineRecord(
     ],
 )
 def test_bandwidths_are_those_of_nccl_tests(kind: str, size: float, algorithm: float, bus: float | None) -> None:
-    each = exchanged(kind)
+    each = exchange(kind)
     assert each.size == pytest.approx(size)
     assert each.algorithm_bandwidth == pytest.approx(algorithm)
     assert each.bus_bandwidth == (None if bus is None else pytest.approx(bus))
 
 
-@pytest.mark.parametrize("each", [exchanged("recv", given=0), exchanged("all_reduce", ranks=None, given=None)])
-def test_bytes_that_nobody_knows_have_no_bandwidth(each: Exchanged) -> None:
+@pytest.mark.parametrize(
+    "each", [exchange("recv", given=0), exchange("all_reduce", ranks=None, given=None), exchange("all_reduce", ranks=1)]
+)
+def test_bytes_that_nobody_knows_or_that_pass_no_link_have_no_bandwidth(each: CellExchange) -> None:
     assert (each.size, each.algorithm_bandwidth, each.bus_bandwidth, each.reachable(MACHINE)) == (None,) * 4
 
 
 def test_the_machines_bandwidth_is_that_of_calls_of_the_same_size_between_as_many_ranks() -> None:
-    assert exchanged("all_reduce", calls=1, given=1e5).reachable(MACHINE) == pytest.approx(1e9)
-    assert exchanged("all_reduce", ranks=2).reachable(MACHINE) is None
-    assert exchanged("all_gather").reachable(MACHINE) is None
+    assert exchange("all_reduce", calls=1, given=1e5).reachable(MACHINE) == pytest.approx(1e9)
+    assert exchange("all_reduce", ranks=2).reachable(MACHINE) is None
+    assert exchange("all_gather").reachable(MACHINE) is None
 
 
 @pytest.mark.parametrize(("size", "bandwidth"), [(1, 1e8), (1e4, 1e8), (1e5, 1e9), (1e6, 1e10), (1e9, 1e10)])

@@ -70,7 +70,7 @@ def test_it_computes_what_a_loop_over_experts_computes(factor: float | None, top
     mixed = layer(hidden)
     torch.testing.assert_close(mixed.hidden, expected)
     torch.testing.assert_close(gradients(layer, hidden, mixed.hidden), gradients(layer, hidden, expected))
-    assert dropped == (0 if mixed.kept is None else int((~mixed.kept).sum()))
+    assert dropped == (0 if mixed.is_kept is None else int((~mixed.is_kept).sum()))
     if factor in (None, 0.5, EXPERTS):
         assert (dropped > 0) == (factor == 0.5)
 
@@ -78,10 +78,10 @@ def test_it_computes_what_a_loop_over_experts_computes(factor: float | None, top
 def test_nothing_is_dropped_outside_of_training() -> None:
     limited, free = make_layer(capacity_factor=0.5), make_layer()
     limited.eval()
-    assert limited(draw_hidden()).kept is None
+    assert limited(draw_hidden()).is_kept is None
     assert torch.equal(limited(draw_hidden()).hidden, free(draw_hidden()).hidden)
     limited.train()
-    assert not limited(draw_hidden()).kept.all()
+    assert not limited(draw_hidden()).is_kept.all()
 
 
 @pytest.mark.parametrize("factor", [None, 1.0])
@@ -178,7 +178,7 @@ def test_slots_by_hand() -> None:
     """Of two experts with room for one token of each sequence, 0 is chosen by tokens 0, 1 and 3, and 1 by token 2."""
     routes = routes_of(torch.tensor([[[0], [0]], [[1], [0]]]), torch.zeros(2, 2, 2))
     slots = fill_slots(routes, capacity=1)
-    assert slots.kept.tolist() == [True, False, True, True]
+    assert slots.is_kept.tolist() == [True, False, True, True]
     # Expert 0's slots for both sequences, then expert 1's; nobody asks for the third.
     assert [slots.tokens[slot].item() for slot in (0, 1, 3)] == [0, 3, 2]
     assert [slots.answers[token].item() for token in (0, 2, 3)] == [0, 3, 1]

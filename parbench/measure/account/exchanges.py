@@ -41,10 +41,10 @@ def sum_up_exchanges(trace: Trace, calls: Sequence[Call] | None, steps: int) -> 
     events = _events(trace)
     pairs = _pair(events, calls or ())
     if pairs is None:
-        given = [(_Line(event.name), event, 0) for event in events]
+        entries = [(_Line(event.name), event, 0) for event in events]
     else:
-        given = [(_Line(call.kind, call.axis, call.ranks), event, call.given_bytes) for event, call in pairs]
-    return tuple(_records(given, steps, with_bytes=pairs is not None))
+        entries = [(_Line(call.kind, call.axis, call.ranks), event, call.given_bytes) for event, call in pairs]
+    return tuple(_records(entries, steps, with_bytes=pairs is not None))
 
 
 def _events(trace: Trace) -> list[_Event]:
@@ -63,10 +63,10 @@ def _pair(events: Sequence[_Event], calls: Sequence[Call]) -> list[tuple[_Event,
     return pairs if fit else None
 
 
-def _records(given: Iterable[tuple[_Line, _Event, int]], steps: int, *, with_bytes: bool) -> Iterable[ExchangeRecord]:
+def _records(entries: Iterable[tuple[_Line, _Event, int]], steps: int, *, with_bytes: bool) -> Iterable[ExchangeRecord]:
     moments: defaultdict[_Line, list[Interval]] = defaultdict(list)
     given_bytes: defaultdict[_Line, int] = defaultdict(int)
-    for line, event, size in given:
+    for line, event, size in entries:
         moments[line].append(event.moments)
         given_bytes[line] += size
     for line in sorted(moments, key=str):

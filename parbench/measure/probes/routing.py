@@ -46,5 +46,5 @@ class _Counts:
         """Counts what the layer has done with a batch."""
         chosen: Tensor = mixed.routes.chosen.detach().flatten()
         self.choices.scatter_add_(0, chosen, torch.ones_like(chosen))
-        if mixed.kept is not None:
-            self.dropped += (~mixed.kept).sum()
+        if mixed.is_kept is not None:
+            self.dropped += (~mixed.is_kept).sum()

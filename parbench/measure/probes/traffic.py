@@ -85,8 +85,8 @@ class CollectiveCounter(TorchDispatchMode):
     def exchanges(self) -> dict[str, Exchange]:
         """The calls of each kind, and the bytes that they were given."""
         kinds = dict.fromkeys(call.kind for call in self.calls)
-        given = {kind: [call.given_bytes for call in self.calls if call.kind == kind] for kind in kinds}
-        return {kind: Exchange(len(each), sum(each)) for kind, each in given.items()}
+        sizes = {kind: [call.given_bytes for call in self.calls if call.kind == kind] for kind in kinds}
+        return {kind: Exchange(len(each), sum(each)) for kind, each in sizes.items()}
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -93,9 +93,9 @@ def _labelled(allocations: Allocations, strategy: Strategy[Any]) -> Iterator[Cou
 
 def rehearse_line(line: str) -> str:
     """The record of one assignment, both as JSON. Whatever the rehearsal raises is why nothing is predicted."""
-    asked = RehearsalAssignment.model_validate_json(line)
+    rehearsal = RehearsalAssignment.model_validate_json(line)
     try:
-        record = RehearsalRecord(prediction=predict_memory(asked.assignment, asked.rank))
+        record = RehearsalRecord(prediction=predict_memory(rehearsal.assignment, rehearsal.rank))
     except Exception as error:  # noqa: BLE001 - of a strategy or a model that is a plug-in, anything
         reason = str(error) if isinstance(error, Unsupported) else f"{type(error).__name__}: {error}"
         record = RehearsalRecord(unavailable=reason)

@@ -85,7 +85,7 @@ class Mixed(NamedTuple):
 
     hidden: Tensor
     routes: Routes
-    kept: Tensor | None
+    is_kept: Tensor | None
 
 
 class ExpertLayer(nn.Module):
@@ -115,11 +115,11 @@ class ExpertLayer(nn.Module):
             # The experts would cast every copy of a token.
             tokens = tokens.to(torch.get_autocast_dtype(hidden.device.type))
         if self.training and self.capacity_factor is not None:
-            answers, kept = self._run_slots(tokens, routes, self.capacity_factor)
+            answers, is_kept = self._run_slots(tokens, routes, self.capacity_factor)
         else:
-            answers, kept = self._run_rows(tokens, routes), None
+            answers, is_kept = self._run_rows(tokens, routes), None
         mixed = (answers * routes.gates.flatten(0, 1).unsqueeze(-1)).sum(dim=1).view_as(hidden)
-        return Mixed(mixed if self.shared is None else mixed + self.shared(hidden), routes, kept)
+        return Mixed(mixed if self.shared is None else mixed + self.shared(hidden), routes, is_kept)
 
     def _run_rows(self, tokens: Tensor, routes: Routes) -> Tensor:
         """The answers (tokens, top_k, d_model), of whichever experts."""
@@ -135,8 +135,8 @@ class ExpertLayer(nn.Module):
         places = fill_slots(routes, min(length, math.ceil(factor * top_k * length / count)))
         slots = tokens.index_select(0, places.tokens).unflatten(0, (count, -1))
         answers = self.experts.run_slots(slots).flatten(0, 1).index_select(0, places.answers)
-        kept = places.kept.view(len(tokens), top_k)
-        return answers.unflatten(0, (len(tokens), top_k)) * kept.unsqueeze(-1), kept
+        is_kept = places.is_kept.view(len(tokens), top_k)
+        return answers.unflatten(0, (len(tokens), top_k)) * is_kept.unsqueeze(-1), is_kept
 
 
 class ExpertBlock(PreNormBlock):

@@ -35,12 +35,12 @@ class Slots(NamedTuple):
 
     `tokens` (slots) are the numbers of the tokens in them; a slot that stays empty has any token, and nobody asks for
     its answer. `answers` (tokens · top_k) are the slots with the answers to each token's choices; where a choice is not
-    `kept`, any.
+    `is_kept`, any.
     """
 
     tokens: Tensor
     answers: Tensor
-    kept: Tensor
+    is_kept: Tensor
 
 
 def measure_imbalance(routes: Routes) -> Tensor:
@@ -90,8 +90,8 @@ def fill_slots(routes: Routes, capacity: int) -> Slots:
     tokens.scatter_(0, slots, order // top_k)
     elsewhere = order % (groups * capacity)
     answers = torch.empty_like(order).scatter_(0, order, torch.where(has_room, slots, elsewhere))
-    kept = torch.empty_like(has_room).scatter_(0, order, has_room)
-    return Slots(tokens[:-1], answers, kept)
+    is_kept = torch.empty_like(has_room).scatter_(0, order, has_room)
+    return Slots(tokens[:-1], answers, is_kept)
 
 
 def _count(values: Tensor, kinds: int) -> Tensor:
