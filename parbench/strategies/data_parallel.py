@@ -9,7 +9,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from parbench.errors import Unsupported
 from parbench.scenario.specs import Options, WorkloadSpec
@@ -173,6 +173,11 @@ def replicate_over_threads(replicas: Replicas) -> "nn.Module":
         def __init__(self) -> None:
             super().__init__()
             self.module = replicas.modules[0]
+
+        def train(self, mode: bool = True) -> Self:
+            for replica in replicas.modules:
+                replica.train(mode)
+            return super().train(mode)
 
         def forward(self, inputs: Tensor) -> Tensor:
             with_gradients, parameters = torch.is_grad_enabled(), replicas.parameters[0]

@@ -112,10 +112,10 @@ class Workload:
     def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of a whole model on a batch, by chunks of its tokens where the workload asks for them.
 
-        What its blocks add to it has its gradients in it, and does not show in its value.
+        What its blocks add to it has its gradients in it, and does not show in its value: it matters in training alone.
         """
         chunks = self.spec.loss_chunks
-        if chunks == 1 and not self.family.auxiliary_loss:
+        if chunks == 1 and not (self.trains and self.family.auxiliary_loss):
             return self.loss(model(batch.inputs), batch.targets)
         of_head: Callable[..., Tensor] = partial(chunked_loss, chunks=chunks) if chunks > 1 else whole_loss
         return cast("Tensor", model(batch.inputs, loss=partial(of_head, targets=batch.targets, loss=self.loss)))

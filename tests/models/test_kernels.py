@@ -20,7 +20,7 @@ def draw(heads: int, length: int = LENGTH, dtype: torch.dtype = torch.float64) -
 def put_together(query: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Mixture:
     """What queries mix of all pairs of keys and values."""
     first, *others = (mix(query, key, value, is_causal=False) for key, value in pairs)
-    whole = first.widened()
+    whole = first.copied()
     for other in others:
         whole.take_in(other)
     return whole
@@ -59,7 +59,7 @@ def test_a_causal_part_is_that_of_torch(shared: int) -> None:
 def test_some_queries_take_in_more_keys_and_the_others_stay_as_they_are() -> None:
     with torch.no_grad():
         query, first, second = draw(HEADS), draw(HEADS, 3), draw(HEADS, 5)
-        whole = mix(query, first, first, is_causal=False).widened()
+        whole = mix(query, first, first, is_causal=False).copied()
         before = Mixture(*(part.clone() for part in whole))
         late = slice(LENGTH // 2, LENGTH)
         whole.of(late).take_in(mix(query[:, :, late], second, second, is_causal=False))

@@ -41,9 +41,9 @@ class Mixture(NamedTuple):
     values: Tensor
     log_sums: Tensor
 
-    def widened(self) -> "Mixture":
-        """The same in the type of the sums, which is not of 16 bits."""
-        return Mixture(self.values.to(self.log_sums.dtype), self.log_sums)
+    def copied(self) -> "Mixture":
+        """A copy in the type of the sums, which is not of 16 bits. A checkpoint may keep what the kernel gave."""
+        return Mixture(self.values.to(self.log_sums.dtype, copy=True), self.log_sums.clone())
 
     def of(self, queries: slice) -> "Mixture":
         """That of some queries, in the same memory."""

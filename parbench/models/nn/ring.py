@@ -85,7 +85,7 @@ class _Round(torch.autograd.Function):
     def forward(ctx: Any, ring: RingAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         guests = ring.go_round(torch.stack((key, value)))
         next(guests)
-        whole = mix(query, key, value, is_causal=True).widened()
+        whole = mix(query, key, value, is_causal=True).copied()
         for source, pair in guests:
             queries, seen = ring.find_visible(source, query.shape[2])
             keys, values = pair[:, :, :, seen]
